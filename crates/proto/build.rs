@@ -1,0 +1,15 @@
+//! Generates Rust from the `.proto` files at the top of the repository. `protox` compiles them, so that
+//! building needs no `protoc`.
+
+use std::error::Error;
+
+const FILES: [&str; 3] =
+    ["argosy/feed/v1/feed.proto", "argosy/sample/v1/echo.proto", "istio/v1/auth/ca.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = "../../proto";
+    println!("cargo::rerun-if-changed={root}");
+    let descriptors = protox::compile(FILES, [root])?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}
