@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let root = "../../proto";
     println!("cargo::rerun-if-changed={root}");
     let descriptors = protox::compile(FILES, [root])?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    // Sorted maps: equal objects must have equal bytes, since versions are hashes of them.
+    tonic_prost_build::configure().btree_map(".").compile_fds(descriptors)?;
     Ok(())
 }
