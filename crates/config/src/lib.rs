@@ -1,0 +1,30 @@
+//! The mesh's configuration: the kinds of Istio's API (and of Kubernetes', as far as the mesh reads them) as Rust types,
+//! how they are read from YAML and JSON, and the rules that one object must keep.
+//!
+//! Pure: text and values in, objects and [`Finding`]s out. Knows nothing of files, of the network, of Envoy, nor of what
+//! several objects mean together (that is `model` and `analysis`).
+
+mod api;
+mod decode;
+mod duration;
+pub mod extensions;
+mod finding;
+mod kind;
+pub mod kube;
+pub mod legacy;
+pub mod mesh;
+pub mod mixer;
+pub mod networking;
+mod object;
+pub mod security;
+pub mod selector;
+mod spec;
+pub mod telemetry;
+mod wire;
+
+pub use duration::{Duration, DurationError};
+pub use finding::{Finding, Origin, Severity};
+pub use kind::{Kind, Scope};
+pub use object::{Meta, Object, ObjectKey};
+pub use spec::Spec;
+pub use wire::{Wire, WireError};

@@ -1,0 +1,50 @@
+//! ServiceEntry: services that the platform does not know.
+
+use super::{LabelsSelector, WorkloadEntry};
+use crate::api::{api, api_enum};
+
+api! {
+    /// A service added to the mesh's registry.
+    pub struct ServiceEntry {
+        hosts: Vec<String>,
+        /// IPs or CIDR prefixes by which TCP traffic is recognised.
+        addresses: Vec<String>,
+        ports: Vec<ServicePort>,
+        location: Location,
+        resolution: Resolution,
+        endpoints: Vec<WorkloadEntry>,
+        workload_selector: Option<LabelsSelector>,
+        export_to: Vec<String>,
+        subject_alt_names: Vec<String>,
+    }
+
+    /// A port of a service.
+    pub struct ServicePort {
+        number: u32,
+        protocol: String,
+        name: String,
+        /// Port of the endpoints; 0 means `number`.
+        target_port: u32,
+    }
+}
+
+api_enum! {
+    /// Whether the service's endpoints are in the mesh.
+    pub enum Location {
+        #[default]
+        MeshExternal = "MESH_EXTERNAL",
+        MeshInternal = "MESH_INTERNAL",
+    }
+
+    /// How endpoints are found.
+    pub enum Resolution {
+        /// The connection's original destination.
+        #[default]
+        None = "NONE",
+        /// The addresses given.
+        Static = "STATIC",
+        Dns = "DNS",
+        DnsRoundRobin = "DNS_ROUND_ROBIN",
+        DynamicDns = "DYNAMIC_DNS",
+    }
+}

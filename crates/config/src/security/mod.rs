@@ -1,0 +1,151 @@
+//! security.istio.io: who may talk to a workload and how the caller is known.
+#![allow(
+    missing_docs,
+    reason = "fields are named and described by Istio's API reference; only the unobvious is noted"
+)]
+
+use std::collections::BTreeMap;
+
+use crate::Duration;
+use crate::api::{api, api_enum};
+use crate::selector::{PolicyTargetReference, WorkloadSelector};
+
+api! {
+    /// Access rules for workloads.
+    pub struct AuthorizationPolicy {
+        selector: Option<WorkloadSelector>,
+        target_ref: Option<PolicyTargetReference>,
+        target_refs: Vec<PolicyTargetReference>,
+        /// No rule matches nothing; an empty rule matches all.
+        rules: Vec<Rule>,
+        action: Action,
+        provider: Option<ExtensionProviderRef>,
+    }
+
+    /// The external authorizer of action CUSTOM, by its name in MeshConfig.
+    pub struct ExtensionProviderRef {
+        name: String,
+    }
+
+    /// Matches when a source, an operation and all conditions match.
+    pub struct Rule {
+        from: Vec<RuleFrom>,
+        to: Vec<RuleTo>,
+        when: Vec<Condition>,
+    }
+
+    /// Wraps a source.
+    pub struct RuleFrom {
+        source: Option<Source>,
+    }
+
+    /// Wraps an operation.
+    pub struct RuleTo {
+        operation: Option<Operation>,
+    }
+
+    /// Who sends the request; all fields given must match.
+    pub struct Source {
+        principals: Vec<String>,
+        not_principals: Vec<String>,
+        request_principals: Vec<String>,
+        not_request_principals: Vec<String>,
+        namespaces: Vec<String>,
+        not_namespaces: Vec<String>,
+        service_accounts: Vec<String>,
+        not_service_accounts: Vec<String>,
+        ip_blocks: Vec<String>,
+        not_ip_blocks: Vec<String>,
+        remote_ip_blocks: Vec<String>,
+        not_remote_ip_blocks: Vec<String>,
+    }
+
+    /// What the request does; all fields given must match.
+    pub struct Operation {
+        hosts: Vec<String>,
+        not_hosts: Vec<String>,
+        ports: Vec<String>,
+        not_ports: Vec<String>,
+        methods: Vec<String>,
+        not_methods: Vec<String>,
+        paths: Vec<String>,
+        not_paths: Vec<String>,
+    }
+
+    /// A further condition on an attribute.
+    pub struct Condition {
+        key: String,
+        values: Vec<String>,
+        not_values: Vec<String>,
+    }
+
+    /// Whether workloads demand mutual TLS.
+    pub struct PeerAuthentication {
+        selector: Option<WorkloadSelector>,
+        mtls: Option<MutualTls>,
+        /// By the workload's port.
+        port_level_mtls: BTreeMap<u32, MutualTls>,
+    }
+
+    /// A mutual TLS mode.
+    pub struct MutualTls {
+        mode: MutualTlsMode,
+    }
+
+    /// Which JWTs a workload accepts.
+    pub struct RequestAuthentication {
+        selector: Option<WorkloadSelector>,
+        target_ref: Option<PolicyTargetReference>,
+        target_refs: Vec<PolicyTargetReference>,
+        jwt_rules: Vec<JwtRule>,
+    }
+
+    /// One issuer's tokens: where they are found and how they are verified.
+    pub struct JwtRule {
+        issuer: String,
+        audiences: Vec<String>,
+        jwks_uri: String,
+        jwks: String,
+        from_headers: Vec<JwtHeader>,
+        from_params: Vec<String>,
+        output_payload_to_header: String,
+        from_cookies: Vec<String>,
+        forward_original_token: bool,
+        output_claim_to_headers: Vec<ClaimToHeader>,
+        timeout: Option<Duration>,
+        space_delimited_claims: Vec<String>,
+    }
+
+    /// A header that holds a token, after a prefix.
+    pub struct JwtHeader {
+        name: String,
+        prefix: String,
+    }
+
+    /// A claim copied into a header.
+    pub struct ClaimToHeader {
+        header: String,
+        claim: String,
+    }
+}
+
+api_enum! {
+    /// What a matching rule does.
+    pub enum Action {
+        #[default]
+        Allow = "ALLOW",
+        Deny = "DENY",
+        Audit = "AUDIT",
+        Custom = "CUSTOM",
+    }
+
+    /// Mutual TLS modes of a server.
+    pub enum MutualTlsMode {
+        /// Inherited from the namespace or the mesh; PERMISSIVE when nothing is set there.
+        #[default]
+        Unset = "UNSET",
+        Disable = "DISABLE",
+        Permissive = "PERMISSIVE",
+        Strict = "STRICT",
+    }
+}
