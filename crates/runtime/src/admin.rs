@@ -1,0 +1,232 @@
+//! The admin server: `/healthz`, `/readyz`, `/metrics`, `/logging`, and what services mount beside them.
+//!
+//! It knows nothing of what services do. It has no authentication: it belongs on a loopback address, or behind a
+//! network policy that lets the kubelet and Prometheus in.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use parking_lot::RwLock;
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::logging::LogHandle;
+use crate::metrics::{self, Metrics};
+use crate::readiness::Readiness;
+
+/// A route could not be mounted: a fault of the program.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// The prefix does not start with `/`, ends with it, or is the server's own.
+    #[error(
+        "{0:?} cannot be mounted: a prefix starts with '/', does not end with it, and is not one of the server's own"
+    )]
+    Prefix(String),
+    /// The prefix is mounted already.
+    #[error("{0:?} is mounted already")]
+    Taken(String),
+}
+
+/// The admin server's contents. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    metrics: Metrics,
+    readiness: Readiness,
+    log: LogHandle,
+    mounts: Arc<RwLock<BTreeMap<String, Router>>>,
+}
+
+const OWN: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/logging"];
+
+impl Admin {
+    /// A server that shows `metrics` and `readiness` and changes `log`'s level.
+    #[must_use]
+    pub fn new(metrics: Metrics, readiness: Readiness, log: LogHandle) -> Self {
+        Self {
+            metrics,
+            readiness,
+            log,
+            mounts: Arc::default(),
+        }
+    }
+
+    /// Serves `prefix` and all below it by `router`, which sees whole paths; possible while the server runs.
+    ///
+    /// # Errors
+    /// When the prefix is not well-formed or is taken.
+    pub fn mount(&self, prefix: &str, router: Router) -> Result<(), MountError> {
+        if !prefix.starts_with('/') || prefix.ends_with('/') || OWN.contains(&prefix) {
+            return Err(MountError::Prefix(prefix.to_owned()));
+        }
+        let mut mounts = self.mounts.write();
+        if mounts.contains_key(prefix) {
+            return Err(MountError::Taken(prefix.to_owned()));
+        }
+        mounts.insert(prefix.to_owned(), router);
+        Ok(())
+    }
+
+    /// Takes a mount away again.
+    pub fn unmount(&self, prefix: &str) {
+        self.mounts.write().remove(prefix);
+    }
+
+    /// The server's routes, for tests and for serving by other means.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route("/", get(index))
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics_page))
+            .route("/logging", get(log_level).put(set_log_level))
+            .fallback(mounted)
+            .with_state(self.clone())
+    }
+
+    /// Serves until `shutdown` is cancelled and the requests under way have ended.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
+        axum::serve(listener, self.router())
+            .with_graceful_shutdown(shutdown.cancelled_owned())
+            .await
+    }
+
+    /// The mount with the longest prefix of `path` that ends at a segment.
+    fn find(&self, path: &str) -> Option<Router> {
+        let mounts = self.mounts.read();
+        let holds = |prefix: &str| {
+            path.strip_prefix(prefix)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        mounts
+            .iter()
+            .rev()
+            .find(|(prefix, _)| holds(prefix))
+            .map(|(_, router)| router.clone())
+    }
+}
+
+async fn index(State(admin): State<Admin>) -> String {
+    let mounts = admin.mounts.read();
+    let all = OWN.iter().copied().chain(mounts.keys().map(String::as_str));
+    all.map(|path| format!("{path}\n")).collect()
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let missing = admin.readiness.missing();
+    if missing.is_empty() {
+        return "ready\n".into_response();
+    }
+    let lines: String = missing
+        .iter()
+        .map(|m| format!("{}: {}\n", m.condition, m.reason))
+        .collect();
+    (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
+}
+
+async fn metrics_page(State(admin): State<Admin>) -> Response {
+    (
+        [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)],
+        admin.metrics.encode(),
+    )
+        .into_response()
+}
+
+async fn log_level(State(admin): State<Admin>) -> String {
+    format!("{}\n", admin.log.level())
+}
+
+#[derive(Deserialize)]
+struct Level {
+    level: String,
+}
+
+async fn set_log_level(State(admin): State<Admin>, Query(wanted): Query<Level>) -> Response {
+    match admin.log.set_level(&wanted.level) {
+        Ok(()) => format!("{}\n", admin.log.level()).into_response(),
+        Err(e) => (StatusCode::BAD_REQUEST, format!("{e}\n")).into_response(),
+    }
+}
+
+async fn mounted(State(admin): State<Admin>, request: Request) -> Result<Response, Infallible> {
+    match admin.find(request.uri().path()) {
+        Some(router) => router.oneshot(request).await,
+        None => Ok((StatusCode::NOT_FOUND, "no such page; / lists them\n").into_response()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::{Body, to_bytes};
+
+    fn admin() -> Admin {
+        Admin::new(Metrics::new(), Readiness::new(), LogHandle::detached())
+    }
+
+    async fn ask(admin: &Admin, method: &str, uri: &str) -> (u16, String) {
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .body(Body::empty())
+            .unwrap();
+        let response = admin.router().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn readyz_says_what_is_missing_and_why() {
+        let admin = admin();
+        assert_eq!(ask(&admin, "GET", "/readyz").await, (200, "ready\n".into()));
+        admin
+            .readiness
+            .scoped("pilot")
+            .condition("feed")
+            .set_not_ready("galley is away");
+        assert_eq!(
+            ask(&admin, "GET", "/readyz").await,
+            (503, "pilot/feed: galley is away\n".into())
+        );
+        assert_eq!(ask(&admin, "GET", "/healthz").await, (200, "ok\n".into()));
+    }
+
+    #[tokio::test]
+    async fn mounts_are_found_by_whole_segments_and_not_taken_twice() {
+        let admin = admin();
+        let say = |what: &'static str| Router::new().fallback(move || async move { what });
+        admin.mount("/debug", say("all")).unwrap();
+        admin.mount("/debug/syncz", say("syncz")).unwrap();
+        assert_eq!(ask(&admin, "GET", "/debug/syncz/x").await.1, "syncz");
+        assert_eq!(ask(&admin, "GET", "/debug/other").await.1, "all");
+        assert_eq!(ask(&admin, "GET", "/debugger").await.0, 404);
+        assert!(matches!(
+            admin.mount("/debug", say("again")),
+            Err(MountError::Taken(_))
+        ));
+        assert!(matches!(
+            admin.mount("/metrics", say("mine")),
+            Err(MountError::Prefix(_))
+        ));
+        assert!(ask(&admin, "GET", "/").await.1.contains("/debug/syncz\n"));
+    }
+
+    #[tokio::test]
+    async fn a_bad_level_is_refused_with_a_reason() {
+        let admin = admin();
+        assert_eq!(ask(&admin, "PUT", "/logging?level=debug").await.0, 200);
+        let (status, text) = ask(&admin, "PUT", "/logging?level=loud").await;
+        assert!(status == 400 && text.contains("loud"), "{text}");
+    }
+}

@@ -1,0 +1,232 @@
+//! The accept loop: handshakes run beside each other, bounded in number and time; a bad one costs nobody else anything.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::Stream;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use super::io::{Io, Transport};
+use super::{ConnectInfo, Limits};
+use crate::context::Context;
+use crate::tls::read_peer;
+
+/// What the accept loop yields.
+pub type Accepted = io::Result<Io>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerLabel {
+    service: &'static str,
+    listener: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabel {
+    service: &'static str,
+    listener: &'static str,
+    reason: &'static str,
+}
+
+/// Counts of one listener.
+#[derive(Clone)]
+pub(super) struct Meters {
+    label: ListenerLabel,
+    open: Gauge,
+    accepted: Counter,
+    refused: Family<RefusedLabel, Counter>,
+}
+
+impl Meters {
+    pub(super) fn new(listener: &'static str, context: &Context) -> Self {
+        let label = ListenerLabel {
+            service: context.service,
+            listener,
+        };
+        let metrics = &context.metrics;
+        let open = metrics.family::<ListenerLabel, Gauge>("argosy_grpc_connections", "Open gRPC connections");
+        let accepted = metrics.family::<ListenerLabel, Counter>(
+            "argosy_grpc_connections_total",
+            "gRPC connections that were accepted",
+        );
+        let refused = metrics.family(
+            "argosy_grpc_connections_refused_total",
+            "Connections refused before a request: too many, or no valid TLS handshake",
+        );
+        Self {
+            open: open.get_or_create_owned(&label),
+            accepted: accepted.get_or_create_owned(&label),
+            refused,
+            label,
+        }
+    }
+
+    fn refuse(&self, reason: &'static str) {
+        let ListenerLabel { service, listener } = self.label;
+        self.refused
+            .get_or_create(&RefusedLabel {
+                service,
+                listener,
+                reason,
+            })
+            .inc();
+    }
+}
+
+/// A connection's place among the bounded number of them; given back when dropped.
+pub(super) struct Slot {
+    taken: Arc<AtomicUsize>,
+    open: Gauge,
+}
+
+impl Slot {
+    fn take(taken: &Arc<AtomicUsize>, bound: usize, meters: &Meters) -> Option<Self> {
+        let fits = |n: usize| (n < bound).then_some(n + 1);
+        taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+            .ok()?;
+        meters.open.inc();
+        Some(Self {
+            taken: taken.clone(),
+            open: meters.open.clone(),
+        })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+        self.open.dec();
+    }
+}
+
+struct Acceptor {
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    handshake: Duration,
+    bound: usize,
+    taken: Arc<AtomicUsize>,
+    meters: Meters,
+    cut: CancellationToken,
+}
+
+/// Accepts until the stream is dropped.
+pub(super) fn incoming(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    limits: &Limits,
+    meters: Meters,
+    cut: CancellationToken,
+) -> impl Stream<Item = Accepted> + use<> {
+    let (ready, accepted) = mpsc::channel(64);
+    let acceptor = Acceptor {
+        listener,
+        tls: tls.map(TlsAcceptor::from),
+        handshake: limits.handshake,
+        bound: limits.connections,
+        taken: Arc::default(),
+        meters,
+        cut,
+    };
+    tokio::spawn(acceptor.run(ready));
+    ReceiverStream::new(accepted)
+}
+
+impl Acceptor {
+    async fn run(self, ready: mpsc::Sender<Accepted>) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = ready.closed() => return,
+            };
+            match accepted {
+                Ok((tcp, _)) => self.take(tcp, &ready),
+                // Out of file descriptors, or a connection that was reset: wait for things to get better.
+                Err(error) => {
+                    tracing::warn!(listener = self.meters.label.listener, %error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn take(&self, tcp: TcpStream, ready: &mpsc::Sender<Accepted>) {
+        let Some(slot) = Slot::take(&self.taken, self.bound, &self.meters) else {
+            self.meters.refuse("too_many");
+            return;
+        };
+        let _ = tcp.set_nodelay(true);
+        let shake = handshake(tcp, self.tls.clone(), slot, self.cut.clone());
+        let (limit, meters, ready) = (self.handshake, self.meters.clone(), ready.clone());
+        tokio::spawn(async move {
+            let done = tokio::select! {
+                done = tokio::time::timeout(limit, shake) => done,
+                () = ready.closed() => return,
+            };
+            match done {
+                Ok(Ok(io)) => {
+                    meters.accepted.inc();
+                    let _ = ready.send(Ok(io)).await;
+                }
+                Ok(Err(error)) => {
+                    meters.refuse("handshake");
+                    tracing::info!(listener = meters.label.listener, %error, "connection refused");
+                }
+                Err(_) => meters.refuse("handshake_timeout"),
+            }
+        });
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{remote}: {reason}")]
+struct HandshakeError {
+    remote: String,
+    reason: String,
+}
+
+async fn handshake(
+    tcp: TcpStream,
+    tls: Option<TlsAcceptor>,
+    slot: Slot,
+    cut: CancellationToken,
+) -> Result<Io, HandshakeError> {
+    let remote = tcp.peer_addr().ok();
+    let Some(tls) = tls else {
+        return Ok(Io::new(
+            Transport::Plain(tcp),
+            ConnectInfo { remote, peer: None },
+            cut,
+            slot,
+        ));
+    };
+    let failed = |reason: String| HandshakeError {
+        remote: remote.map_or_else(|| "?".into(), |a| a.to_string()),
+        reason,
+    };
+    let stream = tls.accept(tcp).await.map_err(|e| failed(e.to_string()))?;
+    let leaf = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first());
+    let peer = leaf
+        .map(read_peer)
+        .transpose()
+        .map_err(|e| failed(e.to_string()))?;
+    let info = ConnectInfo {
+        remote,
+        peer: peer.map(Arc::new),
+    };
+    Ok(Io::new(Transport::Tls(Box::new(stream)), info, cut, slot))
+}

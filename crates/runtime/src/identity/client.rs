@@ -1,0 +1,255 @@
+//! Citadel's client: makes a key and a CSR, shows the token, and takes the certificate.
+//!
+//! The wire is Istio's `istio.v1.auth.IstioCertificateService/CreateCertificate`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::ca::istio_certificate_service_client::IstioCertificateServiceClient;
+use proto::ca::{IstioCertificateRequest, IstioCertificateResponse};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::pki_types::UnixTime;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::{Code, Request, Status};
+use zeroize::Zeroizing;
+
+use super::{Issuer, Svid, SvidError};
+use crate::args::IdentityArgs;
+use crate::grpc;
+use crate::spiffe::{SpiffeId, SpiffeIdError};
+use crate::tls::{self, BundleError, Connector, Material, TrustBundle};
+
+/// Largest token that is read, in bytes.
+const MAX_TOKEN: u64 = 16 << 10;
+/// Most certificates in an answer.
+const MAX_CHAIN: usize = 16;
+/// How long Citadel may take to answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A certificate could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The roots in `--ca-root`.
+    #[error("--ca-root: {0}")]
+    Roots(#[from] BundleError),
+    /// The token file.
+    #[error("cannot read the token in {path} (--token): {source}")]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// What the file holds cannot be a token.
+    #[error(
+        "{0} (--token) does not hold a token: it is empty, longer than {MAX_TOKEN} bytes or has characters that a JWT has not"
+    )]
+    NoToken(PathBuf),
+    /// The trust domain or address in the flags.
+    #[error("--trust-domain: {0}")]
+    Id(#[from] SpiffeIdError),
+    /// The address cannot be used.
+    #[error("--citadel-address: {0}")]
+    Address(#[from] grpc::AddressError),
+    /// A key or CSR could not be made.
+    #[error("cannot make a key and a certificate request: {0}")]
+    Csr(#[from] rcgen::Error),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] tls::ConfigError),
+    /// Citadel said no, or could not be reached.
+    #[error("Citadel at {address} ({code}): {message}")]
+    Refused {
+        /// Its address.
+        address: String,
+        /// The gRPC code.
+        code: String,
+        /// Its message, or the connection's error.
+        message: String,
+    },
+    /// The answer cannot be used.
+    #[error("Citadel's answer: {0}")]
+    Answer(&'static str),
+    /// The answer's certificate cannot be used.
+    #[error("Citadel's answer: {0}")]
+    Svid(#[from] SvidError),
+    /// An issuer in this process failed.
+    #[error("{0}")]
+    Local(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Gets certificates from Citadel. Shows the token of `--token`; a certificate in hand serves when the token is refused.
+#[derive(Debug)]
+pub struct CitadelClient {
+    args: IdentityArgs,
+    citadel: SpiffeId,
+}
+
+/// The roots that one request trusts, and the certificate that it shows.
+#[derive(Debug)]
+struct Presented {
+    bundle: Arc<TrustBundle>,
+    key: Option<Arc<CertifiedKey>>,
+}
+
+impl Material for Presented {
+    fn bundle(&self) -> Arc<TrustBundle> {
+        self.bundle.clone()
+    }
+    fn certified_key(&self) -> Option<Arc<CertifiedKey>> {
+        self.key.clone()
+    }
+}
+
+impl CitadelClient {
+    /// A client by these flags.
+    ///
+    /// # Errors
+    /// When the roots cannot be read or the address cannot be parsed: waiting would not help.
+    pub async fn new(args: IdentityArgs) -> Result<Self, IssueError> {
+        TrustBundle::load(args.trust_domain.clone(), &args.ca_root).await?;
+        grpc::endpoint(&args.citadel_address)?;
+        let citadel = SpiffeId::system(&args.trust_domain, "citadel")?;
+        Ok(Self { args, citadel })
+    }
+
+    async fn token(&self) -> Result<MetadataValue<Ascii>, IssueError> {
+        let path = &self.args.token;
+        let read = |source| IssueError::Token {
+            path: path.clone(),
+            source,
+        };
+        let wrong = || IssueError::NoToken(path.clone());
+        if tokio::fs::metadata(path).await.map_err(read)?.len() > MAX_TOKEN {
+            return Err(wrong());
+        }
+        let bytes = Zeroizing::new(tokio::fs::read(path).await.map_err(read)?);
+        let token = std::str::from_utf8(&bytes).map_err(|_| wrong())?.trim();
+        let fits = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_' | b'=');
+        if token.is_empty() || !token.bytes().all(fits) {
+            return Err(wrong());
+        }
+        let mut value = MetadataValue::try_from(format!("Bearer {token}")).map_err(|_| wrong())?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    /// The roots in the file, and before them the root that Citadel named.
+    async fn bundle(&self, current: Option<&Svid>) -> Result<TrustBundle, IssueError> {
+        let file = TrustBundle::load(self.args.trust_domain.clone(), &self.args.ca_root).await?;
+        let citadels = current.and_then(|svid| svid.bundle().roots().first()).cloned();
+        Ok(file.behind(citadels)?)
+    }
+
+    async fn call(
+        &self,
+        csr: &str,
+        material: Presented,
+        token: Option<MetadataValue<Ascii>>,
+    ) -> Result<IstioCertificateResponse, Status> {
+        let internal = |e: &dyn std::error::Error| Status::internal(e.to_string());
+        let config = tls::client(Arc::new(material), self.citadel.clone()).map_err(|e| internal(&e))?;
+        let channel = grpc::channel(&self.args.citadel_address, Some(Connector::new(config)))
+            .map_err(|e| internal(&e))?;
+        let message = IstioCertificateRequest {
+            csr: csr.to_owned(),
+            validity_duration: 0,
+            metadata: None,
+        };
+        let mut request = Request::new(message);
+        request.set_timeout(DEADLINE);
+        if let Some(token) = token {
+            request.metadata_mut().insert("authorization", token);
+        }
+        let mut client = IstioCertificateServiceClient::new(channel);
+        let answer = tokio::time::timeout(DEADLINE, client.create_certificate(request)).await;
+        answer
+            .map_err(|_| Status::deadline_exceeded("no answer in time"))?
+            .map(tonic::Response::into_inner)
+    }
+
+    fn refused(&self, status: &Status) -> IssueError {
+        let cause = std::error::Error::source(status).map(crate::context::describe);
+        let message = cause.unwrap_or_else(|| status.message().to_owned());
+        IssueError::Refused {
+            address: self.args.citadel_address.clone(),
+            code: format!("{:?}", status.code()),
+            message,
+        }
+    }
+}
+
+impl Issuer for CitadelClient {
+    async fn issue(&self, current: Option<Arc<Svid>>) -> Result<Svid, IssueError> {
+        let current = current.filter(|svid| svid.not_after() > super::renew::unix_now());
+        let bundle = Arc::new(self.bundle(current.as_deref()).await?);
+        let (key, csr) = key_and_csr()?;
+        let material = || Presented {
+            bundle: bundle.clone(),
+            key: current.as_ref().map(|svid| svid.certified_key()),
+        };
+        let answer = match (self.token().await, current.is_some()) {
+            (Ok(token), renewing) => match self.call(&csr, material(), Some(token)).await {
+                Err(status) if renewing && status.code() == Code::Unauthenticated => {
+                    tracing::warn!(
+                        reason = status.message(),
+                        "token refused; renewing by the certificate in hand"
+                    );
+                    self.call(&csr, material(), None).await
+                }
+                answer => answer,
+            },
+            (Err(error), true) => {
+                tracing::warn!(%error, "no token; renewing by the certificate in hand");
+                self.call(&csr, material(), None).await
+            }
+            (Err(error), false) => return Err(error),
+        };
+        let answer = answer.map_err(|status| self.refused(&status))?;
+        let file = TrustBundle::load(self.args.trust_domain.clone(), &self.args.ca_root).await?;
+        accept(&answer, &file, key)
+    }
+
+    async fn changed_bundle(&self, current: &Svid) -> Option<TrustBundle> {
+        match self.bundle(Some(current)).await {
+            Ok(bundle) => (bundle != **current.bundle()).then_some(bundle),
+            Err(error) => {
+                tracing::warn!(%error, "roots cannot be read again; the old ones stay");
+                None
+            }
+        }
+    }
+}
+
+/// A P-256 key (PKCS #8, DER) and a request for it, in PEM, that asks for nothing: the caller's identity decides.
+fn key_and_csr() -> Result<(Zeroizing<Vec<u8>>, String), rcgen::Error> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    let csr = params.serialize_request(&key)?.pem()?;
+    Ok((Zeroizing::new(key.serialize_der()), csr))
+}
+
+/// Takes an answer apart: the leaf first, the root last.
+fn accept(
+    answer: &IstioCertificateResponse,
+    file: &TrustBundle,
+    key: Zeroizing<Vec<u8>>,
+) -> Result<Svid, IssueError> {
+    let mut chain: Vec<CertificateDer<'static>> = Vec::new();
+    for text in &answer.cert_chain {
+        for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
+            chain.push(certificate.map_err(|_| IssueError::Answer("a certificate is not PEM"))?);
+        }
+    }
+    if chain.len() > MAX_CHAIN {
+        return Err(IssueError::Answer("more than 16 certificates"));
+    }
+    let root = chain.pop().ok_or(IssueError::Answer("no certificates"))?;
+    let bundle = Arc::new(file.behind([root])?);
+    Ok(Svid::new(key, chain, bundle, UnixTime::now())?)
+}

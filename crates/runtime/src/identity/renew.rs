@@ -1,0 +1,231 @@
+//! When and how an identity is renewed: the loop behind [`Identity`].
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+
+use super::{Identity, IssueError, Svid};
+use crate::context::{Context, describe};
+use crate::metrics::ServiceLabel;
+use crate::readiness::Condition;
+use crate::tls::TrustBundle;
+
+/// Who gives certificates.
+pub trait Issuer: Send + Sync + 'static {
+    /// Gives a certificate for a new key; `current` is the one to be renewed.
+    fn issue(&self, current: Option<Arc<Svid>>) -> impl Future<Output = Result<Svid, IssueError>> + Send;
+
+    /// The roots to trust from now on, when they are not those of `current`. Asked every few seconds.
+    fn changed_bundle(&self, current: &Svid) -> impl Future<Output = Option<TrustBundle>> + Send {
+        let _ = current;
+        async { None }
+    }
+}
+
+/// No identity could be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The flags cannot work.
+    #[error(transparent)]
+    Configuration(IssueError),
+    /// The process was told to end before a certificate came.
+    #[error("stopped before an identity was issued; the last attempt: {0}")]
+    Stopped(String),
+}
+
+/// How often roots and the wall clock are looked at: a suspended machine is late by no more than this.
+const TICK: Duration = Duration::from_secs(5);
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LONGEST_RETRY: Duration = Duration::from_secs(15);
+
+/// When to renew a certificate that was received at `received` and ends at `not_after` (seconds since 1970): half-way,
+/// a tenth of the life earlier or later by `jitter` (0 to 1), so that a fleet started at once does not renew at once.
+#[must_use]
+pub fn renewal_time(received: i64, not_after: i64, jitter: f64) -> i64 {
+    let life = not_after.saturating_sub(received).max(0);
+    let share = 0.4 + 0.2 * jitter.clamp(0.0, 1.0);
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "seconds of a certificate's life"
+    )]
+    let wait = (life as f64 * share) as i64;
+    received.saturating_add(wait.max(1))
+}
+
+pub(crate) fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Waits that double from one failure to the next, with jitter.
+struct Backoff(Duration);
+
+impl Backoff {
+    fn next(&mut self) -> Duration {
+        let wait = self.0.mul_f64(rand::random_range(0.8..1.2));
+        self.0 = (self.0 * 2).min(LONGEST_RETRY);
+        wait
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    service: &'static str,
+    result: &'static str,
+}
+
+struct Renewer<I> {
+    issuer: I,
+    service: &'static str,
+    condition: Condition,
+    expiry: Gauge,
+    requests: Family<ResultLabel, Counter>,
+}
+
+pub(super) async fn start<I: Issuer>(issuer: I, context: &Context) -> Result<Identity, StartError> {
+    let expiry = context.metrics.family::<ServiceLabel, Gauge>(
+        "argosy_identity_expiry_timestamp_seconds",
+        "End of this service's own certificate, seconds since 1970",
+    );
+    let renewer = Renewer {
+        issuer,
+        service: context.service,
+        condition: context.readiness.condition("identity"),
+        expiry: expiry.get_or_create_owned(&ServiceLabel {
+            service: context.service,
+        }),
+        requests: context.metrics.family(
+            "argosy_identity_requests_total",
+            "Requests for this service's own certificate by result",
+        ),
+    };
+    let mut last = "none was made".to_owned();
+    let mut backoff = Backoff(FIRST_RETRY);
+    let svid = loop {
+        let attempt = tokio::select! {
+            attempt = renewer.request(None) => attempt,
+            () = context.shutdown.cancelled() => return Err(StartError::Stopped(last)),
+        };
+        match attempt {
+            Ok(svid) => break svid,
+            Err(reason) => {
+                renewer.condition.set_not_ready(&reason);
+                last = reason;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next()) => {}
+            () = context.shutdown.cancelled() => return Err(StartError::Stopped(last)),
+        }
+    };
+    renewer.condition.set_ready();
+    let identity = Identity::fixed(svid);
+    let (kept, stop) = (identity.clone(), context.shutdown.clone());
+    tokio::spawn(async move { stop.run_until_cancelled(renewer.keep(kept)).await });
+    Ok(identity)
+}
+
+impl<I: Issuer> Renewer<I> {
+    /// One attempt, counted and logged; the error is a sentence for the operator.
+    async fn request(&self, current: Option<Arc<Svid>>) -> Result<Svid, String> {
+        let result = self.issuer.issue(current).await;
+        let label = if result.is_ok() { "success" } else { "failure" };
+        self.requests
+            .get_or_create(&ResultLabel {
+                service: self.service,
+                result: label,
+            })
+            .inc();
+        match result {
+            Ok(svid) => {
+                self.expiry.set(svid.not_after());
+                tracing::info!(service = self.service, id = %svid.id(), serial = svid.serial(),
+                    not_after = svid.not_after(), "identity issued");
+                Ok(svid)
+            }
+            Err(error) => {
+                let reason = describe(&error);
+                tracing::warn!(service = self.service, %reason, "no certificate issued; trying again");
+                Err(reason)
+            }
+        }
+    }
+
+    /// Renews for ever.
+    async fn keep(&self, identity: Identity) {
+        let mut due = renewal_time(unix_now(), identity.current().not_after(), rand::random());
+        let mut backoff = Backoff(FIRST_RETRY);
+        loop {
+            let left = Duration::from_secs(u64::try_from(due - unix_now()).unwrap_or(0));
+            tokio::time::sleep(left.min(TICK)).await;
+            let current = identity.current();
+            if unix_now() < due {
+                self.refresh_roots(&identity, &current).await;
+                continue;
+            }
+            match self.request(Some(current.clone())).await {
+                Ok(svid) => {
+                    due = renewal_time(unix_now(), svid.not_after(), rand::random());
+                    backoff = Backoff(FIRST_RETRY);
+                    identity.replace(svid);
+                    self.condition.set_ready();
+                }
+                Err(reason) => {
+                    self.tell_expired(&current, &reason);
+                    tokio::time::sleep(backoff.next()).await;
+                }
+            }
+        }
+    }
+
+    /// An identity that can still be used is good enough; one that has ended is not.
+    fn tell_expired(&self, current: &Svid, reason: &str) {
+        if current.not_after() <= unix_now() {
+            tracing::error!(service = self.service, id = %current.id(), %reason, "the certificate has expired");
+            self.condition.set_not_ready(format!(
+                "the certificate has expired and is not renewed: {reason}"
+            ));
+        }
+    }
+
+    async fn refresh_roots(&self, identity: &Identity, current: &Svid) {
+        if let Some(bundle) = self.issuer.changed_bundle(current).await {
+            tracing::info!(
+                service = self.service,
+                roots = bundle.roots().len(),
+                "trust bundle changed"
+            );
+            identity.replace(current.with_bundle(Arc::new(bundle)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewal_is_half_way_with_jitter() {
+        assert_eq!(renewal_time(1000, 2000, 0.5), 1500);
+        assert_eq!(renewal_time(1000, 2000, 0.0), 1400);
+        assert_eq!(renewal_time(1000, 2000, 1.0), 1600);
+        // Never in the past and never at once, however short the life.
+        assert_eq!(renewal_time(1000, 1000, 0.5), 1001);
+        assert_eq!(renewal_time(1000, 10, 0.5), 1001);
+        assert_eq!(renewal_time(i64::MAX, i64::MAX, 0.5), i64::MAX);
+    }
+
+    #[test]
+    fn waits_double_up_to_a_bound() {
+        let mut backoff = Backoff(FIRST_RETRY);
+        let waits: Vec<Duration> = (0..12).map(|_| backoff.next()).collect();
+        assert!(waits[0] < Duration::from_millis(241));
+        assert!(waits[11] > LONGEST_RETRY.mul_f64(0.79) && waits[11] < LONGEST_RETRY.mul_f64(1.21));
+    }
+}

@@ -1,0 +1,67 @@
+//! Shutdown: a signal becomes a cancellation, and what must end is given a bounded time to do so.
+//!
+//! It knows nothing of what is shut down.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Cancels `token` at the first SIGTERM or SIGINT; a second one ends the process at once with status 130.
+///
+/// # Errors
+/// When the process cannot install signal handlers.
+pub fn on_signal(token: CancellationToken) -> std::io::Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        let name = first(&mut term, &mut int).await;
+        tracing::info!(
+            signal = name,
+            "shutting down; a second signal ends the process at once"
+        );
+        token.cancel();
+        first(&mut term, &mut int).await;
+        std::process::exit(130);
+    });
+    Ok(())
+}
+
+async fn first(term: &mut Signal, int: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = int.recv() => "SIGINT",
+    }
+}
+
+/// Runs `work` to its end, but no longer than `grace` after `token` is cancelled; `None` when that time ran out.
+pub async fn bounded<F: Future>(work: F, token: &CancellationToken, grace: Duration) -> Option<F::Output> {
+    let expired = async {
+        token.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        output = work => Some(output),
+        () = expired => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_is_bounded_only_after_cancellation() {
+        let token = CancellationToken::new();
+        let grace = Duration::from_secs(5);
+        let slow = |s| async move {
+            tokio::time::sleep(Duration::from_secs(s)).await;
+            s
+        };
+        assert_eq!(bounded(slow(1000), &token, grace).await, Some(1000));
+        token.cancel();
+        assert_eq!(bounded(slow(3), &token, grace).await, Some(3));
+        assert_eq!(bounded(slow(6), &token, grace).await, None);
+    }
+}
