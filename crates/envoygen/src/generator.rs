@@ -1,0 +1,49 @@
+//! From a snapshot to what proxies get. A [`Generator`] belongs to one snapshot; each of its functions depends on its
+//! argument alone, so results may be cached under it.
+
+use std::sync::Arc;
+
+use model::Snapshot;
+
+use crate::output::Output;
+use crate::scope::{Inbound, Outbound, Scope};
+use crate::settings::Settings;
+
+/// Generates Envoy configuration from one snapshot.
+#[derive(Debug, Clone)]
+pub struct Generator {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) settings: Settings,
+}
+
+impl Generator {
+    /// A generator for a snapshot.
+    pub fn new(snapshot: Arc<Snapshot>, settings: Settings) -> Generator {
+        Generator { snapshot, settings }
+    }
+
+    /// The snapshot that it reads.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// Everything for a proxy of this scope: clusters, endpoints, listeners and routes, by type and name.
+    pub fn generate(&self, scope: &Scope) -> Output {
+        let inbound = scope
+            .inbound
+            .as_ref()
+            .map(|scope| self.inbound(scope))
+            .unwrap_or_default();
+        self.outbound(&scope.outbound).join(inbound)
+    }
+
+    /// What a proxy needs to reach others.
+    pub fn outbound(&self, scope: &Outbound) -> Output {
+        crate::outbound::generate(self, scope)
+    }
+
+    /// What a sidecar needs to be reached.
+    pub fn inbound(&self, scope: &Inbound) -> Output {
+        crate::inbound::generate(self, scope)
+    }
+}

@@ -1,0 +1,19 @@
+//! Envoy's configuration from the mesh: (snapshot, scope) gives clusters, endpoints, listeners and routes under Istio's names.
+//! Pure and deterministic; it knows no proxy's connection, no clock and no file.
+//!
+//! [`Proxy::parse`] reads who asks, [`Scope::of`] says what its configuration depends on, [`Generator::generate`] gives it.
+
+mod generator;
+mod inbound;
+mod outbound;
+mod output;
+mod proxy;
+mod scope;
+mod settings;
+mod wire;
+
+pub use generator::Generator;
+pub use output::{Output, Resource, type_url};
+pub use proxy::{Interception, Proxy, ProxyError, ProxyKind};
+pub use scope::{Inbound, Outbound, Scope};
+pub use settings::Settings;

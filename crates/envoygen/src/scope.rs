@@ -1,0 +1,121 @@
+//! What a proxy's configuration depends on. Two proxies of one scope get the same tables; the outbound and the inbound part
+//! are separate, so that each is shared as widely as it can be.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use config::ObjectKey;
+use model::{Locality, Snapshot, Workload};
+
+use crate::proxy::{Interception, Proxy, ProxyKind};
+
+/// Everything that a proxy's configuration depends on, beside the snapshot and the settings.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Scope {
+    /// What it needs to reach others.
+    pub outbound: Outbound,
+    /// What it needs to be reached; none for routers, whose servers are part of the outbound scope.
+    pub inbound: Option<Inbound>,
+}
+
+/// What a proxy needs to reach others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Outbound {
+    /// Sidecar or router.
+    pub kind: ProxyKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// DNS domain of its namespace.
+    pub dns_domain: String,
+    /// The Sidecar that shapes it.
+    pub sidecar: Option<ObjectKey>,
+    /// The workload's labels: for a sidecar those that routes and rules read, for a router all.
+    pub labels: BTreeMap<String, String>,
+    /// How traffic reaches it.
+    pub interception: Interception,
+    /// Its own address, where listeners and outgoing connections need it (no interception).
+    pub address: Option<IpAddr>,
+    /// Where it is.
+    pub locality: Locality,
+    /// Its network.
+    pub network: String,
+}
+
+/// What a sidecar needs to be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Inbound {
+    /// Its namespace.
+    pub namespace: String,
+    /// The workload's labels, by which policies select.
+    pub labels: BTreeMap<String, String>,
+    /// The Sidecar that shapes it.
+    pub sidecar: Option<ObjectKey>,
+    /// How traffic reaches it.
+    pub interception: Interception,
+    /// Its own address, where listeners and outgoing connections need it (no interception).
+    pub address: Option<IpAddr>,
+    /// Ports that its services have on it: (service's host, service port, its own port), sorted.
+    pub ports: Vec<(String, u16, u16)>,
+}
+
+impl Scope {
+    /// The scope of a proxy in a snapshot.
+    pub fn of(proxy: &Proxy, snapshot: &Snapshot) -> Scope {
+        let workload = proxy.workload(snapshot);
+        let labels = workload.map(|w| (*w.labels).clone()).unwrap_or_default();
+        let interception = proxy.interception(snapshot);
+        let own = workload.and_then(Workload::ip).unwrap_or(proxy.ip);
+        let address = (interception == Interception::None && !own.is_unspecified()).then_some(own);
+        let sidecar = match proxy.kind {
+            ProxyKind::Sidecar => snapshot
+                .sidecar_for(&proxy.namespace, &labels)
+                .map(|s| s.key.clone()),
+            ProxyKind::Router => None,
+        };
+        let inbound = (proxy.kind == ProxyKind::Sidecar).then(|| Inbound {
+            namespace: proxy.namespace.clone(),
+            labels: labels.clone(),
+            sidecar: sidecar.clone(),
+            interception,
+            address,
+            ports: workload.map(|w| service_ports(snapshot, w)).unwrap_or_default(),
+        });
+        let outbound = Outbound {
+            kind: proxy.kind,
+            namespace: proxy.namespace.clone(),
+            dns_domain: proxy.dns_domain.clone(),
+            sidecar,
+            labels: client_labels(proxy.kind, labels, snapshot),
+            interception,
+            address,
+            locality: workload.map(|w| w.locality.clone()).unwrap_or_default(),
+            network: workload.map(|w| w.network.clone()).unwrap_or_default(),
+        };
+        Scope { outbound, inbound }
+    }
+}
+
+fn client_labels(
+    kind: ProxyKind,
+    mut labels: BTreeMap<String, String>,
+    snapshot: &Snapshot,
+) -> BTreeMap<String, String> {
+    if kind == ProxyKind::Sidecar {
+        let read = snapshot.client_label_keys();
+        labels.retain(|key, _| read.contains(key.as_str()));
+    }
+    labels
+}
+
+fn service_ports(snapshot: &Snapshot, workload: &Workload) -> Vec<(String, u16, u16)> {
+    let mut ports = Vec::new();
+    for service in snapshot.services().of_workload(workload) {
+        let own = service.endpoints.iter().filter(|e| e.address == workload.address);
+        for (port, target) in own.flat_map(|endpoint| &endpoint.ports) {
+            ports.push((service.host.clone(), *port, *target));
+        }
+    }
+    ports.sort();
+    ports.dedup();
+    ports
+}
