@@ -9,6 +9,12 @@ use crate::value::{StringLookup, Value};
 pub trait Attributes {
     /// The value of the attribute `name`; `None` when it is absent.
     fn get(&self, name: &str) -> Option<Value<'_>>;
+
+    /// Whether an attribute without a value is absent for certain. A bag that knows only a part of a request says no
+    /// for the rest, and expressions that depend on it have no value yet ([`crate::EvalError::Unknown`]).
+    fn is_known(&self, _name: &str) -> bool {
+        true
+    }
 }
 
 /// A bag in memory.

@@ -120,6 +120,12 @@ pub enum EvalError {
         /// The attribute.
         name: String,
     },
+    /// The bag does not know yet whether there is such an attribute.
+    #[error("attribute {name} is not known yet")]
+    Unknown {
+        /// The attribute.
+        name: String,
+    },
     /// The map lacks the entry, and nothing stands behind `|`.
     #[error("{map} has no entry {key:?}")]
     AbsentEntry {

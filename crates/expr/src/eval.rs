@@ -76,10 +76,7 @@ impl<'a> Evaluator<'a, '_> {
                 Some(value) => Ok(Some(value)),
                 None => self.optional(right),
             },
-            Node::And(left, right) => {
-                let truth = self.truth(left)? && self.truth(right)?;
-                Ok(Some(Value::Bool(truth)))
-            }
+            Node::And(left, right) => self.and(left, right).map(|truth| Some(Value::Bool(truth))),
             Node::Or(left, right) => {
                 let truth = self.truth(left)? || self.truth(right)?;
                 Ok(Some(Value::Bool(truth)))
@@ -102,6 +99,9 @@ impl<'a> Evaluator<'a, '_> {
         let value = self.bag.get(name);
         self.track(name, None, value.is_some());
         match value {
+            None if !self.bag.is_known(name) => Err(EvalError::Unknown {
+                name: name.to_owned(),
+            }),
             Some(value) if !value.is(ty) => Err(EvalError::WrongType {
                 name: name.to_owned(),
                 expected: ty,
@@ -132,6 +132,19 @@ impl<'a> Evaluator<'a, '_> {
             Node::Attribute(name, _) => self.bag.get(name).map(|_| name.as_str()),
             Node::Fallback(left, right) => self.map_name(left).or_else(|| self.map_name(right)),
             _ => None,
+        }
+    }
+
+    /// Whether both hold. What is not known on the left does not matter when the right cannot hold.
+    fn and(&mut self, left: &'a Node, right: &'a Node) -> Result<bool, EvalError> {
+        match self.truth(left) {
+            Ok(true) => self.truth(right),
+            Err(unknown @ EvalError::Unknown { .. }) => match self.truth(right) {
+                Ok(false) => Ok(false),
+                Err(error) if error.is_absence() => Ok(false),
+                _ => Err(unknown),
+            },
+            other => other,
         }
     }
 

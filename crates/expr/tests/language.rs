@@ -1,6 +1,6 @@
 //! The language's rules, one by one, and that no text makes it panic.
 
-use expr::{Bag, CompileError, Expression, MAX_DEPTH, STANDARD, Use, Value};
+use expr::{Attributes, Bag, CompileError, EvalError, Expression, MAX_DEPTH, STANDARD, Use, Value};
 use proptest::prelude::*;
 
 fn bag() -> Bag {
@@ -138,6 +138,57 @@ fn a_bag_of_wrong_types_is_an_error_and_not_a_guess() {
     bag.set("request.size", "ten");
     let expression = Expression::compile("request.size | 1", &STANDARD).unwrap();
     assert!(expression.eval(&bag).is_err());
+}
+
+/// A bag that knows the destination alone.
+struct Destination(Bag);
+
+impl Attributes for Destination {
+    fn get(&self, name: &str) -> Option<Value<'_>> {
+        self.0.get(name)
+    }
+
+    fn is_known(&self, name: &str) -> bool {
+        name.starts_with("destination.")
+    }
+}
+
+#[test]
+fn what_is_not_known_yet_matters_only_where_it_decides() {
+    let mut bag = Bag::default();
+    bag.set("destination.namespace", "shop")
+        .set_map("destination.labels", [("app", "reviews")]);
+    let bag = Destination(bag);
+    let check = |text: &str, expected: Result<bool, bool>| {
+        let expression = Expression::compile(text, &STANDARD).unwrap();
+        let seen = expression
+            .eval(&bag)
+            .map(|v| v == Value::Bool(true))
+            .map_err(|e| matches!(e, EvalError::Unknown { .. }));
+        assert_eq!(seen, expected, "{text}");
+    };
+    check(r#"destination.namespace == "shop""#, Ok(true));
+    check(
+        r#"source.name == "x" && destination.labels["app"] == "ratings""#,
+        Ok(false),
+    );
+    check(
+        r#"source.name == "x" && destination.labels["version"] == "v1""#,
+        Ok(false),
+    );
+    check(
+        r#"destination.labels["app"] == "ratings" && source.name == "x""#,
+        Ok(false),
+    );
+    check(
+        r#"source.name == "x" || destination.namespace == "shop""#,
+        Err(true),
+    );
+    check(
+        r#"(source.labels["app"] | "") == "" && destination.namespace == "shop""#,
+        Err(true),
+    );
+    check(r#"destination.uid == "x""#, Err(false));
 }
 
 /// Pieces of the language, so that random texts are often valid.
