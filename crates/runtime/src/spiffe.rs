@@ -271,10 +271,10 @@ impl Peer {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "cases read better by value")]
 mod tests {
     use super::*;
 
-    #[allow(clippy::needless_pass_by_value, reason = "reads better at the calls")]
     fn check(uri: &str, expected: Result<(&str, &str), SpiffeIdError>) {
         let seen = SpiffeId::parse(uri);
         let seen = seen

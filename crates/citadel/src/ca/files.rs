@@ -1,0 +1,214 @@
+//! Files with secrets: private folders, atomic writes, and a lock for first starts that race.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+/// Largest file that is read, in bytes.
+pub const MAX_FILE: u64 = 1 << 20;
+
+/// A file could not be read, written or trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The system's error on reading.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The system's error on writing; what was there before is still there.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Larger than [`MAX_FILE`].
+    #[error("{0} is larger than {MAX_FILE} bytes")]
+    TooLarge(PathBuf),
+    /// Others on the machine may read or change it.
+    #[error(
+        "{path} has mode {mode:04o}, so that others can use it: run chmod {wanted:o} on it, and replace the key if it was exposed"
+    )]
+    Loose {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// The loosest mode that is accepted.
+        wanted: u32,
+    },
+}
+
+fn read_error(path: &Path) -> impl Fn(io::Error) -> FileError + '_ {
+    move |source| FileError::Read {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn write_error(path: &Path) -> impl Fn(io::Error) -> FileError + '_ {
+    move |source| FileError::Write {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Makes a folder of mode 0700, or checks that an existing one is no looser.
+///
+/// # Errors
+/// When it cannot be made, or others may use it.
+pub fn private_dir(dir: &Path) -> Result<(), FileError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(write_error(dir))?;
+    check_mode(dir, &fs::metadata(dir).map_err(read_error(dir))?, 0o700)
+}
+
+fn check_mode(path: &Path, metadata: &fs::Metadata, wanted: u32) -> Result<(), FileError> {
+    let mode = metadata.permissions().mode() & 0o777;
+    match mode & 0o077 {
+        0 => Ok(()),
+        _ => Err(FileError::Loose {
+            path: path.to_owned(),
+            mode,
+            wanted,
+        }),
+    }
+}
+
+/// Reads a file; `None` when there is none.
+///
+/// # Errors
+/// When it cannot be read or is larger than [`MAX_FILE`].
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    Ok(open(path)?
+        .map(|file| contents(path, &file))
+        .transpose()?
+        .map(|mut bytes| std::mem::take(&mut *bytes)))
+}
+
+/// Reads a file that only its owner may use (mode 0600 or stricter); `None` when there is none.
+///
+/// # Errors
+/// When it cannot be read, is larger than [`MAX_FILE`], or others may use it.
+pub fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, FileError> {
+    let Some(file) = open(path)? else {
+        return Ok(None);
+    };
+    check_mode(path, &file.metadata().map_err(read_error(path))?, 0o600)?;
+    contents(path, &file).map(Some)
+}
+
+fn open(path: &Path) -> Result<Option<File>, FileError> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(read_error(path)(error)),
+    }
+}
+
+fn contents(path: &Path, file: &File) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(read_error(path))?;
+    match bytes.len() as u64 > MAX_FILE {
+        true => Err(FileError::TooLarge(path.to_owned())),
+        false => Ok(bytes),
+    }
+}
+
+/// Writes a file whole or not at all, with this mode: a temporary file beside it, flushed to disk, then renamed.
+///
+/// # Errors
+/// When the disk refuses; then the old file stays.
+pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    let failed = write_error(path);
+    let dir = path
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let builder_mode = Permissions::from_mode(mode);
+    let mut file = tempfile::Builder::new()
+        .permissions(builder_mode.clone())
+        .tempfile_in(dir)
+        .map_err(&failed)?;
+    // Not left to the umask.
+    file.as_file().set_permissions(builder_mode).map_err(&failed)?;
+    file.write_all(bytes).map_err(&failed)?;
+    file.as_file().sync_all().map_err(&failed)?;
+    file.persist(path).map_err(|e| failed(e.error))?;
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
+}
+
+/// Waits for the folder's lock, which is released when the file is dropped or the process ends.
+///
+/// # Errors
+/// When the lock file cannot be made.
+pub fn lock(dir: &Path) -> Result<File, FileError> {
+    let path = dir.join(".lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(write_error(&path))?;
+    file.lock().map_err(write_error(&path))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn writes_are_private_and_leave_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        write_atomic(&path, b"one", 0o600).unwrap();
+        write_atomic(&path, b"two", 0o600).unwrap();
+        assert_eq!(read_private(&path).unwrap().unwrap().as_slice(), b"two");
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn loose_files_and_folders_are_refused_with_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        write_atomic(&path, b"x", 0o640).unwrap();
+        let error = read_private(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("mode 0640") && error.contains("chmod 600"),
+            "{error}"
+        );
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let error = private_dir(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("chmod 700"), "{error}");
+        let made = dir.path().join("a/b");
+        private_dir(&made).unwrap();
+        assert_eq!(mode(&made), 0o700);
+    }
+
+    #[test]
+    fn absent_is_not_an_error_and_huge_is() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(read(&dir.path().join("none")).unwrap().is_none());
+        let path = dir.path().join("huge");
+        fs::write(&path, vec![0; (MAX_FILE + 1) as usize]).unwrap();
+        assert!(matches!(read(&path), Err(FileError::TooLarge(_))));
+    }
+}

@@ -1,0 +1,103 @@
+//! What Citadel counts, by the names of Istio's Citadel where it has them.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use runtime::Metrics;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+/// Citadel's metrics. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Meters {
+    requests: Counter,
+    issued: Counter,
+    unauthenticated: Counter,
+    bad_requests: Counter,
+    sign_errors: Counter,
+    refused: Family<Reason, Counter>,
+    seconds: Histogram,
+    pub(crate) root_expiry: Gauge,
+    pub(crate) reload_failed: Counter,
+    pub(crate) reload_bad: Gauge,
+}
+
+impl Meters {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        let bounds = [
+            0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0,
+        ];
+        Self {
+            requests: metrics.counter("citadel_server_csr_count", "Certificate requests received"),
+            issued: metrics.counter(
+                "citadel_server_success_cert_issuance_count",
+                "Certificates issued",
+            ),
+            unauthenticated: metrics.counter(
+                "citadel_server_authentication_failure_count",
+                "Requests whose caller was not recognised",
+            ),
+            bad_requests: metrics.counter(
+                "citadel_server_csr_parsing_err_count",
+                "Requests whose CSR was malformed or asked for too much",
+            ),
+            sign_errors: metrics.counter(
+                "citadel_server_csr_sign_err_count",
+                "Requests that could not be signed",
+            ),
+            refused: metrics.family("citadel_server_refused_count", "Requests refused, by reason"),
+            seconds: metrics.histogram(
+                "citadel_server_issuance_seconds",
+                "Time from a request's arrival to its answer, in seconds",
+                &bounds,
+            ),
+            root_expiry: metrics.gauge(
+                "citadel_server_root_cert_expiry_timestamp",
+                "End of the root certificate, seconds since 1970",
+            ),
+            reload_failed: metrics.counter(
+                "citadel_identity_file_errors_total",
+                "Failed reloads of identity.yaml",
+            ),
+            reload_bad: metrics.gauge(
+                "citadel_identity_file_stale",
+                "1 while identity.yaml is broken and an older version is in force",
+            ),
+        }
+    }
+
+    pub(crate) fn request(&self) {
+        self.requests.inc();
+    }
+
+    pub(crate) fn issued(&self, took: Duration) {
+        self.issued.inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn unauthenticated(&self, reason: &'static str) {
+        self.unauthenticated.inc();
+        self.refused(reason);
+    }
+
+    pub(crate) fn bad_request(&self, reason: &'static str) {
+        self.bad_requests.inc();
+        self.refused(reason);
+    }
+
+    pub(crate) fn sign_error(&self, reason: &'static str) {
+        self.sign_errors.inc();
+        self.refused(reason);
+    }
+
+    fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Reason { reason }).inc();
+    }
+}
