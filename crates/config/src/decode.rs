@@ -1,30 +1,196 @@
-//! The one way from JSON to a typed object: structure first, then the kind's own rules.
+//! The one way from JSON to a typed object: which kind it is, structure, metadata, then the kind's own rules.
 
 use serde_json::{Map, Value};
 
-use crate::{Finding, Kind, Meta, ObjectKey, Spec};
+use crate::foreign;
+use crate::path::{At, Issue, Report};
+use crate::structure;
+use crate::{Finding, Kind, Meta, Object, ObjectKey, Origin, Severity, Spec, meta, unserved, validate};
+
+/// What became of one document.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// Which object it is, as far as that can be told.
+    pub(crate) key: Option<ObjectKey>,
+    /// The object, when nothing is wrong with it.
+    pub(crate) object: Option<Object>,
+    pub(crate) issues: Vec<Issue>,
+}
+
+/// The object that a JSON value describes, with what there is to say about it.
+///
+/// The namespace is `default` where the value names none. An object of a kind that the mesh does not read (such as a
+/// Kubernetes Deployment) is an error here, since the caller wants an object.
+///
+/// # Errors
+/// All that is wrong, each with the field's path and a way out; warnings are among them.
+pub fn decode(value: &Value) -> Result<(Object, Vec<Finding>), Vec<Finding>> {
+    let Decoded { key, object, issues } = object(value, "default");
+    let mut findings: Vec<Finding> = issues
+        .into_iter()
+        .map(|issue| issue.into_finding(key.as_ref()))
+        .collect();
+    match object {
+        Some(object) => Ok((object, findings)),
+        None => {
+            if !findings.iter().any(Finding::is_error) {
+                findings
+                    .iter_mut()
+                    .for_each(|finding| finding.severity = Severity::Error);
+            }
+            Err(findings)
+        }
+    }
+}
 
 /// The typed body of an object of `kind`; `body` is the object's JSON, of which apiVersion, kind and metadata are ignored.
 ///
 /// # Errors
-/// All that is wrong with it; warnings are given beside the result or with the errors.
+/// All that is wrong with it.
 pub(crate) fn body(
     kind: Kind,
     meta: &Meta,
     body: &Map<String, Value>,
 ) -> Result<(Spec, Vec<Finding>), Vec<Finding>> {
+    let report = Report::default();
+    let spec = typed(kind, meta, body, &At::root(&report));
+    let errors = report.has_errors();
     let key = ObjectKey::new(kind, &*meta.namespace, &*meta.name);
-    let value = match kind.under_spec() {
-        true => body.get("spec").cloned().unwrap_or(Value::Object(Map::new())),
-        false => Value::Object(body.clone()),
+    let findings = report
+        .into_issues()
+        .into_iter()
+        .map(|issue| issue.into_finding(Some(&key)))
+        .collect();
+    match spec.filter(|_| !errors) {
+        Some(spec) => Ok((spec, findings)),
+        None => Err(findings),
+    }
+}
+
+/// As [`decode`], with the namespace that an object without one belongs to.
+pub(crate) fn object(value: &Value, namespace: &str) -> Decoded {
+    let report = Report::default();
+    let (key, object) = identify_and_read(value, namespace, &At::root(&report));
+    let object = object.filter(|_| !report.has_errors());
+    Decoded {
+        key,
+        object,
+        issues: report.into_issues(),
+    }
+}
+
+fn identify_and_read(value: &Value, namespace: &str, at: &At<'_>) -> (Option<ObjectKey>, Option<Object>) {
+    let Value::Object(fields) = value else {
+        at.error("an object is a map with apiVersion, kind, metadata and spec");
+        return (None, None);
     };
+    let Some(kind) = identify(fields, at) else {
+        return (None, None);
+    };
+    let meta = meta::read(kind, fields.get("metadata"), namespace, &at.key("metadata"));
+    let key = ObjectKey::new(kind, &*meta.namespace, &*meta.name);
+    if kind.under_spec() {
+        for name in fields.keys().filter(|name| {
+            !matches!(
+                name.as_str(),
+                "apiVersion" | "kind" | "metadata" | "spec" | "status"
+            )
+        }) {
+            at.key(name).error_help(
+                "unknown field",
+                "beside metadata there is only spec; put the object's fields there",
+            );
+        }
+    }
+    let spec = typed(kind, &meta, fields, at);
+    let object = spec.map(|spec| Object {
+        kind,
+        meta,
+        spec,
+        origin: Origin::default(),
+    });
+    (Some(key), object)
+}
+
+/// The kind that apiVersion and kind say.
+fn identify(fields: &Map<String, Value>, at: &At<'_>) -> Option<Kind> {
+    let text = |name: &str| match fields.get(name) {
+        Some(Value::String(text)) if !text.is_empty() => Some(text.as_str()),
+        Some(Value::Null) | None => {
+            at.key(name).error("every object needs this field");
+            None
+        }
+        Some(_) => {
+            at.key(name).error("must be a text");
+            None
+        }
+    };
+    let (api_version, name) = (text("apiVersion"), text("kind"));
+    let (api_version, name) = (api_version?, name?);
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let Some(kind) = Kind::find(group, name) else {
+        foreign::report(group, api_version, name, at);
+        return None;
+    };
+    if !kind.versions().contains(&version) {
+        let served: Vec<String> = kind
+            .versions()
+            .iter()
+            .map(|v| {
+                if group.is_empty() {
+                    (*v).into()
+                } else {
+                    format!("{group}/{v}")
+                }
+            })
+            .collect();
+        let message = format!("{kind} has no version {version:?}; use {}", served.join(" or "));
+        at.key("apiVersion").error(message);
+        return None;
+    }
+    Some(kind)
+}
+
+/// The body's structure, then its rules.
+fn typed(kind: Kind, meta: &Meta, fields: &Map<String, Value>, at: &At<'_>) -> Option<Spec> {
+    let empty = Value::Object(Map::new());
+    if !kind.under_spec() {
+        let body = fields
+            .iter()
+            .filter(|(name, _)| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata"));
+        let body = Value::Object(body.map(|(name, value)| (name.clone(), value.clone())).collect());
+        return checked(kind, meta, &body, at);
+    }
+    checked(kind, meta, fields.get("spec").unwrap_or(&empty), &at.key("spec"))
+}
+
+/// The body of `kind` that `value` holds, checked; what is wrong is reported.
+pub(crate) fn checked(kind: Kind, meta: &Meta, value: &Value, at: &At<'_>) -> Option<Spec> {
+    let value = structure::normalise(kind, value, at);
+    unserved::report(kind, &value, at);
     match Spec::from_value(kind, value) {
-        Ok(spec) => Ok((spec, Vec::new())),
+        Ok(spec) => {
+            validate::spec(kind, meta, &spec, at);
+            Some(spec)
+        }
+        // The structure was checked before, so this names a rule that the structure's check does not know yet.
         Err(error) => {
-            let path = format!("spec.{}", error.path());
-            Err(vec![
-                Finding::error(error.into_inner().to_string()).of(key).at(path),
-            ])
+            let path = error.path().to_string();
+            at.error(format!("{path}: {}", error.into_inner()));
+            None
+        }
+    }
+}
+
+impl Issue {
+    pub(crate) fn into_finding(self, key: Option<&ObjectKey>) -> Finding {
+        Finding {
+            severity: self.severity,
+            object: key.cloned(),
+            path: crate::path::Display(&self.path).to_string(),
+            message: self.message,
+            help: self.help,
+            origin: Origin::default(),
         }
     }
 }

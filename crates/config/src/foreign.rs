@@ -1,0 +1,73 @@
+//! Objects of kinds that the mesh does not read: what to say about each. Kubernetes' own are no mistake, since people keep
+//! them beside the mesh's configuration; a kind that nobody knows is.
+
+use crate::Kind;
+use crate::path::At;
+use crate::structure::nearest;
+
+/// Kinds of Kubernetes' core group that the mesh does not read.
+const CORE: &[&str] = &[
+    "Binding",
+    "ComponentStatus",
+    "ConfigMap",
+    "Endpoints",
+    "Event",
+    "LimitRange",
+    "Node",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "PodTemplate",
+    "ReplicationController",
+    "ResourceQuota",
+    "Secret",
+    "ServiceAccount",
+];
+
+/// Whether a group is one of the mesh's own, of which every kind is known here.
+fn is_mesh_group(group: &str) -> bool {
+    group.ends_with(".istio.io") && group != "install.istio.io"
+}
+
+/// Says what is to be said about an object whose kind is not in the table.
+pub(crate) fn report(group: &str, api_version: &str, name: &str, at: &At<'_>) {
+    if group == "install.istio.io" {
+        let message = format!("{name} describes Istio's own installation and is not read");
+        return at
+            .key("kind")
+            .warning(message + "; put its meshConfig into mesh.yaml");
+    }
+    if (group.is_empty() && CORE.contains(&name)) || !(group.is_empty() || is_mesh_group(group)) {
+        return at
+            .key("kind")
+            .info(format!("{api_version} {name} is not a kind that the mesh reads"));
+    }
+    if let Some(other) = Kind::ALL.iter().find(|kind| kind.as_str() == name) {
+        let message = format!(
+            "{name} is not in the group {group:?}; its apiVersion is {}",
+            other.api_version()
+        );
+        return at.key("apiVersion").error(message);
+    }
+    let of_group = Kind::ALL
+        .iter()
+        .filter(|kind| kind.group() == group)
+        .map(|kind| kind.as_str());
+    let core = CORE.iter().copied().filter(|_| group.is_empty());
+    let message = format!("unknown kind {name:?} in {api_version}");
+    match nearest(name, of_group.clone().chain(core)) {
+        Some(meant) => at
+            .key("kind")
+            .error_help(message, format!("did you mean {meant}?")),
+        None => {
+            let known: Vec<&str> = of_group.collect();
+            match known.is_empty() {
+                true => at
+                    .key("kind")
+                    .error_help(message, format!("no kind of the group {group:?} is known")),
+                false => at
+                    .key("kind")
+                    .error_help(message, format!("known here are {}", known.join(", "))),
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Files of YAML or JSON into objects, each finding with its place in the file.
+
+use std::sync::Arc;
+
+use crate::decode::{self, Decoded};
+use crate::path::{Issue, Report};
+use crate::yaml::{self, Data, Fault, Node};
+use crate::{Finding, Kind, Limits, Meta, Object, ObjectKey, Origin, Severity, path};
+
+/// Most findings kept for one file.
+const MAX_FINDINGS: usize = 1000;
+
+/// What a file holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parsed {
+    /// The objects with which nothing is wrong, in the file's order.
+    pub objects: Vec<Object>,
+    /// What there is to say, about these objects and about documents that are none.
+    pub findings: Vec<Finding>,
+}
+
+/// Reads a file of any number of objects. `file` is the name for messages; objects that name no namespace belong to
+/// `default_namespace`. A document that is wrong is lost alone.
+pub fn parse(file: &str, text: &[u8], default_namespace: &str) -> Parsed {
+    parse_with(file, text, default_namespace, &Limits::default())
+}
+
+/// As [`parse`], with other bounds.
+pub fn parse_with(file: &str, text: &[u8], default_namespace: &str, limits: &Limits) -> Parsed {
+    let mut reader = Reader::new(file);
+    for document in yaml::documents(text, limits) {
+        match document {
+            Ok(node) => reader.document(&node, default_namespace),
+            Err(faults) => reader.faults(faults),
+        }
+    }
+    reader.parsed
+}
+
+/// Reads MeshConfig as Istio writes it: the settings themselves, without apiVersion, kind and metadata. An empty file means
+/// the defaults. The object's name is `istio`, its namespace `namespace`.
+pub fn parse_mesh_config(file: &str, text: &[u8], namespace: &str) -> Parsed {
+    settings(Kind::MeshConfig, file, text, namespace)
+}
+
+/// Reads MeshNetworks as Istio writes them, likewise.
+pub fn parse_mesh_networks(file: &str, text: &[u8], namespace: &str) -> Parsed {
+    settings(Kind::MeshNetworks, file, text, namespace)
+}
+
+fn settings(kind: Kind, file: &str, text: &[u8], namespace: &str) -> Parsed {
+    let mut reader = Reader::new(file);
+    let meta = Meta {
+        namespace: namespace.to_owned(),
+        name: "istio".to_owned(),
+        ..Meta::default()
+    };
+    let mut documents = yaml::documents(text, &Limits::default()).into_iter();
+    let empty = Node {
+        line: 1,
+        column: 1,
+        data: Data::Map(Vec::new()),
+    };
+    match documents.next().unwrap_or(Ok(empty)) {
+        Ok(node) => reader.settings(kind, meta, &node),
+        Err(faults) => reader.faults(faults),
+    }
+    if documents.next().is_some() {
+        reader.faults(vec![Fault::new(
+            0,
+            0,
+            format!("{kind} is one document; remove the others"),
+        )]);
+        reader.parsed.objects.clear();
+    }
+    reader.parsed
+}
+
+struct Reader {
+    file: Arc<str>,
+    parsed: Parsed,
+}
+
+impl Reader {
+    fn new(file: &str) -> Self {
+        Self {
+            file: file.into(),
+            parsed: Parsed::default(),
+        }
+    }
+
+    fn push(&mut self, finding: Finding) {
+        if self.parsed.findings.len() < MAX_FINDINGS {
+            self.parsed.findings.push(finding);
+        } else if self.parsed.findings.len() == MAX_FINDINGS {
+            let more = format!("there are more than {MAX_FINDINGS} findings; the others are left out");
+            self.parsed
+                .findings
+                .push(Finding::warning(more).from(Origin::new(self.file.clone(), 0, 0)));
+        }
+    }
+
+    fn faults(&mut self, faults: Vec<Fault>) {
+        for fault in faults {
+            let origin = Origin::new(self.file.clone(), fault.line, fault.column);
+            self.push(Finding::error(fault.message).from(origin));
+        }
+    }
+
+    /// One object, or a Kubernetes List of them.
+    fn document(&mut self, node: &Node, namespace: &str) {
+        let is_list = node.get("apiVersion").and_then(Node::as_str) == Some("v1")
+            && node.get("kind").and_then(Node::as_str) == Some("List");
+        match node.get("items").map(|items| &items.data) {
+            Some(Data::List(items)) if is_list => items.iter().for_each(|item| self.object(item, namespace)),
+            _ => self.object(node, namespace),
+        }
+    }
+
+    fn object(&mut self, node: &Node, namespace: &str) {
+        let decoded = decode::object(&node.to_value(), namespace);
+        self.keep(node, decoded);
+    }
+
+    fn settings(&mut self, kind: Kind, meta: Meta, node: &Node) {
+        let report = Report::default();
+        let at = path::At::root(&report);
+        let key = ObjectKey::new(kind, &*meta.namespace, &*meta.name);
+        let spec = decode::checked(kind, &meta, &node.to_value(), &at).filter(|_| !report.has_errors());
+        let object = spec.map(|spec| Object {
+            kind,
+            meta,
+            spec,
+            origin: Origin::default(),
+        });
+        self.keep(
+            node,
+            Decoded {
+                key: Some(key),
+                object,
+                issues: report.into_issues(),
+            },
+        );
+    }
+
+    fn keep(&mut self, node: &Node, decoded: Decoded) {
+        let Decoded { key, object, issues } = decoded;
+        for issue in issues {
+            let place = self.place(node, &issue);
+            self.push(issue.into_finding(key.as_ref()).from(place));
+        }
+        if let Some(mut object) = object {
+            object.origin = Origin::new(self.file.clone(), node.line, node.column);
+            self.parsed.objects.push(object);
+        }
+    }
+
+    fn place(&self, node: &Node, issue: &Issue) -> Origin {
+        let (line, column) = match issue.path.as_slice() {
+            [] => (node.line, node.column),
+            path => node.locate(path),
+        };
+        Origin::new(self.file.clone(), line, column)
+    }
+}
+
+impl Parsed {
+    /// Whether anything is wrong.
+    pub fn has_errors(&self) -> bool {
+        self.findings
+            .iter()
+            .any(|finding| finding.severity == Severity::Error)
+    }
+}

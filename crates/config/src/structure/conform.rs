@@ -1,0 +1,207 @@
+//! Walks a value along a shape, reports what does not fit and gives what does.
+
+use serde_json::{Map, Value};
+
+use super::nearest::suggestion;
+use super::shape::{Fields, Shape};
+use crate::Duration;
+use crate::path::At;
+use crate::yaml::camel_case;
+
+/// The value as the shape has it; a null object counts as an empty one.
+pub(crate) fn object(shape: &Shape, value: &Value, at: &At<'_>) -> Value {
+    conform(shape, value, at).unwrap_or(Value::Object(Map::new()))
+}
+
+/// The value in its normal form, or none where it is absent (null) or wrong.
+fn conform(shape: &Shape, value: &Value, at: &At<'_>) -> Option<Value> {
+    if value.is_null() && !matches!(shape, Shape::Any) {
+        return None;
+    }
+    match (shape, value) {
+        (Shape::Any, value) => Some(value.clone()),
+        (Shape::Bool, Value::Bool(_))
+        | (Shape::String, Value::String(_))
+        | (Shape::Number, Value::Number(_)) => Some(value.clone()),
+        (Shape::Duration, Value::String(text)) => match text.parse::<Duration>() {
+            Ok(duration) => Some(Value::String(duration.to_string())),
+            Err(error) => fail(at, error.to_string()),
+        },
+        (Shape::Integer(low, high), Value::Number(number)) => {
+            let whole = number.as_i128().or_else(|| whole(number.as_f64()?));
+            match whole.filter(|whole| (low..=high).contains(&whole)) {
+                Some(whole) => Some(number_value(whole)),
+                None => fail(at, format!("{number} is not a whole number from {low} to {high}")),
+            }
+        }
+        // Numbers of 64 bits are strings in proto3's JSON, since not all programs can hold them as numbers.
+        (Shape::Integer(low, high), Value::String(text)) if *high > i128::from(u32::MAX) => {
+            match text
+                .parse::<i128>()
+                .ok()
+                .filter(|whole| (low..=high).contains(&whole))
+            {
+                Some(whole) => Some(number_value(whole)),
+                None => fail(at, format!("{text:?} is not a whole number from {low} to {high}")),
+            }
+        }
+        (Shape::IntOrString, Value::Number(_)) => conform(&Shape::Integer(0, u32::MAX.into()), value, at),
+        (Shape::IntOrString, Value::String(_)) => Some(value.clone()),
+        (Shape::Enum(choices), Value::String(text)) => {
+            match choices.iter().any(|choice| **choice == **text) {
+                true => Some(value.clone()),
+                false => {
+                    let known: Vec<&str> = choices.iter().map(AsRef::as_ref).collect();
+                    let help = suggestion(text, known.iter().copied());
+                    let help = help.unwrap_or_else(|| format!("use one of {}", known.join(", ")));
+                    at.error_help(format!("{text:?} is not one of the values of this field"), help);
+                    None
+                }
+            }
+        }
+        (Shape::List(item), Value::Array(items)) => Some(Value::Array(list(item, items, at))),
+        (Shape::Map(values, numbers), Value::Object(entries)) => {
+            Some(Value::Object(map(values, *numbers, entries, at)))
+        }
+        (Shape::Fields(known), Value::Object(entries)) => Some(Value::Object(fields(known, entries, at))),
+        _ => fail(at, mismatch(shape, value)),
+    }
+}
+
+fn fail(at: &At<'_>, message: String) -> Option<Value> {
+    at.error(message);
+    None
+}
+
+/// A whole number written with a decimal point or an exponent.
+fn whole(number: f64) -> Option<i128> {
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "the number is whole and within the range where f64 is exact"
+    )]
+    (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i128)
+}
+
+fn number_value(whole: i128) -> Value {
+    match (i64::try_from(whole), u64::try_from(whole)) {
+        (Ok(number), _) => Value::from(number),
+        (_, Ok(number)) => Value::from(number),
+        _ => Value::Null,
+    }
+}
+
+/// A list's items; a null item counts as an empty one, as in proto3's JSON for messages.
+fn list(shape: &Shape, items: &[Value], at: &At<'_>) -> Vec<Value> {
+    let item = |(index, value): (usize, &Value)| {
+        let at = at.index(index);
+        match (shape, value) {
+            (Shape::Fields(_), Value::Null) => Some(Value::Object(Map::new())),
+            (Shape::Any, _) => Some(value.clone()),
+            (_, Value::Null) => fail(
+                &at,
+                "a list has no place for null; remove the item or give it a value".to_owned(),
+            ),
+            _ => conform(shape, value, &at),
+        }
+    };
+    items.iter().enumerate().filter_map(item).collect()
+}
+
+fn map(shape: &Shape, numbers: bool, entries: &Map<String, Value>, at: &At<'_>) -> Map<String, Value> {
+    let entry = |(key, value): (&String, &Value)| {
+        let at = at.key(key);
+        if numbers && key.parse::<u32>().is_err() {
+            at.error(format!("{key:?} is not a number, as keys of this map are"));
+            return None;
+        }
+        let value = match (shape, value) {
+            (Shape::Fields(_), Value::Null) => Value::Object(Map::new()),
+            (Shape::String, Value::Null) => Value::String(String::new()),
+            _ => conform(shape, value, &at)?,
+        };
+        Some((key.clone(), value))
+    };
+    entries.iter().filter_map(entry).collect()
+}
+
+fn fields(known: &Fields, entries: &Map<String, Value>, at: &At<'_>) -> Map<String, Value> {
+    let mut seen = Map::new();
+    for (name, value) in entries {
+        let field = at.key(name);
+        let canonical = match known.fields.contains_key(name.as_str()) {
+            true => name.clone(),
+            false => camel_case(name),
+        };
+        let Some(shape) = known.fields.get(canonical.as_str()) else {
+            if !known.open {
+                unknown(name, known, &field);
+            }
+            continue;
+        };
+        let Some(value) = conform(shape, value, &field) else {
+            continue;
+        };
+        if seen.insert(canonical, value).is_some() {
+            field.error("given twice, in camelCase and in snake_case; keep one of them");
+        }
+    }
+    for group in &known.exclusive {
+        let given: Vec<&str> = group
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|name: &&str| seen.contains_key(*name))
+            .collect();
+        if given.len() > 1 {
+            at.error(format!(
+                "{} exclude one another; keep one of them",
+                given.join(" and ")
+            ));
+        }
+    }
+    seen
+}
+
+fn unknown(name: &str, known: &Fields, at: &At<'_>) {
+    let message = "unknown field";
+    match suggestion(name, known.fields.keys().map(AsRef::as_ref)) {
+        Some(help) => at.error_help(message, help),
+        None if known.fields.is_empty() => at.error_help(message, "no field is known here"),
+        None => {
+            let names: Vec<&str> = known.fields.keys().map(AsRef::as_ref).collect();
+            at.error_help(message, format!("known here are {}", names.join(", ")));
+        }
+    }
+}
+
+/// Words for a value of the wrong type.
+fn mismatch(shape: &Shape, value: &Value) -> String {
+    let wanted = match shape {
+        Shape::Any => "a value",
+        Shape::Bool => "true or false",
+        Shape::String => "a text",
+        Shape::Duration => "a duration such as 5s",
+        Shape::Number => "a number",
+        Shape::Integer(..) => "a whole number",
+        Shape::IntOrString => "a number or a text",
+        Shape::Enum(_) => "a name",
+        Shape::List(_) => "a list",
+        Shape::Map(..) => "a map",
+        Shape::Fields(_) => "a map of fields",
+    };
+    let seen = match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Bool(value) => format!("the boolean {value}"),
+        Value::Number(value) => format!("the number {value}"),
+        Value::String(text) => format!("the text {:?}", text.chars().take(40).collect::<String>()),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "a map".to_owned(),
+    };
+    let hint = match (shape, value) {
+        (Shape::String | Shape::Enum(_) | Shape::Duration, Value::Bool(_) | Value::Number(_)) => {
+            "; put it in quotes"
+        }
+        (Shape::Integer(..) | Shape::Number | Shape::Bool, Value::String(_)) => "; write it without quotes",
+        _ => "",
+    };
+    format!("must be {wanted}, not {seen}{hint}")
+}

@@ -1,0 +1,69 @@
+//! Fields that are accepted but without effect yet. Each is reported by name when it is set, so that nothing is dropped in
+//! silence. One table; whoever makes a field work removes its line.
+
+use serde_json::Value;
+
+use crate::Kind;
+use crate::path::At;
+
+/// Per kind, paths below `spec` (below the object for Kubernetes' kinds): `[]` stands for any item of a list, `{}` for any
+/// entry of a map. A path covers all below it.
+pub const TABLE: &[(Kind, &[&str])] = &[];
+
+/// Reports the fields of the table that `body` sets.
+pub(crate) fn report(kind: Kind, body: &Value, at: &At<'_>) {
+    for (_, paths) in TABLE.iter().filter(|(of, _)| *of == kind) {
+        for path in *paths {
+            visit(path, body, at);
+        }
+    }
+}
+
+/// Follows the pattern `path` through `value` and reports where it ends.
+fn visit(path: &str, value: &Value, at: &At<'_>) {
+    if path.is_empty() {
+        return at.warning("this field is accepted but has no effect yet");
+    }
+    if let Some(rest) = path.strip_prefix("[]") {
+        let items = value.as_array().into_iter().flatten().enumerate();
+        return items.for_each(|(index, item)| visit(rest, item, &at.index(index)));
+    }
+    if let Some(rest) = path.strip_prefix("{}") {
+        let entries = value.as_object().into_iter().flatten();
+        return entries.for_each(|(key, value)| visit(rest, value, &at.key(key)));
+    }
+    let path = path.trim_start_matches('.');
+    let (name, rest) = path.split_at(path.find(['.', '[', '{']).unwrap_or(path.len()));
+    if let Some(value) = value.get(name) {
+        visit(rest, value, &at.key(name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::path::{Display, Report};
+
+    fn check(path: &str, expected: &[&str]) {
+        let body =
+            json!({"http": [{"a": 1}, {"match": [{"statPrefix": "x"}]}], "labels": {"x": {"y": 1}, "z": {}}});
+        let report = Report::default();
+        visit(path, &body, &At::root(&report));
+        let seen: Vec<String> = report
+            .into_issues()
+            .iter()
+            .map(|i| Display(&i.path).to_string())
+            .collect();
+        assert_eq!(seen, expected, "{path}");
+    }
+
+    #[test]
+    fn patterns() {
+        check("http[].match[].statPrefix", &["http[1].match[0].statPrefix"]);
+        check("labels{}.y", &["labels.x.y"]);
+        check("http", &["http"]);
+        check("tcp[].match", &[]);
+    }
+}

@@ -1,0 +1,104 @@
+//! YAML (and so JSON) as trees that know where each value was written. Bounded in size, depth and expansion, and each
+//! document fails alone. Knows nothing of what the documents mean.
+
+mod build;
+mod node;
+mod scalar;
+mod split;
+
+pub(crate) use node::{Data, Key, Node, camel_case};
+
+use build::Builder;
+
+/// Bounds on one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Size in bytes.
+    pub bytes: usize,
+    /// Maps and lists inside one another.
+    pub depth: usize,
+    /// Values in the file, those repeated by aliases counted each time.
+    pub nodes: usize,
+    /// Bytes of text that aliases may repeat.
+    pub alias_bytes: usize,
+    /// Documents in the file.
+    pub documents: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bytes: 10 << 20,
+            depth: 64,
+            nodes: 1_000_000,
+            alias_bytes: 1 << 20,
+            documents: 100_000,
+        }
+    }
+}
+
+/// Why a document, or the whole file, could not be read. Line and column count from 1; 0 means the whole file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+    pub(crate) message: String,
+}
+
+impl Fault {
+    pub(crate) fn new(line: u32, column: u32, message: impl Into<String>) -> Self {
+        Self {
+            line,
+            column,
+            message: message.into(),
+        }
+    }
+}
+
+/// A document's tree, or all that is wrong with it as YAML.
+pub(crate) type Document = Result<Node, Vec<Fault>>;
+
+/// The documents of a file, empty ones left out.
+pub(crate) fn documents(text: &[u8], limits: &Limits) -> Vec<Document> {
+    if text.len() > limits.bytes {
+        let (size, bound) = (text.len(), limits.bytes);
+        let message =
+            format!("the file has {size} bytes, more than the {bound} allowed; split it into several files");
+        return vec![Err(vec![Fault::new(0, 0, message)])];
+    }
+    if text.contains(&0) {
+        return vec![Err(vec![Fault::new(
+            0,
+            0,
+            "the file is binary (it has NUL bytes), not YAML or JSON text",
+        )])];
+    }
+    let mut builder = Builder::new(*limits);
+    let mut documents = Vec::new();
+    for chunk in split::chunks(text) {
+        if documents.len() >= limits.documents || builder.exhausted() {
+            let message = format!(
+                "the file has more than {} documents or {} values; what follows is not read; split it into several files",
+                limits.documents, limits.nodes
+            );
+            documents.push(Err(vec![Fault::new(chunk.line, 1, message)]));
+            break;
+        }
+        match std::str::from_utf8(chunk.text) {
+            Ok(text) => builder.read(text, chunk.line, &mut documents),
+            Err(error) => {
+                let before = chunk.text.get(..error.valid_up_to()).unwrap_or_default();
+                let lines = before.iter().filter(|&&byte| byte == b'\n').count();
+                let line = chunk
+                    .line
+                    .saturating_add(u32::try_from(lines).unwrap_or(u32::MAX));
+                documents.push(Err(vec![Fault::new(
+                    line,
+                    0,
+                    "invalid UTF-8; save the file as UTF-8",
+                )]));
+            }
+        }
+    }
+    documents
+}
