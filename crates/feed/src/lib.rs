@@ -1,0 +1,12 @@
+//! Galley's feed: configuration objects over delta xDS. What Galley serves ([`table`]) and what a subscriber makes of it
+//! ([`follow`]).
+//!
+//! It does not know what the objects mean, nor where Galley got them.
+
+mod follow;
+mod message;
+mod store;
+
+pub use follow::{FollowError, Options, follow};
+pub use message::{DecodeError, decode, encode, table, type_url};
+pub use store::{State, Store};

@@ -1,0 +1,116 @@
+//! An object as a message of the feed, and back. The one place that knows both `config`'s form and the generated one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use config::{Kind, Object, ObjectKey, Origin, Wire, WireError};
+use prost::Message;
+use proto::feed;
+use xds::{Table, TypeUrl};
+
+/// Why a resource of the feed is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// The bytes are no message of the feed.
+    #[error("{name}: not an object of the feed: {source}")]
+    Message {
+        /// The resource's name.
+        name: String,
+        /// The decoder's words.
+        source: prost::DecodeError,
+    },
+    /// The object breaks its kind's rules here: both sides must be of the same release.
+    #[error(transparent)]
+    Object(#[from] WireError),
+    /// The resource bears another object's name.
+    #[error("{name}: holds {object}; Galley sent a wrong name")]
+    Name {
+        /// The resource's name.
+        name: String,
+        /// What is in it.
+        object: ObjectKey,
+    },
+}
+
+/// The feed's type URL of a kind: `GROUP/VERSION/KIND`.
+#[must_use]
+pub fn type_url(kind: Kind) -> TypeUrl {
+    TypeUrl::fixed(kind.type_url())
+}
+
+/// The feed's table of all objects: a resource each, named `NAMESPACE/NAME`. What `previous` has already is shared.
+#[must_use]
+pub fn table(objects: &[Arc<Object>], previous: Option<&Table>) -> Table {
+    let mut table = Table::builder();
+    for object in objects {
+        table.insert(
+            type_url(object.kind),
+            object.key().resource_name().into(),
+            encode(object),
+        );
+    }
+    table.build(previous)
+}
+
+/// The object's message, encoded: the same object always gives the same bytes.
+#[must_use]
+pub fn encode(object: &Object) -> Bytes {
+    let wire = object.to_feed();
+    let origin = feed::Origin {
+        file: wire.origin.file.as_deref().unwrap_or_default().to_owned(),
+        line: wire.origin.line,
+        column: wire.origin.column,
+    };
+    let message = feed::Object {
+        api_version: wire.api_version,
+        kind: wire.kind,
+        namespace: wire.namespace,
+        name: wire.name,
+        labels: wire.labels,
+        annotations: wire.annotations,
+        generation: wire.generation,
+        uid: wire.uid,
+        resource_version: wire.resource_version,
+        created: wire.created,
+        body: wire.body,
+        origin: Some(origin),
+    };
+    message.encode_to_vec().into()
+}
+
+/// The object in a resource.
+///
+/// # Errors
+/// When it is no object of the feed, or not the one that the resource's name promises. It concerns this one alone.
+pub fn decode(name: &str, bytes: &[u8]) -> Result<Object, DecodeError> {
+    let message = feed::Object::decode(bytes).map_err(|source| DecodeError::Message {
+        name: name.to_owned(),
+        source,
+    })?;
+    let origin = message.origin.unwrap_or_default();
+    let object = Object::from_feed(Wire {
+        api_version: message.api_version,
+        kind: message.kind,
+        namespace: message.namespace,
+        name: message.name,
+        labels: message.labels,
+        annotations: message.annotations,
+        generation: message.generation,
+        uid: message.uid,
+        resource_version: message.resource_version,
+        created: message.created,
+        body: message.body,
+        origin: Origin {
+            file: (!origin.file.is_empty()).then(|| origin.file.into()),
+            line: origin.line,
+            column: origin.column,
+        },
+    })?;
+    match object.key() {
+        key if key.resource_name() == name => Ok(object),
+        object => Err(DecodeError::Name {
+            name: name.to_owned(),
+            object,
+        }),
+    }
+}

@@ -1,0 +1,271 @@
+//! Reads a folder of YAML: which files count, what they hold, which have not changed since the last look.
+//!
+//! It knows nothing of what the files mean.
+
+use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::store::{Content, Scan};
+
+/// Endings of the files that are read; kubectl reads the same.
+const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
+/// Folder with keys and tokens, which are Citadel's and not configuration.
+const IDENTITY_FOLDER: &str = "identity";
+/// Citadel's own settings, at the top of the folder.
+const IDENTITY_FILE: &str = "identity.yaml";
+/// Largest file that is read, in bytes.
+const MAX_FILE: u64 = 10 << 20;
+/// Most files that are read.
+const MAX_FILES: usize = 20_000;
+/// Folders below folders that are followed; links that form a circle end here.
+const MAX_DEPTH: usize = 16;
+
+/// Why the folder as a whole could not be read; what was served before stays.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// The folder, or one below it, is missing or may not be read.
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// More files than Galley reads.
+    #[error("more than {MAX_FILES} files; split the folder or remove what is not configuration")]
+    TooMany,
+}
+
+/// What tells that a file was written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    length: u64,
+    #[cfg(unix)]
+    inode: u64,
+}
+
+impl From<&Metadata> for Stamp {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
+            modified: metadata.modified().ok(),
+            length: metadata.len(),
+            #[cfg(unix)]
+            inode: std::os::unix::fs::MetadataExt::ino(metadata),
+        }
+    }
+}
+
+/// A folder, and how its files looked at the last scan.
+#[derive(Debug)]
+pub struct Folder {
+    root: PathBuf,
+    stamps: BTreeMap<String, Stamp>,
+}
+
+impl Folder {
+    /// A folder that has not been read yet.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            stamps: BTreeMap::new(),
+        }
+    }
+
+    /// Reads what changed since the last scan. Blocks on the file system.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed. A single file that cannot be read is in the scan as such.
+    pub fn scan(&mut self) -> Result<Scan, FolderError> {
+        let files = self.list()?;
+        let mut stamps = BTreeMap::new();
+        let mut scan = Scan::new();
+        for (name, path) in files {
+            let (content, stamp) = self.read(&name, &path);
+            if let Some(stamp) = stamp {
+                stamps.insert(name.clone(), stamp);
+            }
+            // A file that vanished since the listing is no file.
+            if let Some(content) = content {
+                scan.insert(name, content);
+            }
+        }
+        self.stamps = stamps;
+        Ok(scan)
+    }
+
+    /// Whether a scan would find something new; compares times and sizes only.
+    #[must_use]
+    pub fn changed(&self) -> bool {
+        let Ok(files) = self.list() else { return true };
+        let now: BTreeMap<String, Stamp> = files
+            .into_iter()
+            .filter_map(|(name, path)| Some((name, Stamp::from(&std::fs::metadata(path).ok()?))))
+            .collect();
+        now != self.stamps
+    }
+
+    fn read(&self, name: &str, path: &Path) -> (Option<Content>, Option<Stamp>) {
+        let metadata = match std::fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return (None, None),
+            Err(error) => return (Some(Content::Unreadable(error.to_string())), None),
+        };
+        let stamp = Stamp::from(&metadata);
+        if self.stamps.get(name) == Some(&stamp) {
+            return (Some(Content::Same), Some(stamp));
+        }
+        if metadata.len() > MAX_FILE {
+            let reason = format!(
+                "it has {} bytes and Galley reads at most {MAX_FILE} of one file",
+                metadata.len()
+            );
+            return (Some(Content::Unreadable(reason)), Some(stamp));
+        }
+        match std::fs::read(path) {
+            Ok(bytes) => (Some(Content::Bytes(bytes)), Some(stamp)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
+            Err(error) => (Some(Content::Unreadable(error.to_string())), None),
+        }
+    }
+
+    fn list(&self) -> Result<BTreeMap<String, PathBuf>, FolderError> {
+        let mut files = BTreeMap::new();
+        let mut open = vec![(self.root.clone(), String::new(), 0)];
+        while let Some((path, prefix, depth)) = open.pop() {
+            for (name, path, is_folder) in entries(&path)? {
+                let below = format!("{prefix}{name}");
+                if is_folder {
+                    if depth < MAX_DEPTH && below != IDENTITY_FOLDER {
+                        open.push((path, format!("{below}/"), depth + 1));
+                    }
+                } else if counts(&below) {
+                    files.insert(below, path);
+                }
+            }
+            if files.len() > MAX_FILES {
+                return Err(FolderError::TooMany);
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// Names, paths and whether they are folders, without what is hidden. Links are followed, as a ConfigMap's
+/// mount needs it.
+fn entries(folder: &Path) -> Result<Vec<(String, PathBuf, bool)>, FolderError> {
+    let failed = |source| FolderError::Unreadable {
+        path: folder.to_owned(),
+        source,
+    };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') {
+            let path = entry.path();
+            let is_folder = path.is_dir();
+            found.push((name, path, is_folder));
+        }
+    }
+    Ok(found)
+}
+
+fn counts(name: &str) -> bool {
+    let ending = Path::new(name).extension().and_then(|ending| ending.to_str());
+    name != IDENTITY_FILE && ending.is_some_and(|ending| ENDINGS.contains(&ending))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn check(files: &[&str], read: &[&str]) {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+        let scan = Folder::new(dir.path()).scan().unwrap();
+        assert_eq!(scan.keys().map(String::as_str).collect::<Vec<_>>(), read);
+    }
+
+    #[test]
+    fn reads_yaml_and_json_at_any_depth_and_leaves_out_keys_and_hidden_files() {
+        check(
+            &[
+                "a.yaml",
+                "b/c.yml",
+                "b/d/e.json",
+                ".git/f.yaml",
+                "b/.g.yaml.swp",
+                "README.md",
+                "identity.yaml",
+            ],
+            &["a.yaml", "b/c.yml", "b/d/e.json"],
+        );
+        check(
+            &["identity/tokens/x.json", "sub/identity.yaml"],
+            &["sub/identity.yaml"],
+        );
+        check(&[], &[]);
+    }
+
+    #[test]
+    fn a_file_is_read_again_only_when_it_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.yaml");
+        fs::write(&file, "one").unwrap();
+        let mut folder = Folder::new(dir.path());
+        assert_eq!(folder.scan().unwrap()["a.yaml"], Content::Bytes(b"one".to_vec()));
+        assert!(!folder.changed());
+        assert_eq!(folder.scan().unwrap()["a.yaml"], Content::Same);
+        let new = dir.path().join("a.new");
+        fs::write(&new, "two").unwrap();
+        fs::rename(new, &file).unwrap();
+        assert!(folder.changed());
+        assert_eq!(folder.scan().unwrap()["a.yaml"], Content::Bytes(b"two".to_vec()));
+    }
+
+    #[test]
+    fn a_swapped_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        for version in ["one", "two"] {
+            fs::create_dir(dir.path().join(format!("..{version}"))).unwrap();
+            fs::write(dir.path().join(format!("..{version}/a.yaml")), version).unwrap();
+        }
+        let link = dir.path().join("..data");
+        std::os::unix::fs::symlink("..one", &link).unwrap();
+        std::os::unix::fs::symlink("..data/a.yaml", dir.path().join("a.yaml")).unwrap();
+        let mut folder = Folder::new(dir.path());
+        assert_eq!(folder.scan().unwrap()["a.yaml"], Content::Bytes(b"one".to_vec()));
+        let swapped = dir.path().join("..new");
+        std::os::unix::fs::symlink("..two", &swapped).unwrap();
+        fs::rename(swapped, link).unwrap();
+        assert_eq!(folder.scan().unwrap()["a.yaml"], Content::Bytes(b"two".to_vec()));
+    }
+
+    #[test]
+    fn a_huge_file_is_named_and_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::File::create(dir.path().join("a.yaml"))
+            .unwrap()
+            .set_len(100 << 20)
+            .unwrap();
+        let scan = Folder::new(dir.path()).scan().unwrap();
+        assert!(matches!(&scan["a.yaml"], Content::Unreadable(reason) if reason.contains("at most")));
+    }
+
+    #[test]
+    fn a_missing_folder_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Folder::new(&dir.path().join("gone")).scan().is_err());
+    }
+}

@@ -1,0 +1,128 @@
+//! Galley: reads configuration, says what is wrong with it, and distributes it as one feed of typed objects.
+//!
+//! It knows where configuration comes from (a folder, so far) and nothing of what it means to Envoy.
+
+#![allow(clippy::disallowed_methods, reason = "a service reads files and the clock")]
+
+pub mod folder;
+pub mod report;
+mod serve;
+pub mod store;
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use runtime::grpc::{self, ServeError};
+use runtime::tls::{self, ClientAuth, ConfigError};
+use runtime::{BindError, Context, Identity};
+use tokio::sync::watch as channel;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use xds::Table;
+
+use crate::report::{Reporter, States};
+use crate::serve::Feed;
+
+/// Flags of Galley.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Folder with the mesh's configuration (YAML, JSON)
+    #[arg(long, env = "ARGOSY_CONFIG", value_name = "DIR")]
+    pub config: PathBuf,
+    /// Address to serve the feed on, over mutual TLS
+    #[arg(
+        long,
+        env = "ARGOSY_GALLEY_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:15019"
+    )]
+    pub listen: SocketAddr,
+}
+
+/// Why Galley could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder is not there.
+    #[error("--config {}: {source}", path.display())]
+    Folder {
+        /// As given.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The address cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] ConfigError),
+    /// The server failed.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// A debug page cannot be mounted.
+    #[error(transparent)]
+    Admin(#[from] runtime::admin::MountError),
+}
+
+/// Runs until the context's shutdown.
+///
+/// # Errors
+/// When the folder is missing at the start, the address cannot be had, or the server fails.
+pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(), Error> {
+    std::fs::read_dir(&args.config).map_err(|source| Error::Folder {
+        path: args.config.clone(),
+        source,
+    })?;
+    let listener = runtime::bind("--listen", args.listen).await?;
+    let (states, seen) = channel::channel(None);
+    let (tables, served) = channel::channel(None);
+    context
+        .admin
+        .mount("/debug/config", report::routes(seen.clone()))?;
+    let reading = tokio::spawn(watch::run(args.config, states, context.shutdown.clone()));
+    let publishing = tokio::spawn(publish(seen, tables, context.clone()));
+    let server = xds::Server::new(Feed::new(served), xds::server::Limits::default());
+    let tls = tls::server(&identity, ClientAuth::Required)?;
+    let served = grpc::serve(
+        "feed",
+        listener,
+        Some(tls),
+        Routes::new(server.ads()),
+        &grpc::Limits::default(),
+        &context,
+    )
+    .await;
+    context.shutdown.cancel();
+    _ = tokio::join!(reading, publishing);
+    Ok(served?)
+}
+
+/// Turns each state into a table, and tells people what is wrong.
+async fn publish(mut states: States, tables: channel::Sender<Option<Arc<Table>>>, context: Context) {
+    let ready = context.readiness.condition("source");
+    ready.set_not_ready("reading the folder");
+    let mut reporter = Reporter::new(&context.metrics);
+    while next(&mut states, &context.shutdown).await {
+        let Some(state) = states.borrow_and_update().clone() else {
+            continue;
+        };
+        let table = feed::table(&state.objects, tables.borrow().as_deref());
+        tables.send_replace(Some(Arc::new(table)));
+        ready.set_ready();
+        tracing::info!(
+            objects = state.objects.len(),
+            findings = state.findings.len(),
+            "configuration read"
+        );
+        reporter.report(&state);
+    }
+}
+
+async fn next(states: &mut States, shutdown: &CancellationToken) -> bool {
+    shutdown
+        .run_until_cancelled(states.changed())
+        .await
+        .is_some_and(|changed| changed.is_ok())
+}

@@ -1,0 +1,187 @@
+//! Watches the folder and keeps the store of its objects current: the shell around `folder` and `store`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::folder::Folder;
+use crate::store::{State, Store};
+
+/// Quiet time after the last event before the folder is read: a writer is then most likely done with its file.
+const QUIET: Duration = Duration::from_millis(25);
+/// A folder that never is quiet is read nevertheless after this time.
+const LONGEST_WAIT: Duration = Duration::from_millis(400);
+/// How often the folder is compared without an event: some file systems send none, and a folder that was
+/// replaced as a whole is no longer the one that is watched.
+const COMPARE: Duration = Duration::from_secs(1);
+
+/// Reads the folder and then whatever changes in it, until `shutdown`. The receiver holds `None` before the
+/// first complete read.
+pub async fn run(root: PathBuf, states: watch::Sender<Option<Arc<State>>>, shutdown: CancellationToken) {
+    let mut source = Source {
+        folder: Folder::new(&root),
+        store: Store::default(),
+        states,
+    };
+    let (events, mut woken) = mpsc::channel(1);
+    loop {
+        // A new watcher before each read after a loss: nothing falls between watching and reading.
+        let watcher = arm(&root, &events);
+        source = source.read().await;
+        let lost = source.follow(&mut woken, watcher.is_some(), &shutdown);
+        let Some(next) = lost.await else { return };
+        source = next;
+    }
+}
+
+struct Source {
+    folder: Folder,
+    store: Store,
+    states: watch::Sender<Option<Arc<State>>>,
+}
+
+impl Source {
+    /// Reads on events and by comparison. Returns when the watcher missed a change, and is to be made anew;
+    /// `None` at shutdown.
+    async fn follow(
+        mut self,
+        woken: &mut mpsc::Receiver<()>,
+        watching: bool,
+        shutdown: &CancellationToken,
+    ) -> Option<Self> {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return None,
+                _ = woken.recv() => {
+                    settle(woken).await;
+                    self = self.read().await;
+                }
+                () = tokio::time::sleep(COMPARE) => {
+                    let (this, changed) = self.blocking(|source| source.folder.changed()).await;
+                    self = this;
+                    if changed || !watching {
+                        return Some(self);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn read(self) -> Self {
+        let (source, changed) = self
+            .blocking(|source| match source.folder.scan() {
+                Ok(scan) => source.store.apply(scan),
+                Err(error) => source.store.folder_lost(&error.to_string()),
+            })
+            .await;
+        if changed || source.states.borrow().is_none() {
+            source.states.send_replace(Some(Arc::new(source.store.state())));
+        }
+        source
+    }
+
+    /// File work off the async threads.
+    async fn blocking<T: Send + 'static>(
+        mut self,
+        work: impl FnOnce(&mut Self) -> T + Send + 'static,
+    ) -> (Self, T) {
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work(&mut self);
+            (self, result)
+        });
+        match done.await {
+            Ok(done) => done,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+async fn settle(woken: &mut mpsc::Receiver<()>) {
+    let end = Instant::now() + LONGEST_WAIT;
+    loop {
+        let quiet = (Instant::now() + QUIET).min(end);
+        if timeout_at(quiet, woken.recv()).await.is_err() || quiet == end {
+            sleep_until(quiet).await;
+            return;
+        }
+    }
+}
+
+/// Watches the folder. `None` where the system cannot, which the comparison makes up for.
+fn arm(root: &Path, events: &mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+    let events = events.clone();
+    let wake = move |event: notify::Result<notify::Event>| {
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            // A full channel holds an event that has not been looked at yet; that one is enough.
+            _ = events.try_send(());
+        }
+    };
+    let mut watcher = notify::recommended_watcher(wake)
+        .inspect_err(|error| tracing::warn!(%error, "cannot watch files; comparing every second instead"))
+        .ok()?;
+    watcher.watch(root, RecursiveMode::Recursive).ok()?;
+    Some(watcher)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn service(name: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  ports: [{{name: http, port: 80}}]\n"
+        )
+    }
+
+    async fn names(states: &mut watch::Receiver<Option<Arc<State>>>, expected: &[&str]) {
+        let seen = |state: &Option<Arc<State>>| {
+            state.as_ref().is_some_and(|state| {
+                state
+                    .objects
+                    .iter()
+                    .map(|o| o.meta.name.as_str())
+                    .eq(expected.iter().copied())
+            })
+        };
+        let found = tokio::time::timeout(Duration::from_secs(20), states.wait_for(seen)).await;
+        assert!(found.is_ok(), "never saw {expected:?}");
+    }
+
+    #[tokio::test]
+    async fn follows_writes_renames_and_a_folder_that_goes_and_comes_back() {
+        let parent = tempfile::tempdir().unwrap();
+        let root = parent.path().join("config");
+        fs::create_dir(&root).unwrap();
+        let (states, mut seen) = watch::channel(None);
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(run(root.clone(), states, shutdown.clone()));
+        names(&mut seen, &[]).await;
+        fs::write(root.join("a.yaml"), service("a")).unwrap();
+        names(&mut seen, &["a"]).await;
+        fs::write(parent.path().join("new"), service("b")).unwrap();
+        fs::rename(parent.path().join("new"), root.join("a.yaml")).unwrap();
+        names(&mut seen, &["b"]).await;
+        fs::rename(&root, parent.path().join("away")).unwrap();
+        let lost =
+            |state: &Option<Arc<State>>| state.as_ref().is_some_and(|state| !state.findings.is_empty());
+        tokio::time::timeout(Duration::from_secs(20), seen.wait_for(lost))
+            .await
+            .expect("told")
+            .unwrap();
+        names(&mut seen, &["b"]).await;
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("c.yaml"), service("c")).unwrap();
+        names(&mut seen, &["c"]).await;
+        fs::write(root.join("d.yaml"), service("d")).unwrap();
+        names(&mut seen, &["c", "d"]).await;
+        shutdown.cancel();
+        task.await.unwrap();
+    }
+}
