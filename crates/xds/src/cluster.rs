@@ -1,6 +1,7 @@
 //! Reads from an encoded cluster the one thing that the order of messages depends on: whether it is an EDS cluster,
 //! and the name of its endpoints. Everything else in the message is skipped.
 
+use bytes::Bytes;
 use prost::Message;
 use std::sync::Arc;
 
@@ -20,6 +21,13 @@ struct Eds {
     service_name: String,
 }
 
+/// `envoy.config.endpoint.v3.ClusterLoadAssignment` without endpoints.
+#[derive(Clone, PartialEq, Message)]
+struct Nowhere {
+    #[prost(string, tag = "1")]
+    cluster_name: String,
+}
+
 /// `Cluster.DiscoveryType.EDS`.
 const EDS: i32 = 3;
 
@@ -36,13 +44,24 @@ pub(crate) fn endpoints_name(cluster: &Arc<str>, bytes: &[u8]) -> Option<Arc<str
     }
 }
 
+/// Endpoints of that name, none: what a state-of-the-world client is told of endpoints that do not exist, since it
+/// cannot be told so and a cluster would wait for them.
+pub(crate) fn no_endpoints(name: &str) -> Bytes {
+    Nowhere {
+        cluster_name: name.to_owned(),
+    }
+    .encode_to_vec()
+    .into()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::endpoints_name;
+    use super::{endpoints_name, no_endpoints};
     use envoy_types::pb::envoy::config::cluster::v3::Cluster;
     use envoy_types::pb::envoy::config::cluster::v3::cluster::{
         ClusterDiscoveryType, DiscoveryType, EdsClusterConfig,
     };
+    use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
     use prost::Message;
 
     fn check(kind: DiscoveryType, service_name: Option<&str>, expected: Option<&str>) {
@@ -68,5 +87,17 @@ mod tests {
         check(DiscoveryType::StrictDns, Some("other"), None);
         check(DiscoveryType::Static, None, None);
         assert_eq!(endpoints_name(&"a".into(), b"\xff\xff not a message"), None);
+    }
+
+    #[test]
+    fn no_endpoints_read_as_an_empty_assignment() {
+        let read = ClusterLoadAssignment::decode(no_endpoints("outbound|80||a")).unwrap();
+        assert_eq!(
+            read,
+            ClusterLoadAssignment {
+                cluster_name: "outbound|80||a".into(),
+                ..Default::default()
+            }
+        );
     }
 }

@@ -32,7 +32,7 @@ impl PartialEq for Resource {
 impl Eq for Resource {}
 
 impl Resource {
-    fn new(type_url: &TypeUrl, name: Arc<str>, bytes: Bytes) -> Self {
+    pub(crate) fn new(type_url: &TypeUrl, name: Arc<str>, bytes: Bytes) -> Self {
         let version = xxh3_64(&bytes);
         let endpoints = (*type_url == CLUSTER)
             .then(|| cluster::endpoints_name(&name, &bytes))

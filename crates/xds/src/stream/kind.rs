@@ -5,6 +5,7 @@ use super::held::{Held, Hold};
 use super::nack;
 use super::subscription::{Changed, Subscription};
 use super::{Response, Stage, Variant};
+use crate::cluster::no_endpoints;
 use crate::table::{Resource, TypeTable};
 use crate::types::{Rank, TypeUrl};
 use std::collections::{BTreeMap, VecDeque};
@@ -284,6 +285,9 @@ impl Kind {
         for change in batch {
             match change {
                 Change::Upsert(resource) => resources.push(resource.clone()),
+                Change::Remove(name) if self.must_say_none(name, sending) => {
+                    resources.push(Resource::new(&self.url, name.clone(), no_endpoints(name)));
+                }
                 Change::Remove(name) => removed.push(name.clone()),
             }
         }
@@ -307,6 +311,11 @@ impl Kind {
             resources,
             removed,
         })
+    }
+
+    /// Whether a cluster waits for endpoints that do not exist, and the variant has no words for it.
+    fn must_say_none(&self, name: &str, sending: Sending) -> bool {
+        sending.variant == Variant::Sotw && self.rank == Rank::Endpoints && self.held.get(name) == Hold::Asked
     }
 
     /// What the client will have when it has applied these changes.
