@@ -116,6 +116,25 @@ impl Request<'_> {
     }
 }
 
+/// The pairs as a URL's query, escaped.
+pub fn query(pairs: &[(impl AsRef<str>, impl AsRef<str>)]) -> String {
+    let pair =
+        |(name, value): &(_, _)| format!("{}={}", escape(AsRef::as_ref(name)), escape(AsRef::as_ref(value)));
+    pairs.iter().map(pair).collect::<Vec<_>>().join("&")
+}
+
+fn escape(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let one = |byte| {
+        if plain(byte) {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        }
+    };
+    text.bytes().map(one).collect()
+}
+
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct Response {
@@ -166,5 +185,18 @@ impl Response {
             self.status
         );
         Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_escaped() {
+        assert_eq!(
+            query(&[("path", "/a?b=c&d"), ("n", "1")]),
+            "path=%2Fa%3Fb%3Dc%26d&n=1"
+        );
     }
 }
