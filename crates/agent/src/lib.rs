@@ -1,4 +1,25 @@
-//! The agent beside each workload: gets its certificate, starts and feeds Envoy, and says whether both are well.
+//! The agent beside each workload: gets the workload's certificate, starts and feeds Envoy, and says whether both
+//! are well.
+//!
+//! It knows Envoy's bootstrap, its process and its Unix socket. It does not know what configuration Pilot sends: those
+//! bytes pass through.
 
+mod args;
 pub mod bootstrap;
+mod calm;
 pub mod envoy;
+pub mod forward;
+pub mod lookup;
+mod ports;
+mod process_main;
+mod run;
+pub mod sds;
+pub mod secrets;
+pub mod socket;
+pub mod state_dir;
+pub mod status;
+pub mod workload;
+
+pub use args::{Args, EnvoyArgs, EnvoyLog, PortArgs};
+pub use process_main::main;
+pub use run::run;

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A run at least this long counts as a success.
 pub const STABLE: Duration = Duration::from_secs(10);
 /// First wait before a restart.
-const FIRST: Duration = Duration::from_millis(200);
+const FIRST: Duration = Duration::from_millis(100);
 /// Longest wait before a restart.
 const LONGEST: Duration = Duration::from_secs(30);
 /// Starts that end early before the agent gives up, when no run was ever stable: then what fails is how Envoy is
