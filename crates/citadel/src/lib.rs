@@ -13,4 +13,5 @@ mod run;
 mod service;
 pub mod token;
 
-pub use run::{Args, DEFAULT_ADMIN, DEFAULT_LISTEN, RunError, run};
+pub use local::LocalIssuer;
+pub use run::{Args, DEFAULT_ADMIN, DEFAULT_LISTEN, RunError, run, serve};

@@ -1,4 +1,5 @@
-//! Citadel's own certificate, which it signs itself.
+//! Certificates that the authority signs for its own process: Citadel's, and, where all services share a process,
+//! theirs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +15,13 @@ use crate::ca::Root;
 
 /// Issues to this process from its own root.
 #[derive(Debug)]
-pub(crate) struct LocalIssuer {
-    pub(crate) root: Arc<Root>,
-    pub(crate) id: SpiffeId,
-    pub(crate) ttl: Duration,
+pub struct LocalIssuer {
+    /// The authority.
+    pub root: Arc<Root>,
+    /// For whom it signs.
+    pub id: SpiffeId,
+    /// How long each certificate lives.
+    pub ttl: Duration,
 }
 
 fn local(error: impl std::error::Error + Send + Sync + 'static) -> IssueError {

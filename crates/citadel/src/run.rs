@@ -12,6 +12,7 @@ use runtime::identity::StartError;
 use runtime::spiffe::{SpiffeId, SpiffeIdError};
 use runtime::tls::{self, ClientAuth, ConfigError};
 use runtime::{BindError, Context, Identity};
+use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 use crate::ca::{MAX_LEAF_TTL, Root, RootError};
@@ -101,54 +102,82 @@ pub enum RunError {
 /// # Errors
 /// When its files, address or certificate cannot be used; the message says which and what to do.
 pub async fn run(args: Args, context: Context) -> Result<(), RunError> {
+    let listener = runtime::bind("--listen", args.listen).await?;
+    serve(listener, args, context).await
+}
+
+/// As [`run`], on a listener that the caller has opened; `args.listen` plays no part.
+///
+/// # Errors
+/// As [`run`].
+pub async fn serve(listener: TcpListener, args: Args, context: Context) -> Result<(), RunError> {
     let serving = context.readiness.condition("serving");
     let meters = Meters::new(&context.metrics);
     let (config, seen) = load_identity(args.identity.clone()).await?;
-    let (dir, trust_domain) = (args.ca_dir.clone(), config.trust_domain.clone());
-    let root =
-        Arc::new(tokio::task::spawn_blocking(move || Root::load_or_create(&dir, &trust_domain)).await??);
-    meters.root_expiry.set(root.not_after());
-    tracing::info!(dir = %args.ca_dir.display(), trust_domain = %config.trust_domain, not_after = root.not_after(),
-        made = root.created(), "root certificate ready");
+    let root = load_root(&args, &config, &meters).await?;
     let id = SpiffeId::system(&config.trust_domain, "citadel")?;
-    let listener = runtime::bind("--listen", args.listen).await?;
-    let local = LocalIssuer {
-        root: root.clone(),
-        id,
-        ttl: args.leaf_ttl,
-    };
-    let identity = Identity::start(local, &context).await?;
+    let ttl = args.leaf_ttl;
+    let identity = Identity::start(
+        LocalIssuer {
+            root: root.clone(),
+            id,
+            ttl,
+        },
+        &context,
+    )
+    .await?;
     let config = Arc::new(ArcSwap::from_pointee(config));
-    let reloading = args.identity.map(|path| {
+    if let Some(path) = args.identity {
         let reloader = Reloader {
             path,
             config: config.clone(),
             seen,
             meters: meters.clone(),
         };
-        tokio::spawn(reloader.run())
-    });
+        let stop = context.shutdown.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(reloader.run()).await });
+    }
     let service = CertificateService {
         root,
         config,
-        ttl: args.leaf_ttl,
+        ttl,
         meters,
     };
     let server = IstioCertificateServiceServer::new(service).max_decoding_message_size(MAX_MESSAGE);
     let tls = tls::server(&identity, ClientAuth::Optional)?;
-    let limits = Limits {
+    serving.set_ready();
+    let served = grpc::serve(
+        "ca",
+        listener,
+        Some(tls),
+        Routes::new(server),
+        &limits(),
+        &context,
+    )
+    .await;
+    serving.set_not_ready("stopped");
+    Ok(served?)
+}
+
+/// Requests are small and few on a connection; headers hold a token.
+fn limits() -> Limits {
+    let (stream_window, connection_window) = (64 << 10, 256 << 10);
+    Limits {
         streams: 16,
         header_list: 32 << 10,
-        stream_window: 64 << 10,
-        connection_window: 256 << 10,
+        stream_window,
+        connection_window,
         ..Limits::default()
-    };
-    serving.set_ready();
-    let result = grpc::serve("ca", listener, Some(tls), Routes::new(server), &limits, &context).await;
-    if let Some(task) = reloading {
-        task.abort();
     }
-    Ok(result?)
+}
+
+async fn load_root(args: &Args, config: &IdentityConfig, meters: &Meters) -> Result<Arc<Root>, RunError> {
+    let (dir, trust_domain) = (args.ca_dir.clone(), config.trust_domain.clone());
+    let root = tokio::task::spawn_blocking(move || Root::load_or_create(&dir, &trust_domain)).await??;
+    meters.root_expiry.set(root.not_after());
+    tracing::info!(dir = %args.ca_dir.display(), trust_domain = %config.trust_domain, not_after = root.not_after(),
+        made = root.created(), "root certificate ready");
+    Ok(Arc::new(root))
 }
 
 async fn load_identity(path: Option<PathBuf>) -> Result<(IdentityConfig, identity_file::Read), RunError> {

@@ -34,7 +34,7 @@ pub struct Args {
     /// Address to serve the feed on, over mutual TLS
     #[arg(
         long,
-        env = "ARGOSY_GALLEY_LISTEN",
+        env = "ARGOSY_LISTEN",
         value_name = "ADDR",
         default_value = "127.0.0.1:15019"
     )]

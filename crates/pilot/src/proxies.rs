@@ -1,0 +1,275 @@
+//! The connected proxies: what each should have, and what it has accepted. One registry feeds the streams, the debug
+//! pages and the metrics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use config::{Finding, ObjectKey};
+use envoygen::{Generator, Proxy, Settings};
+use parking_lot::{Mutex, RwLock};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use xds::server::StreamId;
+use xds::table::TypeTable;
+use xds::{Event, Table, TypeUrl};
+
+use crate::epoch::Epoch;
+use crate::metrics::{PilotMetrics, RejectLabel, TypeLabel};
+use crate::status::{Status, short};
+use crate::tables::{ProxyTable, Tables};
+
+/// A proxy with an open stream.
+struct Connected {
+    proxy: Proxy,
+    node: String,
+    peer: Option<String>,
+    wanted: ProxyTable,
+    sender: watch::Sender<Arc<Table>>,
+    status: Status,
+    /// The epoch whose table it has not accepted yet.
+    pending: Option<Arc<Epoch>>,
+}
+
+/// All proxies, and the tables of the newest snapshot.
+pub struct Proxies {
+    settings: Settings,
+    metrics: PilotMetrics,
+    tables: RwLock<Option<(Arc<Epoch>, Arc<Tables>)>>,
+    streams: Mutex<BTreeMap<StreamId, Connected>>,
+}
+
+impl Proxies {
+    /// No proxies and no snapshot yet.
+    #[must_use]
+    pub fn new(settings: Settings, metrics: PilotMetrics) -> Self {
+        Self {
+            settings,
+            metrics,
+            tables: RwLock::default(),
+            streams: Mutex::default(),
+        }
+    }
+
+    /// The metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &PilotMetrics {
+        &self.metrics
+    }
+
+    /// The newest snapshot's tables; `None` before the first.
+    #[must_use]
+    pub fn tables(&self) -> Option<Arc<Tables>> {
+        self.tables.read().as_ref().map(|(_, tables)| tables.clone())
+    }
+
+    /// Takes a new snapshot up: each stream gets its new table. Uses the processor for as long as generation takes.
+    pub fn advance(&self, epoch: &Arc<Epoch>) {
+        let previous = self.tables();
+        let generator = Generator::new(epoch.snapshot.clone(), self.settings.clone());
+        let tables = Arc::new(Tables::new(generator, previous.as_deref()));
+        *self.tables.write() = Some((epoch.clone(), tables.clone()));
+        self.metrics
+            .snapshot
+            .set(i64::try_from(epoch.number).unwrap_or(i64::MAX));
+        self.metrics
+            .rejected_objects
+            .set(i64::try_from(epoch.snapshot.rejected.len()).unwrap_or(i64::MAX));
+        let open: Vec<(StreamId, Proxy)> = self
+            .streams
+            .lock()
+            .iter()
+            .map(|(id, connected)| (*id, connected.proxy.clone()))
+            .collect();
+        for (id, proxy) in open {
+            let wanted = tables.of(&proxy);
+            if let Some(connected) = self.streams.lock().get_mut(&id) {
+                connected.advance(wanted, epoch);
+            }
+        }
+    }
+
+    /// Takes a stream in; the receiver follows the table that its proxy should have. `None` before the first snapshot.
+    pub fn connect(
+        &self,
+        id: StreamId,
+        proxy: Proxy,
+        node: &str,
+        peer: Option<String>,
+    ) -> Option<watch::Receiver<Arc<Table>>> {
+        // The read lock is held until the stream is in the map, so that no snapshot comes between.
+        let tables = self.tables.read();
+        let wanted = tables.as_ref()?.1.of(&proxy);
+        for finding in wanted.findings() {
+            tracing::warn!(node, "{finding}");
+        }
+        let (sender, receiver) = watch::channel(wanted.table.clone());
+        let status = Status::default();
+        let connected = Connected {
+            proxy,
+            node: node.to_owned(),
+            peer,
+            wanted,
+            sender,
+            status,
+            pending: None,
+        };
+        let mut streams = self.streams.lock();
+        streams.insert(id, connected);
+        self.count(streams.len());
+        Some(receiver)
+    }
+
+    /// Takes what happened on a stream into account.
+    pub fn observe(&self, id: StreamId, event: &Event) {
+        let mut streams = self.streams.lock();
+        if let Event::Closed = event {
+            if let Some(connected) = streams.remove(&id) {
+                self.forget_rejects(&connected);
+            }
+            self.count(streams.len());
+        } else if let Some(connected) = streams.get_mut(&id) {
+            self.measure(connected, event);
+            connected.observe(event, &self.metrics);
+        }
+    }
+
+    /// What each proxy has accepted: the contents of `/debug/syncz`.
+    #[must_use]
+    pub fn syncz(&self) -> Value {
+        let epoch = self.tables.read().as_ref().map(|(epoch, _)| epoch.number);
+        let proxies: Vec<Value> = self.streams.lock().values().map(Connected::json).collect();
+        json!({ "snapshot": epoch, "proxies": proxies })
+    }
+
+    /// Names and versions of what a proxy should have, with the objects behind each resource.
+    #[must_use]
+    pub fn resources(&self, node: &str) -> Option<Value> {
+        let streams = self.streams.lock();
+        let connected = streams.values().find(|connected| connected.node == node)?;
+        let wanted = &connected.wanted;
+        let resource = |type_url: &TypeUrl, resource: &xds::Resource| {
+            let objects: Vec<String> = wanted
+                .origins(type_url, &resource.name)
+                .iter()
+                .map(ObjectKey::to_string)
+                .collect();
+            json!({
+                "name": &*resource.name,
+                "version": format!("{:016x}", resource.version),
+                "bytes": resource.bytes.len(),
+                "objects": objects,
+            })
+        };
+        let of_type = |(type_url, table): (&TypeUrl, &Arc<TypeTable>)| {
+            let resources: Vec<Value> = table.iter().map(|each| resource(type_url, each)).collect();
+            (short(type_url).to_owned(), Value::from(resources))
+        };
+        Some(wanted.table.types().map(of_type).collect())
+    }
+
+    fn count(&self, streams: usize) {
+        self.metrics
+            .connected
+            .set(i64::try_from(streams).unwrap_or(i64::MAX));
+    }
+
+    fn measure(&self, connected: &Connected, event: &Event) {
+        let label = |type_url: &TypeUrl| TypeLabel {
+            r#type: short(type_url).to_owned(),
+        };
+        match event {
+            Event::Sent { type_url, .. } => _ = self.metrics.pushes.get_or_create(&label(type_url)).inc(),
+            Event::Nacked {
+                type_url,
+                message,
+                suspects,
+                ..
+            } => {
+                self.metrics.nacks.get_or_create(&label(type_url)).inc();
+                tracing::warn!(node = connected.node, r#type = short(type_url), %message, ?suspects, "NACK");
+            }
+            Event::Synced { table } => {
+                if let Some(epoch) = connected
+                    .pending
+                    .as_ref()
+                    .filter(|_| Arc::ptr_eq(table, &connected.wanted.table))
+                {
+                    self.metrics
+                        .convergence
+                        .observe(epoch.seen.elapsed().as_secs_f64());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn forget_rejects(&self, connected: &Connected) {
+        for label in connected.reject_labels() {
+            self.metrics.rejects.get_or_create(&label).dec();
+        }
+    }
+}
+
+impl Connected {
+    fn advance(&mut self, wanted: ProxyTable, epoch: &Arc<Epoch>) {
+        let changed = wanted.table.version() != self.wanted.table.version();
+        self.wanted = wanted;
+        if changed {
+            self.pending = Some(epoch.clone());
+            self.sender.send_replace(self.wanted.table.clone());
+        }
+    }
+
+    fn observe(&mut self, event: &Event, metrics: &PilotMetrics) {
+        if let Event::Synced { table } = event
+            && table.version() == self.wanted.table.version()
+        {
+            self.pending = None;
+        }
+        let before = self.reject_labels();
+        let wanted = &self.wanted;
+        let news = self
+            .status
+            .observe(event, &|type_url, name| wanted.origins(type_url, name));
+        let Some(rejected) = news else { return };
+        for each in rejected {
+            let objects: Vec<String> = each.objects.iter().map(ObjectKey::to_string).collect();
+            tracing::warn!(
+                node = self.node,
+                resource = &*each.name,
+                message = &*each.message,
+                ?objects,
+                "rejected"
+            );
+        }
+        let gauge = |label: RejectLabel| metrics.rejects.get_or_create_owned(&label);
+        for label in before {
+            gauge(label).dec();
+        }
+        for label in self.reject_labels() {
+            gauge(label).inc();
+        }
+    }
+
+    fn reject_labels(&self) -> Vec<RejectLabel> {
+        let labels = |(type_url, rejected)| {
+            let rejected: &crate::status::Rejected = rejected;
+            rejected
+                .objects
+                .iter()
+                .map(move |object| RejectLabel::new(short(type_url), object))
+        };
+        self.status.rejected().flat_map(labels).collect()
+    }
+
+    fn json(&self) -> Value {
+        let findings: Vec<String> = self.wanted.findings().map(Finding::to_string).collect();
+        json!({
+            "proxy": self.node,
+            "identity": self.peer,
+            "synced": self.pending.is_none(),
+            "types": self.status.json(),
+            "findings": findings,
+        })
+    }
+}
