@@ -1,0 +1,517 @@
+//! Objects to [`Rules`]: references resolved, expressions compiled, what cannot be used named in findings.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use config::mesh::MeshConfig;
+use config::mixer::{self, ValueType};
+use config::{Finding, Kind, Object, Severity, Spec};
+use expr::{Manifest, Use};
+
+use crate::FAIL_OPEN_ANNOTATION;
+use crate::cel;
+use crate::condition::Condition;
+use crate::handler::{Adapter, Handler, MetricDefinition};
+use crate::header::Operation;
+use crate::instance::{Instance, Template};
+use crate::params::Problem;
+use crate::quota_spec::QuotaSpecs;
+use crate::reference::{Name, Names};
+use crate::rules::{CheckAction, Checker, MetricAction, QuotaAction, Rule, Rules};
+
+/// A handler or instance that is there but cannot be used is `None`: its own finding says why.
+type Usable<T> = Option<Arc<T>>;
+
+#[derive(Default)]
+struct Builder<'a> {
+    findings: Vec<Finding>,
+    manifest: Manifest,
+    handlers: Names<Usable<Handler>>,
+    instances: Names<Usable<Instance>>,
+    quota_specs: BTreeMap<(String, String), &'a mixer::QuotaSpec>,
+    rules: Rules,
+    /// Metrics by name and instance, and by which handler.
+    metrics: BTreeMap<String, (usize, String)>,
+}
+
+impl Rules {
+    /// The rules among `objects`, given in any order, and what could not be used, and why. A bad object takes nothing
+    /// else with it: of a rule, the actions that can be taken are.
+    pub fn build<'a>(
+        objects: impl IntoIterator<Item = &'a Arc<Object>>,
+        mesh: &MeshConfig,
+    ) -> (Self, Vec<Finding>) {
+        let mut objects: Vec<&'a Object> = objects
+            .into_iter()
+            .map(|o| &**o)
+            .filter(|o| is_mixers(o.kind))
+            .collect();
+        objects.sort_by_cached_key(|object| object.key());
+        let mut builder = Builder {
+            manifest: Manifest::standard(),
+            ..Builder::default()
+        };
+        objects.iter().for_each(|object| builder.manifest(object));
+        objects.iter().for_each(|object| builder.parts(object));
+        objects.iter().for_each(|object| builder.binding(object));
+        for object in &objects {
+            if let Spec::Rule(rule) = &object.spec {
+                builder.rule(object, rule, mesh);
+            }
+        }
+        (builder.rules, builder.findings)
+    }
+}
+
+fn is_mixers(kind: Kind) -> bool {
+    kind.group() == "config.istio.io"
+}
+
+/// Where the parameters of an object stand.
+fn params_path(object: &Object, path: &str) -> String {
+    let own = matches!(object.kind, Kind::Handler | Kind::Instance);
+    match (own, path.is_empty()) {
+        (true, false) => format!("spec.params.{path}"),
+        (false, false) => format!("spec.{path}"),
+        (_, true) => "spec".to_owned(),
+    }
+}
+
+fn name_of(object: &Object) -> Name {
+    Name {
+        namespace: object.meta.namespace.clone(),
+        name: object.meta.name.clone(),
+        kind: object.kind.as_str().to_owned(),
+    }
+}
+
+fn value_type(ty: ValueType) -> Option<expr::ValueType> {
+    ty.as_str().parse().ok()
+}
+
+impl<'a> Builder<'a> {
+    fn say(
+        &mut self,
+        severity: Severity,
+        object: &Object,
+        path: impl Into<String>,
+        message: impl Into<String>,
+    ) {
+        let finding = Finding::new(severity, message)
+            .of(object.key())
+            .at(path)
+            .from(object.origin.clone());
+        self.findings.push(finding);
+    }
+
+    fn manifest(&mut self, object: &Object) {
+        let Spec::AttributeManifest(manifest) = &object.spec else {
+            return;
+        };
+        for (name, info) in &manifest.attributes {
+            let path = format!("spec.attributes[{name}].valueType");
+            let Some(ty) = value_type(info.value_type) else {
+                self.say(
+                    Severity::Error,
+                    object,
+                    path,
+                    "has no type; set one such as STRING",
+                );
+                continue;
+            };
+            if let Err(known) = self.manifest.declare(name, ty) {
+                let message =
+                    format!("{name} is {known} already, so it cannot be {ty}; the first declaration holds");
+                self.say(Severity::Warning, object, path, message);
+            }
+        }
+    }
+
+    fn parts(&mut self, object: &'a Object) {
+        match &object.spec {
+            Spec::Handler(spec) => {
+                let name = name_of(object);
+                let handler = Handler::new(&name, spec);
+                let usable = self.usable(object, handler);
+                self.handlers.insert(name, usable);
+            }
+            Spec::Instance(spec) => {
+                let name = name_of(object);
+                let instance = self.instance(object, name.clone(), spec);
+                self.instances.insert(name, instance);
+            }
+            Spec::QuotaSpec(spec) => {
+                if let Err(problem) = QuotaSpecs::check(spec) {
+                    self.say(
+                        Severity::Error,
+                        object,
+                        format!("spec.{}", problem.path),
+                        problem.message,
+                    );
+                }
+                self.quota_specs
+                    .insert((object.meta.namespace.clone(), object.meta.name.clone()), spec);
+            }
+            Spec::HttpApiSpec(_) | Spec::HttpApiSpecBinding(_) => {
+                let message =
+                    "is not served yet: attributes api.operation and request.api_key do not follow it";
+                self.say(Severity::Warning, object, "spec", message);
+            }
+            Spec::Template(_) | Spec::Adapter(_) => {
+                self.say(
+                    Severity::Warning,
+                    object,
+                    "spec",
+                    "adapters outside of the process are not served yet",
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn usable<T>(&mut self, object: &Object, made: Result<T, Problem>) -> Usable<T> {
+        match made {
+            Ok(made) => Some(Arc::new(made)),
+            Err(problem) => {
+                self.say(
+                    Severity::Error,
+                    object,
+                    params_path(object, &problem.path),
+                    problem.message,
+                );
+                None
+            }
+        }
+    }
+
+    fn instance(&mut self, object: &Object, name: Name, spec: &mixer::Instance) -> Usable<Instance> {
+        let bindings = spec.attribute_bindings.keys().chain(
+            // As a kind of its own the template has its bindings among its parameters.
+            spec.params
+                .get("attribute_bindings")
+                .and_then(|b| b.as_object())
+                .into_iter()
+                .flat_map(|b| b.keys()),
+        );
+        for attribute in bindings {
+            if expr::Vocabulary::attribute(&expr::STANDARD, attribute).is_none() {
+                let message = format!(
+                    "binding the attribute {attribute} is not served yet; attributes of workloads have \
+                     their standard names"
+                );
+                self.say(Severity::Warning, object, "spec.attributeBindings", message);
+            }
+        }
+        let instance = Instance::new(name, spec, &self.manifest);
+        self.usable(object, instance)
+    }
+
+    fn binding(&mut self, object: &Object) {
+        let Spec::QuotaSpecBinding(binding) = &object.spec else {
+            return;
+        };
+        let mut problems = Vec::new();
+        self.rules
+            .quota_specs
+            .bind(&object.meta.namespace, binding, &self.quota_specs, &mut problems);
+        for problem in problems {
+            self.say(
+                Severity::Error,
+                object,
+                format!("spec.{}", problem.path),
+                problem.message,
+            );
+        }
+    }
+
+    fn rule(&mut self, object: &Object, spec: &mixer::Rule, mesh: &MeshConfig) {
+        let condition = match Condition::new(&spec.r#match, &self.manifest) {
+            Ok(condition) => condition,
+            Err(problem) => {
+                self.say(
+                    Severity::Error,
+                    object,
+                    format!("spec.{}", problem.path),
+                    problem.message,
+                );
+                return;
+            }
+        };
+        let mut rule = Rule {
+            key: object.key(),
+            condition,
+            checks: Vec::new(),
+            quotas: Vec::new(),
+            metrics: Vec::new(),
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+            fail_open: self.fail_open(object, mesh),
+            remote_quota: None,
+        };
+        if spec.sampling.is_some() {
+            self.say(
+                Severity::Warning,
+                object,
+                "spec.sampling",
+                "is not served yet: every request is reported",
+            );
+        }
+        for (i, action) in spec.actions.iter().enumerate() {
+            self.action(object, &mut rule, &format!("spec.actions[{i}]"), action);
+        }
+        rule.request_headers = self.headers(
+            object,
+            "requestHeaderOperations",
+            &spec.request_header_operations,
+            false,
+        );
+        rule.response_headers = self.headers(
+            object,
+            "responseHeaderOperations",
+            &spec.response_header_operations,
+            true,
+        );
+        self.warn_of_late_attributes(object, &rule);
+        rule.remote_quota = self.remote_quota(object, &rule);
+        let rules = if object.meta.namespace == mesh.root_namespace {
+            &mut self.rules.root
+        } else {
+            self.rules
+                .by_namespace
+                .entry(object.meta.namespace.clone())
+                .or_default()
+        };
+        if rule.has_check() || !rule.quotas.is_empty() || !rule.metrics.is_empty() {
+            rules.push(Arc::new(rule));
+        }
+    }
+
+    fn fail_open(&mut self, object: &Object, mesh: &MeshConfig) -> bool {
+        match object
+            .meta
+            .annotations
+            .get(FAIL_OPEN_ANNOTATION)
+            .map(String::as_str)
+        {
+            None => mesh.policy_check_fail_open,
+            Some("true") => true,
+            Some("false") => false,
+            Some(other) => {
+                let path = format!("metadata.annotations[{FAIL_OPEN_ANNOTATION}]");
+                let message = format!("{other:?} is neither \"true\" nor \"false\"; the rule fails closed");
+                self.say(Severity::Error, object, path, message);
+                false
+            }
+        }
+    }
+
+    fn headers(
+        &mut self,
+        object: &Object,
+        field: &str,
+        templates: &[mixer::HeaderOperationTemplate],
+        on_response: bool,
+    ) -> Vec<Operation> {
+        let mut operations = Vec::new();
+        for (i, template) in templates.iter().enumerate() {
+            match Operation::new(template, on_response, &self.manifest) {
+                Ok(operation) => operations.push(operation),
+                Err(problem) => {
+                    let path = format!("spec.{field}[{i}].{}", problem.path);
+                    self.say(Severity::Error, object, path, problem.message);
+                }
+            }
+        }
+        operations
+    }
+
+    /// What is known only when a request has ended is absent when it is decided.
+    fn warn_of_late_attributes(&mut self, object: &Object, rule: &Rule) {
+        if !rule.has_check() && rule.quotas.is_empty() {
+            return;
+        }
+        let uses: BTreeSet<Use> = rule.check_uses().into_iter().chain(rule.quota_uses()).collect();
+        let late = uses.iter().map(Use::name).find(|name| {
+            name.starts_with("response.")
+                || name.starts_with("connection.sent")
+                || name.starts_with("connection.received")
+        });
+        if let Some(name) = late {
+            let message =
+                format!("{name} is not known yet when a request is decided on, and counts as absent");
+            self.say(Severity::Warning, object, "spec", message);
+        }
+    }
+
+    fn remote_quota(&mut self, object: &Object, rule: &Rule) -> Option<String> {
+        if rule.quotas.is_empty() {
+            return None;
+        }
+        let mut uses = rule.quota_uses();
+        for action in &rule.quotas {
+            let charged = self.rules.quota_specs.attributes_of(&action.quota);
+            uses.extend(charged.into_iter().map(|name| Use::Attribute(name.to_owned())));
+            if !self.rules.quota_specs.names(&action.quota) {
+                let message = format!(
+                    "the quota {} is never charged: no QuotaSpec that is bound to a service names it",
+                    action.quota
+                );
+                self.say(Severity::Warning, object, "spec.actions", message);
+            }
+        }
+        cel::entries("", "", &uses).err()
+    }
+
+    fn action(&mut self, object: &Object, rule: &mut Rule, path: &str, action: &mixer::Action) {
+        let namespace = &object.meta.namespace;
+        let handler = match self.handlers.resolve(&action.handler, namespace) {
+            Some(Some(handler)) => handler,
+            Some(None) => {
+                let message = format!(
+                    "the handler {:?} cannot be used, so this action is not taken",
+                    action.handler
+                );
+                return self.say(Severity::Error, object, format!("{path}.handler"), message);
+            }
+            None => {
+                let message = format!(
+                    "there is no handler {:?}; write NAME or NAME.NAMESPACE",
+                    action.handler
+                );
+                return self.say(Severity::Error, object, format!("{path}.handler"), message);
+            }
+        };
+        if action.instances.is_empty() {
+            self.say(
+                Severity::Error,
+                object,
+                format!("{path}.instances"),
+                "is empty, so this action does nothing",
+            );
+        }
+        for (i, reference) in action.instances.iter().enumerate() {
+            let place = format!("{path}.instances[{i}]");
+            match self.instances.resolve(reference, namespace) {
+                Some(Some(instance)) => {
+                    if let Err(message) = self.join(rule, &handler, &instance) {
+                        self.say(Severity::Error, object, place, message);
+                    }
+                }
+                Some(None) => {
+                    let message = format!("the instance {reference:?} cannot be used");
+                    self.say(Severity::Error, object, place, message);
+                }
+                None => {
+                    let message =
+                        format!("there is no instance {reference:?}; write NAME or NAME.TEMPLATE.NAMESPACE");
+                    self.say(Severity::Error, object, place, message);
+                }
+            }
+        }
+    }
+
+    /// Adds what a handler does with an instance.
+    fn join(
+        &mut self,
+        rule: &mut Rule,
+        handler: &Arc<Handler>,
+        instance: &Arc<Instance>,
+    ) -> Result<(), String> {
+        let check = |check: Checker| CheckAction {
+            handler: handler.full_name.clone(),
+            check,
+        };
+        match (&handler.adapter, &instance.template) {
+            (Adapter::Denier(denial), Template::CheckNothing | Template::ListEntry(_)) => {
+                rule.checks.push(check(Checker::Deny(denial.clone())));
+            }
+            (Adapter::List(list), Template::ListEntry(value)) => {
+                rule.checks
+                    .push(check(Checker::List(list.clone(), value.clone())));
+            }
+            (Adapter::Denier(_), Template::Quota(dimensions)) => rule.quotas.push(QuotaAction {
+                handler: handler.full_name.clone(),
+                quota: instance.short_name.clone(),
+                dimensions: dimensions.clone(),
+                limit: None,
+            }),
+            (Adapter::MemQuota(limits), Template::Quota(dimensions)) => {
+                let limit = limits
+                    .iter()
+                    .find(|limit| self.names(&limit.name, handler, instance));
+                let limit = limit.ok_or_else(|| {
+                    format!(
+                        "the handler {} has no quota for {}",
+                        handler.full_name,
+                        instance.name.full()
+                    )
+                })?;
+                rule.quotas.push(QuotaAction {
+                    handler: handler.full_name.clone(),
+                    quota: instance.short_name.clone(),
+                    dimensions: dimensions.clone(),
+                    limit: Some(limit.clone()),
+                });
+            }
+            (Adapter::Prometheus(metrics), Template::Metric { value, dimensions }) => {
+                let mut found = false;
+                for metric in metrics {
+                    if self.names(&metric.instance, handler, instance) {
+                        found = true;
+                        let metric_index = self.metric(handler, metric)?;
+                        let labels = metric
+                            .labels
+                            .iter()
+                            .map(|label| dimensions.get(label).cloned())
+                            .collect();
+                        rule.metrics.push(MetricAction {
+                            metric: metric_index,
+                            value: value.clone(),
+                            labels,
+                        });
+                    }
+                }
+                if !found {
+                    return Err(format!(
+                        "the handler {} has no metric for {}",
+                        handler.full_name,
+                        instance.name.full()
+                    ));
+                }
+            }
+            (Adapter::Noop, _) | (Adapter::KubernetesEnv, Template::Kubernetes) => {}
+            (_, template) => {
+                let name = template.name();
+                return Err(format!(
+                    "the handler {} takes no instances of {name}",
+                    handler.full_name
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a handler's parameter names the instance.
+    fn names(&self, reference: &str, handler: &Handler, instance: &Arc<Instance>) -> bool {
+        let found = self.instances.resolve(reference, &handler.namespace).flatten();
+        found.is_some_and(|found| Arc::ptr_eq(&found, instance))
+    }
+
+    /// The metric's place among all; two handlers may not give one name.
+    fn metric(&mut self, handler: &Handler, metric: &MetricDefinition) -> Result<usize, String> {
+        if let Some((index, owner)) = self.metrics.get(&metric.name) {
+            if *owner == handler.full_name {
+                return Ok(*index);
+            }
+            return Err(format!(
+                "the metric {} is one of {owner}'s already; give it another name",
+                metric.name
+            ));
+        }
+        let index = self.rules.metrics.len();
+        self.rules.metrics.push(metric.clone());
+        self.metrics
+            .insert(metric.name.clone(), (index, handler.full_name.clone()));
+        Ok(index)
+    }
+}

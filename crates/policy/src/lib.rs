@@ -1,0 +1,61 @@
+//! Mixer's configuration resolved: rules, handlers and instances checked and compiled into something that decides
+//! ([`Rules::check`], [`Rules::quota`]), measures ([`Rules::report`]) and says what a workload's Envoy must ask
+//! ([`Rules::requirements`]).
+//!
+//! Pure: time comes in as an argument, and state (quota windows) is a value that the caller keeps. It knows nothing
+//! of gRPC, of Envoy's messages or of how metrics are exposed.
+
+mod build;
+mod cel;
+mod check;
+mod condition;
+mod descriptor;
+mod handler;
+mod header;
+mod instance;
+mod list;
+mod params;
+mod partial;
+mod quota;
+mod quota_spec;
+mod reference;
+mod report;
+mod request;
+mod requirements;
+mod rules;
+mod status;
+mod window;
+mod workload;
+
+pub use check::{HeaderChange, Verdict};
+pub use descriptor::{DescriptorFacts, DescriptorProblem};
+pub use handler::{Buckets, MetricDefinition, MetricKind};
+pub use quota::QuotaDenial;
+pub use report::Sample;
+pub use request::{Connection, HeaderMap, Party, Protocol, ReporterKind, Request, Response, query_of};
+pub use requirements::{
+    Check, DescriptorEntry, Direction, Headers, QuotaDescriptor, Report, Requirements, Traffic,
+};
+pub use rules::Rules;
+pub use status::Code;
+pub use window::{Charge, Limit, Windows};
+pub use workload::{ServiceView, WorkloadView};
+
+/// Annotation of a rule that says what happens when Mixer cannot be asked: `"true"` lets requests pass, `"false"`
+/// refuses them. Without it MeshConfig's `policyCheckFailOpen` holds (Istio has no setting for one rule).
+pub const FAIL_OPEN_ANNOTATION: &str = "policy.argosy.io/fail-open";
+
+/// gRPC metadata of an ext_authz call (set by Envoy's filter, `initial_metadata`) that says which rules it asks for:
+/// [`FAIL_OPEN`] or [`FAIL_CLOSED`]. Without it all rules are asked.
+pub const FAILURE_MODE_METADATA: &str = "x-argosy-failure-mode";
+/// Value of [`FAILURE_MODE_METADATA`] for the rules that fail open.
+pub const FAIL_OPEN: &str = "open";
+/// Value of [`FAILURE_MODE_METADATA`] for the rules that fail closed.
+pub const FAIL_CLOSED: &str = "closed";
+
+/// `log_name` of the access logs of requests that arrive at a workload.
+pub const LOG_INBOUND: &str = "argosy.inbound";
+/// `log_name` of the access logs of requests that a workload sends.
+pub const LOG_OUTBOUND: &str = "argosy.outbound";
+/// Domain of the rate limit descriptors.
+pub const RATE_LIMIT_DOMAIN: &str = "argosy";

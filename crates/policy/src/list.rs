@@ -1,0 +1,182 @@
+//! The listchecker adapter: whether a value is on a list that stands in the configuration.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use regex::{RegexSet, RegexSetBuilder};
+use serde::Deserialize;
+
+use crate::params::Problem;
+
+/// Parameters (adapter.listchecker.config).
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct Params {
+    pub(crate) provider_url: String,
+    refresh_interval: Option<config::Duration>,
+    ttl: Option<config::Duration>,
+    caching_interval: Option<config::Duration>,
+    caching_use_count: i32,
+    overrides: Vec<String>,
+    entry_type: EntryType,
+    blacklist: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum EntryType {
+    #[default]
+    Strings,
+    CaseInsensitiveStrings,
+    IpAddresses,
+    Regex,
+}
+
+#[derive(Clone, Debug)]
+enum Entries {
+    Strings(BTreeSet<String>),
+    CaseInsensitive(BTreeSet<String>),
+    Addresses(Vec<IpNet>),
+    Regex(RegexSet),
+}
+
+/// A list.
+#[derive(Clone, Debug)]
+pub(crate) struct List {
+    entries: Entries,
+    blacklist: bool,
+}
+
+/// What a list says of a value.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Listed {
+    /// It may pass.
+    Pass,
+    /// It is not on a list of what may pass.
+    NotOnWhitelist,
+    /// It is on a list of what may not pass.
+    OnBlacklist,
+    /// It is no address, on a list of addresses.
+    NotAnAddress,
+}
+
+impl List {
+    pub(crate) fn new(params: &Params) -> Result<Self, Problem> {
+        let entries = match params.entry_type {
+            EntryType::Strings => Entries::Strings(params.overrides.iter().cloned().collect()),
+            EntryType::CaseInsensitiveStrings => {
+                Entries::CaseInsensitive(params.overrides.iter().map(|s| s.to_lowercase()).collect())
+            }
+            EntryType::IpAddresses => Entries::Addresses(addresses(&params.overrides)?),
+            EntryType::Regex => {
+                let built = RegexSetBuilder::new(&params.overrides)
+                    .size_limit(1 << 22)
+                    .dfa_size_limit(1 << 22)
+                    .build();
+                Entries::Regex(
+                    built.map_err(|e| Problem::new("overrides", e.to_string().replace('\n', " ")))?,
+                )
+            }
+        };
+        Ok(Self {
+            entries,
+            blacklist: params.blacklist,
+        })
+    }
+
+    pub(crate) fn look_up(&self, value: &str) -> Listed {
+        let found = match &self.entries {
+            Entries::Strings(entries) => entries.contains(value),
+            Entries::CaseInsensitive(entries) => entries.contains(&value.to_lowercase()),
+            Entries::Regex(patterns) => patterns.is_match(value),
+            Entries::Addresses(networks) => match value.parse::<IpAddr>() {
+                Ok(ip) => networks
+                    .iter()
+                    .any(|network| network.contains(&ip.to_canonical())),
+                Err(_) => return Listed::NotAnAddress,
+            },
+        };
+        match (found, self.blacklist) {
+            (true, true) => Listed::OnBlacklist,
+            (false, false) => Listed::NotOnWhitelist,
+            _ => Listed::Pass,
+        }
+    }
+}
+
+fn addresses(entries: &[String]) -> Result<Vec<IpNet>, Problem> {
+    let read = |(i, entry): (usize, &String)| {
+        let network = entry
+            .parse::<IpNet>()
+            .or_else(|_| entry.parse::<IpAddr>().map(IpNet::from));
+        network.map_err(|_| {
+            Problem::new(
+                format!("overrides[{i}]"),
+                format!("{entry:?} is neither an address nor a CIDR"),
+            )
+        })
+    };
+    entries.iter().enumerate().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(json: &str) -> List {
+        List::new(&serde_json::from_str(json).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn kinds_of_entries() {
+        let check = |json: &str, value: &str, expected: Listed| {
+            assert_eq!(list(json).look_up(value), expected, "{json}")
+        };
+        check(r#"{"overrides":["v1","v2"]}"#, "v1", Listed::Pass);
+        check(r#"{"overrides":["v1"]}"#, "V1", Listed::NotOnWhitelist);
+        check(
+            r#"{"overrides":["v1"],"blacklist":true}"#,
+            "v1",
+            Listed::OnBlacklist,
+        );
+        check(
+            r#"{"overrides":["V1"],"entryType":"CASE_INSENSITIVE_STRINGS"}"#,
+            "v1",
+            Listed::Pass,
+        );
+        check(
+            r#"{"overrides":["10.57.0.0/16"],"entryType":"IP_ADDRESSES"}"#,
+            "10.57.1.2",
+            Listed::Pass,
+        );
+        check(
+            r#"{"overrides":["10.57.0.0/16"],"entryType":"IP_ADDRESSES"}"#,
+            "::ffff:10.57.1.2",
+            Listed::Pass,
+        );
+        check(
+            r#"{"overrides":["10.0.0.1"],"entryType":"IP_ADDRESSES"}"#,
+            "10.0.0.2",
+            Listed::NotOnWhitelist,
+        );
+        check(
+            r#"{"overrides":[],"entryType":"IP_ADDRESSES","blacklist":true}"#,
+            "x",
+            Listed::NotAnAddress,
+        );
+        check(
+            r#"{"overrides":["^a+$"],"entryType":"REGEX"}"#,
+            "aaa",
+            Listed::Pass,
+        );
+    }
+
+    #[test]
+    fn bad_entries_are_named() {
+        let problem = List::new(
+            &serde_json::from_str(r#"{"overrides":["1.2.3"],"entryType":"IP_ADDRESSES"}"#).unwrap(),
+        );
+        assert_eq!(problem.unwrap_err().path, "overrides[0]");
+    }
+}

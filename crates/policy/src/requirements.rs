@@ -1,0 +1,268 @@
+//! What the Envoy of a workload must ask Mixer for, and send along.
+
+use std::collections::BTreeSet;
+
+use expr::Use;
+
+use crate::cel;
+use crate::partial::may_apply;
+use crate::rules::{Rule, Rules};
+use crate::workload::WorkloadView;
+
+/// Which of a proxy's traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Traffic {
+    /// Where it goes.
+    pub direction: Direction,
+    /// Whether it is plain TCP; otherwise HTTP and gRPC.
+    pub tcp: bool,
+}
+
+/// Where traffic goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// To the workload: checks, quotas and reports.
+    Inbound,
+    /// From the workload: reports alone, as in Istio 1.4 by default.
+    Outbound,
+}
+
+/// What Envoy must ask and send for a workload's traffic of one kind. Equal requirements give equal configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Requirements {
+    /// One ext_authz filter each, at most one that fails open and one that fails closed (closed first). Each call
+    /// carries [`crate::FAILURE_MODE_METADATA`].
+    pub checks: Vec<Check>,
+    /// Rate limit descriptors of domain [`crate::RATE_LIMIT_DOMAIN`], for the HTTP rate limit filter.
+    pub quotas: Vec<QuotaDescriptor>,
+    /// Whether access logs go to Mixer, and with which headers. The log's name is [`crate::LOG_INBOUND`] or
+    /// [`crate::LOG_OUTBOUND`].
+    pub report: Option<Report>,
+}
+
+/// An ext_authz filter (`envoy.filters.http.ext_authz`, or the network filter for TCP).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Check {
+    /// `failure_mode_allow`.
+    pub fail_open: bool,
+    /// `allowed_headers`: what its rules read.
+    pub headers: Headers,
+    /// Whether the payload of a verified token must come along (`metadata_context_namespaces` with
+    /// `envoy.filters.http.jwt_authn`).
+    pub claims: bool,
+    /// The rules that are asked, `NAME.NAMESPACE`.
+    pub rules: Vec<String>,
+}
+
+/// Request headers, names in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Headers {
+    /// A rule reads headers by computed names.
+    All,
+    /// These.
+    Named(BTreeSet<String>),
+}
+
+/// A descriptor: one `rate_limits` entry whose actions are `envoy.rate_limit_descriptors.expr`, one for each entry in
+/// this order (`descriptor_key`, `text`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct QuotaDescriptor {
+    /// The rule, `NAME.NAMESPACE`.
+    pub rule: String,
+    /// Whether requests pass when Mixer cannot be asked (`failure_mode_deny` is its opposite).
+    pub fail_open: bool,
+    /// The entries.
+    pub entries: Vec<DescriptorEntry>,
+}
+
+/// An entry of a descriptor.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DescriptorEntry {
+    /// Key.
+    pub key: String,
+    /// CEL that has a value for every request.
+    pub cel: String,
+}
+
+/// Access logs that go to Mixer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Report {
+    /// `additional_request_headers_to_log`, names in lower case.
+    pub request_headers: BTreeSet<String>,
+    /// `additional_response_headers_to_log`, names in lower case.
+    pub response_headers: BTreeSet<String>,
+}
+
+impl Requirements {
+    /// Whether nothing must be asked.
+    pub fn is_empty(&self) -> bool {
+        self.checks.is_empty() && self.quotas.is_empty() && self.report.is_none()
+    }
+}
+
+impl Rules {
+    /// What the proxy of `own` must ask for its traffic of one kind. Rules that can never apply to it are left out.
+    pub fn requirements(&self, own: &WorkloadView, traffic: Traffic) -> Requirements {
+        let mut requirements = Requirements::default();
+        match traffic.direction {
+            Direction::Inbound => {
+                let rules: Vec<&Rule> = self.applying(Some(&own.namespace), own, traffic).collect();
+                requirements.checks = self.checks(&rules, own);
+                if !traffic.tcp {
+                    requirements.quotas = self.quotas(&rules, own);
+                }
+                requirements.report = report(rules.into_iter());
+            }
+            Direction::Outbound => {
+                // Any namespace may be called.
+                let everywhere = self.by_namespace.values().flatten().chain(&self.root);
+                let rules = everywhere
+                    .map(|rule| &**rule)
+                    .filter(|rule| may_apply(&rule.condition, own, traffic));
+                requirements.report = report(rules);
+            }
+        }
+        requirements
+    }
+
+    fn applying<'a>(
+        &'a self,
+        namespace: Option<&str>,
+        own: &'a WorkloadView,
+        traffic: Traffic,
+    ) -> impl Iterator<Item = &'a Rule> {
+        self.of(namespace)
+            .map(|rule| &**rule)
+            .filter(move |rule| may_apply(&rule.condition, own, traffic))
+    }
+
+    /// Whether the rule's quotas may be charged to a service of the workload.
+    fn may_charge(&self, rule: &Rule, own: &WorkloadView) -> bool {
+        rule.quotas.iter().any(|action| {
+            own.services
+                .iter()
+                .any(|service| self.quota_specs.may_charge(service, &action.quota))
+        })
+    }
+
+    fn checks(&self, rules: &[&Rule], own: &WorkloadView) -> Vec<Check> {
+        let mut checks = Vec::new();
+        for fail_open in [false, true] {
+            let remote = |rule: &&Rule| rule.remote_quota.is_some() && self.may_charge(rule, own);
+            let asked: Vec<&Rule> = rules
+                .iter()
+                .copied()
+                .filter(|r| r.fail_open == fail_open && (r.has_check() || remote(r)))
+                .collect();
+            if asked.is_empty() {
+                continue;
+            }
+            let mut uses: BTreeSet<Use> = BTreeSet::new();
+            for rule in &asked {
+                uses.extend(rule.check_uses());
+                if remote(rule) {
+                    uses.extend(rule.quota_uses());
+                    uses.extend(self.charge_uses(own));
+                }
+            }
+            checks.push(Check {
+                fail_open,
+                headers: headers(&uses),
+                claims: uses.iter().any(|u| u.name().starts_with("request.auth.")),
+                rules: asked.iter().map(|rule| rule.full_name()).collect(),
+            });
+        }
+        checks
+    }
+
+    fn charge_uses(&self, own: &WorkloadView) -> BTreeSet<Use> {
+        let names = own
+            .services
+            .iter()
+            .flat_map(|service| self.quota_specs.attributes(service));
+        names.map(|name| Use::Attribute(name.to_owned())).collect()
+    }
+
+    fn quotas(&self, rules: &[&Rule], own: &WorkloadView) -> Vec<QuotaDescriptor> {
+        let mut descriptors = Vec::new();
+        for rule in rules
+            .iter()
+            .filter(|rule| rule.remote_quota.is_none() && self.may_charge(rule, own))
+        {
+            let mut uses = rule.quota_uses();
+            uses.extend(self.charge_uses(own));
+            let name = rule.full_name();
+            // What descriptors cannot carry made the rule remote when it was built.
+            if let Ok(entries) = cel::entries(&name, own.uid(), &uses) {
+                descriptors.push(QuotaDescriptor {
+                    rule: name,
+                    fail_open: rule.fail_open,
+                    entries,
+                });
+            }
+        }
+        descriptors
+    }
+}
+
+/// Headers that Mixer reads for attributes of their own.
+const NAMED_HEADERS: [(&str, &str); 6] = [
+    ("request.useragent", "user-agent"),
+    ("request.referer", "referer"),
+    ("request.id", "x-request-id"),
+    ("request.api_key", "x-api-key"),
+    ("context.protocol", "content-type"),
+    ("api.protocol", "content-type"),
+];
+
+fn headers(uses: &BTreeSet<Use>) -> Headers {
+    let mut named = BTreeSet::new();
+    for used in uses {
+        match used {
+            Use::Entry(map, key) if map == "request.headers" => {
+                named.insert(key.to_ascii_lowercase());
+            }
+            Use::AnyEntry(map) if map == "request.headers" => return Headers::All,
+            used => named.extend(
+                NAMED_HEADERS
+                    .iter()
+                    .filter(|(name, _)| *name == used.name())
+                    .map(|(_, header)| (*header).to_owned()),
+            ),
+        }
+    }
+    Headers::Named(named)
+}
+
+fn report<'a>(rules: impl Iterator<Item = &'a Rule>) -> Option<Report> {
+    let mut report = None;
+    for rule in rules.filter(|rule| !rule.metrics.is_empty()) {
+        let report = report.get_or_insert_with(Report::default);
+        for used in rule.report_uses() {
+            match used {
+                Use::Entry(map, key) if map == "request.headers" => {
+                    report.request_headers.insert(key.to_ascii_lowercase());
+                }
+                Use::Entry(map, key) if map == "response.headers" => {
+                    report.response_headers.insert(key.to_ascii_lowercase());
+                }
+                used => match used.name() {
+                    "request.api_key" => {
+                        report.request_headers.insert("x-api-key".to_owned());
+                    }
+                    "context.protocol" | "api.protocol" => {
+                        report.request_headers.insert("content-type".to_owned());
+                    }
+                    "response.grpc_status" => {
+                        report.response_headers.insert("grpc-status".to_owned());
+                    }
+                    "response.grpc_message" => {
+                        report.response_headers.insert("grpc-message".to_owned());
+                    }
+                    _ => {}
+                },
+            }
+        }
+    }
+    report
+}

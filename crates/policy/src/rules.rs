@@ -1,0 +1,160 @@
+//! The rules of a mesh, ready to be asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use config::ObjectKey;
+use expr::{Expression, Use};
+
+use crate::condition::Condition;
+use crate::handler::{Denial, MetricDefinition, QuotaLimit};
+use crate::header::Operation;
+use crate::list::List;
+use crate::quota_spec::QuotaSpecs;
+
+/// A mesh's rules, checked and compiled. Immutable: a change of configuration makes new ones.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Apply to destinations in every namespace.
+    pub(crate) root: Vec<Arc<Rule>>,
+    /// Apply to destinations in the rule's own namespace.
+    pub(crate) by_namespace: BTreeMap<String, Vec<Arc<Rule>>>,
+    pub(crate) quota_specs: QuotaSpecs,
+    pub(crate) metrics: Vec<MetricDefinition>,
+}
+
+/// A rule with its actions by what they do.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub(crate) key: ObjectKey,
+
+    pub(crate) condition: Condition,
+    pub(crate) checks: Vec<CheckAction>,
+    pub(crate) quotas: Vec<QuotaAction>,
+    pub(crate) metrics: Vec<MetricAction>,
+    pub(crate) request_headers: Vec<Operation>,
+    pub(crate) response_headers: Vec<Operation>,
+    /// Whether requests pass when Mixer cannot be asked.
+    pub(crate) fail_open: bool,
+    /// Why its quotas cannot be asked by rate limit descriptors, when they cannot.
+    pub(crate) remote_quota: Option<String>,
+}
+
+/// A handler that may refuse.
+#[derive(Clone, Debug)]
+pub(crate) struct CheckAction {
+    /// The handler, as shown to users.
+    pub(crate) handler: String,
+    pub(crate) check: Checker,
+}
+
+/// How a handler decides.
+#[derive(Clone, Debug)]
+pub(crate) enum Checker {
+    Deny(Denial),
+    /// The value is looked up.
+    List(List, Expression),
+}
+
+/// A quota that may be used up.
+#[derive(Clone, Debug)]
+pub(crate) struct QuotaAction {
+    pub(crate) handler: String,
+    /// The instance's own name, to which QuotaSpecs refer.
+    pub(crate) quota: String,
+    pub(crate) dimensions: BTreeMap<String, Expression>,
+    /// `None` for a denier, which grants nothing.
+    pub(crate) limit: Option<QuotaLimit>,
+}
+
+/// A metric that is fed.
+#[derive(Clone, Debug)]
+pub(crate) struct MetricAction {
+    /// Its place in [`Rules::metrics`].
+    pub(crate) metric: usize,
+    pub(crate) value: Expression,
+    /// One for each label; `None` for a label without dimension.
+    pub(crate) labels: Vec<Option<Expression>>,
+}
+
+impl Rule {
+    /// `NAME.NAMESPACE`, as descriptors carry it.
+    pub(crate) fn full_name(&self) -> String {
+        format!("{}.{}", self.key.name, self.key.namespace)
+    }
+
+    /// Whether a check must be asked for it; its quotas set aside.
+    pub(crate) fn has_check(&self) -> bool {
+        !(self.checks.is_empty() && self.request_headers.is_empty() && self.response_headers.is_empty())
+    }
+
+    /// What its predicate and checks read.
+    pub(crate) fn check_uses(&self) -> BTreeSet<Use> {
+        let lists = self.checks.iter().filter_map(|action| match &action.check {
+            Checker::List(_, value) => Some(value),
+            Checker::Deny(_) => None,
+        });
+        let headers = self
+            .request_headers
+            .iter()
+            .chain(&self.response_headers)
+            .flat_map(|op| &op.values);
+        self.condition
+            .0
+            .iter()
+            .chain(lists)
+            .chain(headers)
+            .flat_map(Expression::uses)
+            .collect()
+    }
+
+    /// What its predicate and quotas read.
+    pub(crate) fn quota_uses(&self) -> BTreeSet<Use> {
+        let dimensions = self.quotas.iter().flat_map(|action| action.dimensions.values());
+        self.condition
+            .0
+            .iter()
+            .chain(dimensions)
+            .flat_map(Expression::uses)
+            .collect()
+    }
+
+    /// What its predicate and metrics read.
+    pub(crate) fn report_uses(&self) -> BTreeSet<Use> {
+        let labels = self
+            .metrics
+            .iter()
+            .flat_map(|action| action.labels.iter().flatten());
+        let values = self.metrics.iter().map(|action| &action.value);
+        self.condition
+            .0
+            .iter()
+            .chain(labels)
+            .chain(values)
+            .flat_map(Expression::uses)
+            .collect()
+    }
+}
+
+impl Rules {
+    /// The rules for destinations in `namespace`: the root namespace's first, then by name.
+    pub(crate) fn of<'a>(&'a self, namespace: Option<&str>) -> impl Iterator<Item = &'a Arc<Rule>> + use<'a> {
+        let own = namespace.and_then(|namespace| self.by_namespace.get(namespace));
+        self.root.iter().chain(own.into_iter().flatten())
+    }
+
+    /// The metrics that reports feed, in the order of [`crate::Sample::metric`].
+    pub fn metrics(&self) -> &[MetricDefinition] {
+        &self.metrics
+    }
+
+    /// How many rules there are.
+    pub fn len(&self) -> usize {
+        self.root.len() + self.by_namespace.values().map(Vec::len).sum::<usize>()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,305 @@
+//! Rules decide on requests.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{DENIER, QUOTA, build, rules, workload};
+use policy::{Code, HeaderChange, HeaderMap, Party, Request, Verdict, Windows, WorkloadView};
+
+fn party(view: &WorkloadView) -> Party<'_> {
+    Party {
+        workload: Some(view),
+        ip: view.ip,
+        port: Some(8080),
+        principal: Some(view.principal()),
+    }
+}
+
+fn request<'a>(source: Option<&'a WorkloadView>, destination: &'a WorkloadView) -> Request<'a> {
+    Request {
+        source: source.map(party).unwrap_or_default(),
+        destination: party(destination),
+        service: destination.service(Some(8080), None),
+        ..Request::default()
+    }
+}
+
+fn check(yaml: &str, source: Option<&WorkloadView>, destination: &WorkloadView) -> Verdict {
+    rules(yaml).check(&request(source, destination), None)
+}
+
+#[test]
+fn a_denier_refuses_with_its_handlers_status() {
+    let (v2, v3, ratings) = (
+        workload("reviews", "v2"),
+        workload("reviews", "v3"),
+        workload("ratings", "v1"),
+    );
+    assert!(check(DENIER, Some(&v2), &ratings).is_ok());
+    assert!(check(DENIER, Some(&v3), &v2).is_ok());
+    let verdict = check(DENIER, Some(&v3), &ratings);
+    assert_eq!(
+        (verdict.code, verdict.http_status),
+        (Code::PERMISSION_DENIED, 403)
+    );
+    assert_eq!(verdict.body, "PERMISSION_DENIED:deny.shop:Not allowed");
+    assert_eq!(verdict.rule.unwrap().to_string(), "rule shop/denyv3");
+}
+
+#[test]
+fn the_form_with_kinds_of_their_own_means_the_same() {
+    let yaml = DENIER
+        .replace("kind: handler", "kind: denier")
+        .replace(
+            "  compiledAdapter: denier\n  params: {status: {code: 7, message: Not allowed}}",
+            "  status: {code: 7, message: Not allowed}",
+        )
+        .replace("kind: instance", "kind: checknothing")
+        .replace("spec: {compiledTemplate: checknothing}", "spec: {}")
+        .replace("handler: deny\n", "handler: deny.denier\n")
+        .replace("[request]", "[request.checknothing]");
+    let (v3, ratings) = (workload("reviews", "v3"), workload("ratings", "v1"));
+    assert_eq!(
+        check(&yaml, Some(&v3), &ratings).body,
+        "PERMISSION_DENIED:deny.denier.shop:Not allowed"
+    );
+}
+
+#[test]
+fn rules_of_a_namespace_hold_for_its_own_destinations() {
+    let elsewhere = DENIER.replace("namespace: shop", "namespace: other");
+    let everywhere = DENIER.replace("namespace: shop", "namespace: istio-system");
+    let (v3, ratings) = (workload("reviews", "v3"), workload("ratings", "v1"));
+    assert!(check(&elsewhere, Some(&v3), &ratings).is_ok());
+    assert!(!check(&everywhere, Some(&v3), &ratings).is_ok());
+}
+
+#[test]
+fn malformed_values_refuse_but_absent_ones_do_not() {
+    let yaml = DENIER.replace(
+        r#"destination.labels["app"] == "ratings" && source.labels["app"] == "reviews" && source.labels["version"] == "v3""#,
+        r#"ip(request.headers["x-ip"]) == ip("1.2.3.4")"#,
+    );
+    let (rules, ratings) = (rules(&yaml), workload("ratings", "v1"));
+    let verdict = |ip: Option<&str>| {
+        let headers: BTreeMap<String, String> = ip
+            .map(|ip| ("x-ip".to_owned(), ip.to_owned()))
+            .into_iter()
+            .collect();
+        let headers = HeaderMap(&headers);
+        rules.check(
+            &Request {
+                headers: Some(&headers),
+                ..request(None, &ratings)
+            },
+            None,
+        )
+    };
+    assert!(verdict(None).is_ok());
+    assert!(verdict(Some("1.1.1.1")).is_ok());
+    assert_eq!(verdict(Some("1.2.3.4")).code, Code::PERMISSION_DENIED);
+    let broken = verdict(Some("nonsense"));
+    assert_eq!(
+        (broken.code, broken.http_status, broken.errors.len()),
+        (Code::INTERNAL, 500, 1)
+    );
+}
+
+#[test]
+fn the_failure_mode_of_a_filter_chooses_its_rules() {
+    let open = DENIER.replace(
+        "name: denyv3,",
+        "name: denyv3, annotations: {policy.argosy.io/fail-open: \"true\"},",
+    );
+    let (rules, v3, ratings) = (rules(&open), workload("reviews", "v3"), workload("ratings", "v1"));
+    let request = request(Some(&v3), &ratings);
+    assert!(!rules.check(&request, None).is_ok());
+    assert!(!rules.check(&request, Some(true)).is_ok());
+    assert!(rules.check(&request, Some(false)).is_ok());
+}
+
+#[test]
+fn headers_change_when_the_request_passes() {
+    let yaml = r#"
+apiVersion: config.istio.io/v1alpha2
+kind: rule
+metadata: {name: headers, namespace: shop}
+spec:
+  requestHeaderOperations:
+  - {name: X-App, values: ['source.labels["app"]', 'source.labels["none"]']}
+  - {name: x-old, operation: REMOVE}
+  responseHeaderOperations:
+  - {name: x-served-by, values: [destination.workload.name], operation: APPEND}
+"#;
+    let (frontend, ratings) = (workload("frontend", "v1"), workload("ratings", "v1"));
+    let verdict = check(yaml, Some(&frontend), &ratings);
+    let expected = [
+        HeaderChange::Replace("x-app".into(), "frontend".into()),
+        HeaderChange::Remove("x-old".into()),
+    ];
+    assert_eq!(verdict.request_headers, expected);
+    assert_eq!(
+        verdict.response_headers,
+        [HeaderChange::Append("x-served-by".into(), "ratings-v1".into())]
+    );
+}
+
+#[test]
+fn lists_refuse_what_is_not_on_them() {
+    let yaml = r#"
+apiVersion: config.istio.io/v1alpha2
+kind: handler
+metadata: {name: whitelist, namespace: shop}
+spec:
+  compiledAdapter: listchecker
+  params: {overrides: ["v1", "v2"], blacklist: false}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: instance
+metadata: {name: appversion, namespace: shop}
+spec:
+  compiledTemplate: listentry
+  params: {value: 'source.labels["version"]'}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: rule
+metadata: {name: checkversion, namespace: shop}
+spec:
+  match: destination.labels["app"] == "ratings"
+  actions:
+  - handler: whitelist
+    instances: [appversion]
+"#;
+    let (v1, v3, ratings) = (
+        workload("reviews", "v1"),
+        workload("reviews", "v3"),
+        workload("ratings", "v1"),
+    );
+    assert!(check(yaml, Some(&v1), &ratings).is_ok());
+    let refused = check(yaml, Some(&v3), &ratings);
+    assert_eq!(refused.body, "NOT_FOUND:whitelist.shop:v3 is not whitelisted");
+    // Whoever cannot be told apart is refused.
+    assert_eq!(check(yaml, None, &ratings).code, Code::INTERNAL);
+}
+
+const SECOND: i64 = 1_000_000_000;
+
+#[test]
+fn a_quota_runs_out_and_comes_back() {
+    let (rules, ratings, details) = (rules(QUOTA), workload("ratings", "v1"), workload("details", "v1"));
+    let mut windows = Windows::default();
+    let mut charge = |destination: &WorkloadView, user: &str, now: i64| {
+        let headers = BTreeMap::from([("x-user".to_owned(), user.to_owned())]);
+        let headers = HeaderMap(&headers);
+        let request = Request {
+            headers: Some(&headers),
+            ..request(None, destination)
+        };
+        rules.quota("quota.istio-system", &request, &mut windows, now)
+    };
+    for _ in 0..3 {
+        assert_eq!(charge(&ratings, "anna", 0), Ok(()));
+    }
+    let denial = charge(&ratings, "anna", SECOND).unwrap_err();
+    assert_eq!(
+        denial.body,
+        "RESOURCE_EXHAUSTED:Quota is exhausted for: requestcount"
+    );
+    assert_eq!(denial.retry_after, Some(9 * SECOND));
+    assert_eq!(
+        charge(&ratings, "bert", SECOND),
+        Ok(()),
+        "another dimension has its own window"
+    );
+    assert_eq!(charge(&ratings, "jason", SECOND), Ok(()));
+    assert!(
+        charge(&ratings, "jason", SECOND).is_err(),
+        "the override allows one"
+    );
+    assert_eq!(
+        charge(&details, "anna", SECOND),
+        Ok(()),
+        "no QuotaSpec is bound to details"
+    );
+    assert_eq!(charge(&ratings, "anna", 11 * SECOND), Ok(()));
+}
+
+#[test]
+fn metrics_are_sampled_with_their_labels() {
+    let yaml = r#"
+apiVersion: config.istio.io/v1alpha2
+kind: handler
+metadata: {name: prometheus, namespace: istio-system}
+spec:
+  compiledAdapter: prometheus
+  params:
+    metrics:
+    - name: requests_total
+      instance_name: requestcount.instance.istio-system
+      kind: COUNTER
+      label_names: [source_app, destination_app, response_code]
+---
+apiVersion: config.istio.io/v1alpha2
+kind: instance
+metadata: {name: requestcount, namespace: istio-system}
+spec:
+  compiledTemplate: metric
+  params:
+    value: "1"
+    dimensions:
+      source_app: source.labels["app"] | "unknown"
+      destination_app: destination.labels["app"] | "unknown"
+      response_code: response.code | 200
+---
+apiVersion: config.istio.io/v1alpha2
+kind: rule
+metadata: {name: promhttp, namespace: istio-system}
+spec:
+  match: context.protocol == "http" || context.protocol == "grpc"
+  actions:
+  - handler: prometheus
+    instances: [requestcount]
+"#;
+    let (rules, frontend, ratings) = (rules(yaml), workload("frontend", "v1"), workload("ratings", "v1"));
+    assert_eq!(rules.metrics()[0].name, "istio_requests_total");
+    let mut request = request(Some(&frontend), &ratings);
+    request.response.code = Some(404);
+    let (samples, failed) = rules.report(&request);
+    assert_eq!((samples.len(), failed, samples[0].value), (1, 0, 1.0));
+    assert_eq!(samples[0].labels, ["frontend", "ratings", "404"]);
+    request.protocol = policy::Protocol::Tcp;
+    assert!(rules.report(&request).0.is_empty());
+}
+
+#[test]
+fn what_cannot_be_used_is_named_and_takes_nothing_else_with_it() {
+    let yaml = format!(
+        "{DENIER}---
+apiVersion: config.istio.io/v1alpha2
+kind: handler
+metadata: {{name: opa, namespace: shop}}
+spec: {{compiledAdapter: opa}}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: rule
+metadata: {{name: mixed, namespace: shop}}
+spec:
+  actions:
+  - {{handler: opa, instances: [request]}}
+  - {{handler: nobody, instances: [request]}}
+  - {{handler: deny, instances: [nothing]}}
+"
+    );
+    let (rules, findings) = build(&yaml);
+    let seen: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    let expected = [
+        "test.yaml:23:1: handler shop/opa: spec: the adapter opa is not served yet",
+        "test.yaml:28:1: rule shop/mixed: spec.actions[0].handler: the handler \"opa\" cannot be used, so this action is not taken",
+        "test.yaml:28:1: rule shop/mixed: spec.actions[1].handler: there is no handler \"nobody\"; write NAME or NAME.NAMESPACE",
+        "test.yaml:28:1: rule shop/mixed: spec.actions[2].instances[0]: there is no instance \"nothing\"; write NAME or NAME.TEMPLATE.NAMESPACE",
+    ];
+    assert_eq!(seen, expected);
+    let (v3, ratings) = (workload("reviews", "v3"), workload("ratings", "v1"));
+    assert!(!rules.check(&request(Some(&v3), &ratings), None).is_ok());
+}
