@@ -25,6 +25,8 @@ pub(super) struct Kind {
     /// Nonce of the newest response, ACKed or not.
     pub(super) last_nonce: Option<u64>,
     rejected: BTreeMap<Arc<str>, Rejection>,
+    /// `rejected` is another than those who watch know.
+    rejections_changed: bool,
     /// Groups of names from a rejected message, to be sent apart.
     isolate: VecDeque<Vec<Arc<str>>>,
     /// The newest table that was sent entirely.
@@ -100,6 +102,7 @@ impl Kind {
             in_flight: None,
             last_nonce: None,
             rejected: BTreeMap::new(),
+            rejections_changed: false,
             isolate: VecDeque::new(),
             sent: None,
             settled: None,
@@ -116,7 +119,7 @@ impl Kind {
             self.held.keep_only(|name| names.contains(name));
         }
         for name in changed.dropped {
-            self.rejected.remove(&name);
+            self.forgive(&name);
             // Whoever drops a name under a wildcard is told what there is (on-demand CDS).
             self.held.set(
                 name,
@@ -137,7 +140,7 @@ impl Kind {
 
     /// The client waits for that resource, whatever it was sent before.
     pub(super) fn ask(&mut self, name: Arc<str>) {
-        self.rejected.remove(&name);
+        self.forgive(&name);
         self.held.set(name, Hold::Asked);
         self.dirty = true;
     }
@@ -176,7 +179,7 @@ impl Kind {
             return None;
         }
         let target = source.table.of_type(&self.url);
-        self.forget_rejected(&target, events);
+        self.forget_rejected(&target);
         let work = self.work(&target, sending);
         let total = work.len();
         let batch = self.batch(work, sending);
@@ -405,7 +408,6 @@ impl Kind {
         }
         if certain {
             self.settle(answered.completes);
-            events.push(self.rejections());
         } else {
             self.partial = true;
             for group in nack::split(&sent).into_iter().rev() {
@@ -423,6 +425,7 @@ impl Kind {
                 message: message.clone(),
             };
             self.rejected.insert(name.clone(), rejection);
+            self.rejections_changed = true;
         }
         self.held.set(
             name,
@@ -435,7 +438,7 @@ impl Kind {
     }
 
     /// A rejection is over when the resource is another or nobody wants it.
-    fn forget_rejected(&mut self, target: &TypeTable, events: &mut Vec<Event>) {
+    fn forget_rejected(&mut self, target: &TypeTable) {
         let before = self.rejected.len();
         let subscription = &self.subscription;
         self.rejected.retain(|name, rejection| {
@@ -444,15 +447,18 @@ impl Kind {
                     .get(name)
                     .is_some_and(|resource| resource.version == rejection.version)
         });
-        if self.rejected.len() != before {
-            events.push(self.rejections());
-        }
+        self.rejections_changed |= self.rejected.len() != before;
     }
 
-    fn rejections(&self) -> Event {
-        Event::Rejected {
+    fn forgive(&mut self, name: &str) {
+        self.rejections_changed |= self.rejected.remove(name).is_some();
+    }
+
+    /// What is rejected now, if that is news.
+    pub(super) fn rejections(&mut self) -> Option<Event> {
+        std::mem::take(&mut self.rejections_changed).then(|| Event::Rejected {
             type_url: self.url.clone(),
             resources: self.rejected.values().cloned().collect(),
-        }
+        })
     }
 }

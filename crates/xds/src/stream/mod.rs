@@ -216,7 +216,9 @@ impl Stream {
 
     /// What happened since the last call, in order.
     pub fn events(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.events)
+        let mut events = std::mem::take(&mut self.events);
+        events.extend(self.kinds.iter_mut().filter_map(Kind::rejections));
+        events
     }
 
     fn kind(&self, rank: Rank) -> Option<&Kind> {

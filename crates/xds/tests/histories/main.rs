@@ -291,7 +291,7 @@ fn bad(resource: &xds::Resource, url: &TypeUrl) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn delta_histories_end_well(steps in steps()) {
