@@ -106,7 +106,7 @@ pub fn load(path: &Path) -> Result<(IdentityConfig, Read), IdentityFileError> {
     let text = read_text(path, &mut read)?;
     let document: Document = serde_saphyr::from_str(&text).map_err(|e| IdentityFileError::Yaml {
         path: path.to_owned(),
-        reason: e.to_string(),
+        reason: e.without_snippet().to_string(),
     })?;
     let value = |field: String, reason: String| IdentityFileError::Value {
         path: path.to_owned(),

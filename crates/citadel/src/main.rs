@@ -16,7 +16,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = runtime::args::parse(citadel::DEFAULT_ADMIN);
     runtime::service_main("citadel", &cli.common, citadel::DEFAULT_ADMIN, |context| {
         citadel::run(cli.citadel, context)
     })

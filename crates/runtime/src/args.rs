@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, CommandFactory, FromArgMatches};
 
 use crate::logging::LogArgs;
 use crate::spiffe::TrustDomain;
@@ -58,6 +58,17 @@ pub struct IdentityArgs {
         default_value = "cluster.local"
     )]
     pub trust_domain: TrustDomain,
+}
+
+/// Parses the process's flags; ends the process with a message when they are wrong. `admin_default` becomes the default
+/// of `--admin-address`, and `--help` shows it.
+#[must_use]
+pub fn parse<T: CommandFactory + FromArgMatches>(admin_default: SocketAddr) -> T {
+    // clap keeps texts for as long as the process lives.
+    let default: &'static str = admin_default.to_string().leak();
+    let mut command = T::command().mut_arg("admin_address", |arg| arg.default_value(default));
+    let matches = command.clone().get_matches();
+    T::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
 }
 
 /// Parses a duration as Go writes it: `1h30m`, `10s`, `1.5s`, `250ms`.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Admin;
 use crate::args::Common;
 use crate::listen;
-use crate::logging::{self, LogHandle};
+use crate::logging::{self, LogFormat, LogHandle};
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::shutdown;
@@ -103,9 +103,19 @@ where
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{service}: {}", describe(&*error));
+            report(service, common, &describe(&*error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The last line: plain for people, an event for machines (unless logs could not be set up).
+fn report(service: &'static str, common: &Common, error: &str) {
+    match common.log.log_format {
+        LogFormat::Json if tracing::event_enabled!(tracing::Level::ERROR) => {
+            tracing::error!(service, error, "ended")
+        }
+        _ => eprintln!("{service}: {error}"),
     }
 }
 

@@ -346,14 +346,22 @@ fn root_params(trust_domain: &TrustDomain, now: OffsetDateTime) -> Result<Certif
     let mut params = CertificateParams::default();
     let mut name = DistinguishedName::new();
     name.push(DnType::OrganizationName, trust_domain.as_str());
-    name.push(DnType::CommonName, "Argosy root");
+    // Two roots of one mesh, before and after a rotation, must not share a name: paths are searched by it.
+    let serial = random_serial();
+    let mark: String = serial
+        .to_bytes()
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    name.push(DnType::CommonName, format!("Argosy root {mark}"));
     params.distinguished_name = name;
     params.subject_alt_names = vec![SanType::URI(format!("spiffe://{trust_domain}").try_into()?)];
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.not_before = now - BACKDATE;
     params.not_after = now + LIFE;
-    params.serial_number = Some(random_serial());
+    params.serial_number = Some(serial);
     Ok(params)
 }
 

@@ -1,13 +1,19 @@
 //! A mesh in a folder for tests: an issuer of tokens, a Citadel on loopback, and identities got from it.
 
-#![allow(dead_code, reason = "each test takes what it needs")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test takes what it needs"
+)]
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use citadel::token::{Grant, IssuerKey, mint};
+use prometheus_client::metrics::counter::Counter;
 use proto::ca::istio_certificate_service_client::IstioCertificateServiceClient;
 use proto::ca::{IstioCertificateRequest, IstioCertificateResponse};
 use proto::sample::echo_client::EchoClient;
@@ -142,12 +148,7 @@ impl Mesh {
     }
 
     pub async fn identity(&self, citadel: SocketAddr, namespace: &str, account: &str) -> Identity {
-        let args = self.client_args(citadel, &self.token(namespace, account));
-        let context = context("client");
-        tokio::time::timeout(PATIENCE, Identity::from_citadel(&args, &context))
-            .await
-            .unwrap()
-            .unwrap()
+        obtain(&self.client_args(citadel, &self.token(namespace, account))).await
     }
 
     /// The reason why no identity is given: what readiness shows after the first refusal.
@@ -225,12 +226,22 @@ pub async fn create_certificate(
         .map(Response::into_inner)
 }
 
-/// Says who asked.
-struct WhoAmI;
+/// Gets an identity by these flags.
+pub async fn obtain(args: &IdentityArgs) -> Identity {
+    let context = context("client");
+    tokio::time::timeout(PATIENCE, Identity::from_citadel(args, &context))
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+/// Says who asked, and counts calls when they begin.
+struct WhoAmI(Counter);
 
 #[tonic::async_trait]
 impl Echo for WhoAmI {
     async fn say(&self, request: Request<EchoRequest>) -> Result<Response<EchoResponse>, Status> {
+        self.0.inc();
         let peer = grpc::peer(request.extensions()).ok_or_else(|| Status::unauthenticated("no peer"))?;
         let message = peer.spiffe_id.to_string();
         tokio::time::sleep(Duration::from_millis(request.get_ref().delay_ms.into())).await;
@@ -248,7 +259,9 @@ pub async fn echo_server(identity: &Identity, context: &Context, limits: Limits)
     let tls = tls::server(identity, ClientAuth::Required).unwrap();
     let context = context.clone();
     tokio::spawn(async move {
-        let routes = Routes::new(EchoServer::new(WhoAmI));
+        let routes = Routes::new(EchoServer::new(WhoAmI(
+            context.metrics.counter("test_calls", "Calls"),
+        )));
         grpc::serve("echo", listener, Some(tls), routes, &limits, &context)
             .await
             .unwrap();
@@ -267,7 +280,7 @@ pub async fn say(
     let answer = EchoClient::new(channel).say(EchoRequest::default()).await;
     answer
         .map(|a| a.into_inner().message)
-        .map_err(|status| runtime::context::describe(&status))
+        .map_err(|status| status.message().to_owned())
 }
 
 /// Waits for a condition by looking again and again.
@@ -281,8 +294,4 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         tokio::time::timeout(PATIENCE, looking).await.is_ok(),
         "never: {what}"
     );
-}
-
-pub fn exists(path: &Path) -> bool {
-    path.exists()
 }

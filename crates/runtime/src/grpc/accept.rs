@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::io::{Io, Transport};
 use super::{ConnectInfo, Limits};
 use crate::context::Context;
-use crate::tls::read_peer;
+use crate::tls::{explain, read_peer};
 
 /// What the accept loop yields.
 pub type Accepted = io::Result<Io>;
@@ -214,7 +214,7 @@ async fn handshake(
         remote: remote.map_or_else(|| "?".into(), |a| a.to_string()),
         reason,
     };
-    let stream = tls.accept(tcp).await.map_err(|e| failed(e.to_string()))?;
+    let stream = tls.accept(tcp).await.map_err(|e| failed(explain(&e)))?;
     let leaf = stream
         .get_ref()
         .1

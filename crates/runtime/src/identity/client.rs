@@ -173,12 +173,10 @@ impl CitadelClient {
     }
 
     fn refused(&self, status: &Status) -> IssueError {
-        let cause = std::error::Error::source(status).map(crate::context::describe);
-        let message = cause.unwrap_or_else(|| status.message().to_owned());
         IssueError::Refused {
             address: self.args.citadel_address.clone(),
             code: format!("{:?}", status.code()),
-            message,
+            message: status.message().to_owned(),
         }
     }
 }

@@ -39,7 +39,7 @@ pub enum StartError {
 }
 
 /// How often roots and the wall clock are looked at: a suspended machine is late by no more than this.
-const TICK: Duration = Duration::from_secs(5);
+const TICK: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(15);
 

@@ -14,6 +14,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::explain::explain;
+
 /// How long a TCP connection or a TLS handshake may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -32,12 +34,12 @@ pub enum ConnectError {
         source: std::io::Error,
     },
     /// The handshake failed: the peer is not who it should be, or does not accept us.
-    #[error("TLS handshake with {address}: {source}")]
+    #[error("TLS handshake with {address}: {reason}")]
     Tls {
         /// HOST:PORT.
         address: String,
-        /// What TLS says.
-        source: std::io::Error,
+        /// What went wrong.
+        reason: String,
     },
     /// No answer in time.
     #[error("no answer from {0} within {secs} s", secs = LIMIT.as_secs())]
@@ -73,13 +75,17 @@ impl Connector {
         // Small messages must not wait for the peer's ACK; failure to set this only costs latency.
         let _ = tcp.set_nodelay(true);
         // The name is not verified (the SPIFFE id is), so any well-formed one will do.
-        let any = ServerName::try_from("argosy.invalid").map_err(|e| ConnectError::Tls {
+        let any = ServerName::try_from("argosy.invalid");
+        let any = any.map_err(|e| ConnectError::Tls {
             address: address.clone(),
-            source: std::io::Error::other(e),
+            reason: e.to_string(),
         })?;
         let handshake = TlsConnector::from(self.0.clone()).connect(any, tcp);
         let tls = tokio::time::timeout(LIMIT, handshake).await.map_err(|_| late())?;
-        tls.map_err(|source| ConnectError::Tls { address, source })
+        tls.map_err(|e| ConnectError::Tls {
+            address,
+            reason: explain(&e),
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod bundle;
 mod connector;
+mod explain;
 mod rustls_glue;
 pub mod verify;
 
@@ -17,6 +18,8 @@ use rustls::{ClientConfig, ServerConfig};
 pub use bundle::{BundleError, TrustBundle};
 pub use connector::{ConnectError, Connector};
 pub use verify::{Usage, VerifyError, read_peer, verify_peer};
+
+pub(crate) use explain::explain;
 
 use crate::identity::Identity;
 use crate::spiffe::SpiffeId;

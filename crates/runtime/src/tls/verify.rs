@@ -74,6 +74,9 @@ fn explain(error: &webpki::Error) -> String {
             format!("valid only in {ahead} s; check the clocks")
         }
         webpki::Error::UnknownIssuer => "issued by no root of the trust bundle".into(),
+        webpki::Error::InvalidSignatureForPublicKey => {
+            "its issuer has the name of a trusted root, but not its key".into()
+        }
         other => other.to_string(),
     }
 }
