@@ -3,13 +3,23 @@
 //!
 //! [`Proxy::parse`] reads who asks, [`Scope::of`] says what its configuration depends on, [`Generator::generate`] gives it.
 
+mod cluster;
+mod endpoint;
+mod filter;
+mod gateway;
 mod generator;
+mod hash;
 mod inbound;
+mod l4;
+mod listener;
+mod names;
 mod outbound;
 mod output;
 mod proxy;
+mod route;
 mod scope;
 mod settings;
+mod view;
 mod wire;
 
 pub use generator::Generator;

@@ -1,9 +1,174 @@
 //! What a proxy needs to reach others: the outbound part of its tables.
 
-use crate::generator::Generator;
-use crate::output::Output;
-use crate::scope::Outbound;
+use config::Finding;
+use model::MESH_GATEWAY;
 
-pub(crate) fn generate(_generator: &Generator, _scope: &Outbound) -> Output {
-    Output::default().sorted()
+use crate::cluster::{self, Clusters};
+use crate::gateway::Merged;
+use crate::generator::Generator;
+use crate::listener::gateway::Gateways;
+use crate::listener::outbound::Sidecar;
+use crate::output::{Origins, Output, Resource, type_url};
+use crate::proxy::{Interception, ProxyKind};
+use crate::route::{self, RouteContext};
+use crate::scope::Outbound;
+use crate::view::{Egress, View};
+use crate::wire::{Canonical, encode};
+
+pub(crate) fn generate(generator: &Generator, scope: &Outbound) -> Output {
+    match scope.kind {
+        ProxyKind::Sidecar => sidecar(generator, scope),
+        ProxyKind::Router => router(generator, scope),
+    }
+}
+
+fn sidecar(generator: &Generator, scope: &Outbound) -> Output {
+    let snapshot = &generator.snapshot;
+    let view = View::sidecar(snapshot, scope);
+    let mut out = Output::default();
+    clusters(generator, &view, &mut out);
+    let listeners = Sidecar {
+        view: &view,
+        access_log: Vec::new(),
+    }
+    .build();
+    for (listener, origins) in listeners.listeners {
+        push(&mut out, type_url::LISTENER, &listener.name, &listener, origins);
+    }
+    for port in listeners.http_ports {
+        let context = RouteContext {
+            view: &view,
+            mesh: snapshot.mesh(),
+            port,
+            gateway: MESH_GATEWAY,
+            tls: false,
+        };
+        let egress: Vec<&Egress> = egress_of(&view, port);
+        let (routes, mut origins) = route::sidecar::route_configuration(&context, &port.to_string(), &egress);
+        origins.add(scope.sidecar.iter());
+        push(&mut out, type_url::ROUTES, &routes.name, &routes, origins);
+    }
+    if scope.interception != Interception::None {
+        let cluster = cluster::passthrough(snapshot.mesh());
+        push(
+            &mut out,
+            type_url::CLUSTER,
+            &cluster.name,
+            &cluster,
+            Origins::default(),
+        );
+    }
+    out.sorted()
+}
+
+/// The egress listeners that share a port's routes: those that open it, else those for all services.
+fn egress_of<'v>(view: &'v View<'_>, port: u16) -> Vec<&'v Egress> {
+    let of = |egress: &Egress| {
+        egress
+            .listener
+            .as_ref()
+            .and_then(|l| l.port.as_ref())
+            .map(|p| p.number)
+    };
+    let own: Vec<&Egress> = view
+        .egress
+        .iter()
+        .filter(|e| of(e) == Some(u32::from(port)))
+        .collect();
+    if own.is_empty() {
+        view.egress.iter().filter(|e| of(e).is_none()).collect()
+    } else {
+        own
+    }
+}
+
+fn router(generator: &Generator, scope: &Outbound) -> Output {
+    let snapshot = &generator.snapshot;
+    let merged = Merged::new(snapshot, scope);
+    let view = View::router(snapshot, scope, &merged.names);
+    let mut out = Output {
+        findings: merged.findings.clone(),
+        ..Output::default()
+    };
+    clusters(generator, &view, &mut out);
+    let gateways = Gateways {
+        generator,
+        view: &view,
+        access_log: Vec::new(),
+        http_filters: Vec::new(),
+        tcp_filters: Vec::new(),
+        decides: false,
+    };
+    let mut findings: Vec<Finding> = Vec::new();
+    for (listener, origins) in gateways.build(&merged, &mut findings) {
+        push(&mut out, type_url::LISTENER, &listener.name, &listener, origins);
+    }
+    out.findings.extend(findings);
+    for bound in merged.bound.values() {
+        let names: std::collections::BTreeSet<&String> = bound
+            .servers
+            .iter()
+            .filter_map(|server| server.route_name.as_ref())
+            .collect();
+        for name in names {
+            let servers: Vec<_> = bound
+                .servers
+                .iter()
+                .filter(|s| s.route_name.as_ref() == Some(name))
+                .collect();
+            let (routes, origins) = route::gateway::route_configuration(&view, name, &servers);
+            push(&mut out, type_url::ROUTES, &routes.name, &routes, origins);
+        }
+    }
+    out.sorted()
+}
+
+fn clusters(generator: &Generator, view: &View<'_>, out: &mut Output) {
+    let clusters = Clusters { generator, view };
+    for built in view
+        .reachable
+        .values()
+        .flat_map(|service| clusters.of_service(service))
+    {
+        push(
+            out,
+            type_url::CLUSTER,
+            &built.cluster.name,
+            &built.cluster,
+            built.origins,
+        );
+        if let Some((endpoints, origins)) = built.endpoints {
+            push(
+                out,
+                type_url::ENDPOINTS,
+                &endpoints.cluster_name,
+                &endpoints,
+                origins,
+            );
+        }
+    }
+    let black_hole = cluster::black_hole(generator.snapshot.mesh());
+    push(
+        out,
+        type_url::CLUSTER,
+        &black_hole.name,
+        &black_hole,
+        Origins::default(),
+    );
+}
+
+/// Adds an encoded resource.
+pub(crate) fn push<M: prost::Message + Canonical>(
+    out: &mut Output,
+    type_url: &'static str,
+    name: &str,
+    message: &M,
+    origins: Origins,
+) {
+    out.resources.push(Resource {
+        type_url,
+        name: name.to_owned(),
+        bytes: encode(message),
+        origins: origins.into_vec(),
+    });
 }

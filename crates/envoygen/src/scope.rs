@@ -39,6 +39,8 @@ pub struct Outbound {
     pub locality: Locality,
     /// Its network.
     pub network: String,
+    /// Ports that its services have on a router: (service port, its own port), sorted.
+    pub ports: Vec<(u16, u16)>,
 }
 
 /// What a sidecar needs to be reached.
@@ -72,13 +74,14 @@ impl Scope {
                 .map(|s| s.key.clone()),
             ProxyKind::Router => None,
         };
+        let ports = workload.map(|w| service_ports(snapshot, w)).unwrap_or_default();
         let inbound = (proxy.kind == ProxyKind::Sidecar).then(|| Inbound {
             namespace: proxy.namespace.clone(),
             labels: labels.clone(),
             sidecar: sidecar.clone(),
             interception,
             address,
-            ports: workload.map(|w| service_ports(snapshot, w)).unwrap_or_default(),
+            ports: ports.clone(),
         });
         let outbound = Outbound {
             kind: proxy.kind,
@@ -90,6 +93,13 @@ impl Scope {
             address,
             locality: workload.map(|w| w.locality.clone()).unwrap_or_default(),
             network: workload.map(|w| w.network.clone()).unwrap_or_default(),
+            ports: match proxy.kind {
+                ProxyKind::Router => ports
+                    .into_iter()
+                    .map(|(_, port, target)| (port, target))
+                    .collect(),
+                ProxyKind::Sidecar => Vec::new(),
+            },
         };
         Scope { outbound, inbound }
     }

@@ -110,6 +110,8 @@ pub(crate) fn string_match(value: &StringMatch) -> Option<StringMatcher> {
     match value {
         StringMatch::Any => None,
         StringMatch::Exact(value) => Some(exact(value)),
+        // Envoy refuses an empty prefix; every value has it.
+        StringMatch::Prefix(value) if value.is_empty() => None,
         StringMatch::Prefix(value) => Some(prefix(value)),
         // `*` is no regular expression; Istio takes it as "present".
         StringMatch::Regex(value) if value == "*" => None,

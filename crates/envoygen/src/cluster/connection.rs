@@ -1,0 +1,244 @@
+//! Connections of a cluster: protocol, bounds, timeouts, and when an endpoint is taken out.
+
+use config::mesh::{MeshConfig, MeshH2UpgradePolicy};
+use config::networking::{
+    ConnectionPoolSettings, H2UpgradePolicy, HttpSettings, OutlierDetection, TcpKeepalive,
+};
+use envoy_types::pb::envoy::config::cluster::v3::{
+    CircuitBreakers, Cluster, OutlierDetection as EnvoyOutlier, UpstreamConnectionOptions,
+    circuit_breakers::Thresholds, cluster::CommonLbConfig,
+};
+use envoy_types::pb::envoy::config::core::v3::{
+    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonHttp, KeepaliveSettings,
+    TcpKeepalive as EnvoyKeepalive, UpstreamHttpProtocolOptions,
+};
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::{
+    HttpProtocolOptions,
+    http_protocol_options::{
+        ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig,
+        explicit_http_config::ProtocolConfig,
+    },
+};
+use envoy_types::pb::envoy::r#type::v3::Percent;
+use model::Protocol;
+
+use super::policy::Effective;
+use crate::wire::{duration, plain_any, u32_value};
+
+/// Key of the HTTP settings among a cluster's protocol options.
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// How an upstream is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UpstreamProtocol {
+    /// Bytes.
+    Tcp,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// HTTP in the client's version, or bytes.
+    Downstream,
+}
+
+/// The upstream's protocol: the port's, unless a policy upgrades it or keeps the client's.
+pub(crate) fn upstream_protocol(policy: &Effective, port: Protocol, mesh: &MeshConfig) -> UpstreamProtocol {
+    let http = policy
+        .connection_pool
+        .as_ref()
+        .and_then(|pool| pool.http.as_ref());
+    if http.is_some_and(|http| http.use_client_protocol) && (port.is_http() || port == Protocol::Auto) {
+        return UpstreamProtocol::Downstream;
+    }
+    let mesh_upgrades = mesh.h2_upgrade_policy == MeshH2UpgradePolicy::Upgrade;
+    let upgrade = match http.map(|http| http.h2_upgrade_policy).unwrap_or_default() {
+        H2UpgradePolicy::Default => mesh_upgrades,
+        H2UpgradePolicy::DoNotUpgrade => false,
+        H2UpgradePolicy::Upgrade => true,
+    };
+    match port {
+        _ if port.is_http2() => UpstreamProtocol::Http2,
+        Protocol::Auto => UpstreamProtocol::Downstream,
+        _ if port.is_http() && upgrade => UpstreamProtocol::Http2,
+        _ if port.is_http() => UpstreamProtocol::Http1,
+        _ => UpstreamProtocol::Tcp,
+    }
+}
+
+/// Sets protocol, bounds and outlier detection.
+pub(super) fn apply(cluster: &mut Cluster, policy: &Effective, port: Protocol, mesh: &MeshConfig) {
+    let defaults = mesh.default_traffic_policy.as_ref();
+    let pool = policy
+        .connection_pool
+        .clone()
+        .or_else(|| defaults.and_then(|d| d.connection_pool.clone()));
+    let pool = pool.unwrap_or_default();
+    cluster.circuit_breakers = Some(circuit_breakers(&pool));
+    apply_tcp(cluster, &pool, mesh);
+    let http = pool.http.clone().unwrap_or_default();
+    let protocol = upstream_protocol(policy, port, mesh);
+    if protocol != UpstreamProtocol::Tcp {
+        set_http_options(cluster, http_options(protocol, &http, None));
+    }
+    let outlier = policy.outlier_detection.as_ref();
+    if let Some(outlier) = outlier.or_else(|| defaults.and_then(|d| d.outlier_detection.as_ref())) {
+        apply_outlier(cluster, outlier);
+    }
+}
+
+fn set_http_options(cluster: &mut Cluster, options: HttpProtocolOptions) {
+    cluster
+        .typed_extension_protocol_options
+        .insert(HTTP_OPTIONS.to_owned(), plain_any(&options));
+}
+
+/// The HTTP settings of a cluster that speaks HTTP/2 to one of the mesh's own services.
+pub(crate) fn http2_only(cluster: &mut Cluster) {
+    set_http_options(
+        cluster,
+        http_options(UpstreamProtocol::Http2, &HttpSettings::default(), None),
+    );
+}
+
+/// Sets SNI from the request's host, and checks the certificate against it where nothing else is asked for.
+pub(super) fn auto_sni(cluster: &mut Cluster, sni: bool, san: bool) {
+    use prost::Message;
+    let known = cluster.typed_extension_protocol_options.get(HTTP_OPTIONS);
+    let Some(mut options) = known.and_then(|any| HttpProtocolOptions::decode(any.value.as_slice()).ok())
+    else {
+        return;
+    };
+    options.upstream_http_protocol_options = Some(UpstreamHttpProtocolOptions {
+        auto_sni: sni,
+        auto_san_validation: san,
+        ..Default::default()
+    });
+    set_http_options(cluster, options);
+}
+
+fn http_options(
+    protocol: UpstreamProtocol,
+    http: &HttpSettings,
+    upstream: Option<UpstreamHttpProtocolOptions>,
+) -> HttpProtocolOptions {
+    let http2 = Http2ProtocolOptions {
+        max_concurrent_streams: positive(http.max_concurrent_streams).and_then(u32_value),
+        connection_keepalive: http.http2_keep_alive.as_ref().map(|keepalive| KeepaliveSettings {
+            interval: keepalive.interval.and_then(|i| duration(i.0)),
+            timeout: keepalive.timeout.and_then(|t| duration(t.0)),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let options = match protocol {
+        UpstreamProtocol::Http2 => explicit(ProtocolConfig::Http2ProtocolOptions(http2)),
+        UpstreamProtocol::Downstream => {
+            UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
+                http_protocol_options: Some(Http1ProtocolOptions::default()),
+                http2_protocol_options: Some(http2),
+                ..Default::default()
+            })
+        }
+        _ => explicit(ProtocolConfig::HttpProtocolOptions(
+            Http1ProtocolOptions::default(),
+        )),
+    };
+    let idle = http.idle_timeout.and_then(|idle| duration(idle.0));
+    let per_connection = positive(http.max_requests_per_connection);
+    HttpProtocolOptions {
+        common_http_protocol_options: (idle.is_some() || per_connection.is_some()).then(|| CommonHttp {
+            idle_timeout: idle,
+            max_requests_per_connection: per_connection.and_then(u32_value),
+            ..Default::default()
+        }),
+        upstream_http_protocol_options: upstream,
+        upstream_protocol_options: Some(options),
+        ..Default::default()
+    }
+}
+
+fn explicit(config: ProtocolConfig) -> UpstreamProtocolOptions {
+    UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+        protocol_config: Some(config),
+    })
+}
+
+fn positive(value: i32) -> Option<u32> {
+    u32::try_from(value).ok().filter(|value| *value > 0)
+}
+
+/// Bounds as asked for, and none where nothing is (Envoy's own bound of 1,024 would surprise).
+fn circuit_breakers(pool: &ConnectionPoolSettings) -> CircuitBreakers {
+    let bound = |value: Option<i32>| u32_value(value.and_then(positive).unwrap_or(u32::MAX));
+    let (tcp, http) = (pool.tcp.as_ref(), pool.http.as_ref());
+    CircuitBreakers {
+        thresholds: vec![Thresholds {
+            max_connections: bound(tcp.map(|tcp| tcp.max_connections)),
+            max_pending_requests: bound(http.map(|http| http.http1_max_pending_requests)),
+            max_requests: bound(http.map(|http| http.http2_max_requests)),
+            max_retries: bound(http.map(|http| http.max_retries)),
+            track_remaining: true,
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+fn apply_tcp(cluster: &mut Cluster, pool: &ConnectionPoolSettings, mesh: &MeshConfig) {
+    let tcp = pool.tcp.as_ref();
+    if let Some(timeout) = tcp.and_then(|tcp| tcp.connect_timeout) {
+        cluster.connect_timeout = duration(timeout.0);
+    }
+    let keepalive = tcp
+        .and_then(|tcp| tcp.tcp_keepalive.as_ref())
+        .or(mesh.tcp_keepalive.as_ref());
+    cluster.upstream_connection_options = keepalive.map(|keepalive| UpstreamConnectionOptions {
+        tcp_keepalive: Some(tcp_keepalive(keepalive)),
+        ..Default::default()
+    });
+}
+
+fn tcp_keepalive(keepalive: &TcpKeepalive) -> EnvoyKeepalive {
+    let seconds = |time: Option<config::Duration>| {
+        time.and_then(|t| u32::try_from(t.0.as_secs()).ok())
+            .filter(|s| *s > 0)
+            .and_then(u32_value)
+    };
+    EnvoyKeepalive {
+        keepalive_probes: (keepalive.probes > 0)
+            .then_some(keepalive.probes)
+            .and_then(u32_value),
+        keepalive_time: seconds(keepalive.time),
+        keepalive_interval: seconds(keepalive.interval),
+    }
+}
+
+fn apply_outlier(cluster: &mut Cluster, outlier: &OutlierDetection) {
+    let count = |asked: Option<u32>| asked.and_then(u32_value);
+    let enforced = |asked: Option<u32>| asked.and_then(|count| u32_value(if count > 0 { 100 } else { 0 }));
+    let five_xx = outlier
+        .consecutive_5xx_errors
+        .or_else(|| positive(outlier.consecutive_errors));
+    let gateway = outlier.consecutive_gateway_errors;
+    cluster.outlier_detection = Some(EnvoyOutlier {
+        consecutive_5xx: count(five_xx.filter(|n| *n > 0)),
+        enforcing_consecutive_5xx: enforced(five_xx),
+        consecutive_gateway_failure: count(gateway.filter(|n| *n > 0)),
+        enforcing_consecutive_gateway_failure: enforced(gateway),
+        // Only what is counted takes endpoints out (Istio).
+        enforcing_success_rate: u32_value(0),
+        interval: outlier.interval.and_then(|i| duration(i.0)),
+        base_ejection_time: outlier.base_ejection_time.and_then(|t| duration(t.0)),
+        max_ejection_percent: positive(outlier.max_ejection_percent).and_then(u32_value),
+        split_external_local_origin_errors: outlier.split_external_local_origin_errors,
+        consecutive_local_origin_failure: count(outlier.consecutive_local_origin_failures.filter(|n| *n > 0)),
+        enforcing_consecutive_local_origin_failure: enforced(outlier.consecutive_local_origin_failures),
+        enforcing_local_origin_success_rate: u32_value(0),
+        ..Default::default()
+    });
+    let healthy = f64::from(outlier.min_health_percent.clamp(0, 100));
+    let common = cluster
+        .common_lb_config
+        .get_or_insert_with(CommonLbConfig::default);
+    common.healthy_panic_threshold = Some(Percent { value: healthy });
+}

@@ -1,0 +1,258 @@
+//! Clusters: one for each port of a service and each subset of it, and the few that stand for everything else.
+
+mod connection;
+mod load_balancing;
+mod policy;
+mod special;
+pub(crate) mod tls;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use config::networking::ClientTlsMode;
+use envoy_types::pb::envoy::config::cluster::v3::{
+    Cluster,
+    cluster::{self as pb, ClusterDiscoveryType, DiscoveryType, LbPolicy},
+};
+use envoy_types::pb::envoy::config::core::v3::{
+    AggregatedConfigSource, ApiVersion, BindConfig, ConfigSource, Metadata,
+    config_source::ConfigSourceSpecifier,
+};
+use envoy_types::pb::google::protobuf::{ListValue, Struct, Value, value::Kind};
+use model::{DestinationRule, Port, Protocol, Resolution, Service};
+
+pub(crate) use policy::{Effective, SIMPLE_PASSTHROUGH};
+pub(crate) use special::{black_hole, inbound, passthrough};
+
+use crate::endpoint;
+use crate::generator::Generator;
+use crate::names;
+use crate::output::Origins;
+use crate::view::View;
+use crate::wire::{duration, seconds, socket_address};
+
+/// A cluster with its endpoints, if the control plane gives them, and the objects behind both.
+pub(crate) struct Built {
+    pub(crate) cluster: Cluster,
+    pub(crate) origins: Origins,
+    pub(crate) endpoints: Option<(
+        envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment,
+        Origins,
+    )>,
+}
+
+/// Builds the clusters by which a client reaches services.
+pub(crate) struct Clusters<'a> {
+    pub(crate) generator: &'a Generator,
+    pub(crate) view: &'a View<'a>,
+}
+
+impl Clusters<'_> {
+    /// The clusters of one service.
+    pub(crate) fn of_service(&self, service: &Service) -> Vec<Built> {
+        if matches!(service.resolution, Resolution::Alias(_)) {
+            return Vec::new();
+        }
+        let rule = self.view.rule(service);
+        let mut out = Vec::new();
+        for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
+            out.extend(self.build(service, port, rule.map(|r| &**r), ""));
+            let subsets = rule.iter().flat_map(|rule| &rule.subsets);
+            out.extend(
+                subsets.filter_map(|subset| self.build(service, port, rule.map(|r| &**r), &subset.name)),
+            );
+        }
+        out
+    }
+
+    fn build(
+        &self,
+        service: &Service,
+        port: &Port,
+        rule: Option<&DestinationRule>,
+        subset: &str,
+    ) -> Option<Built> {
+        let name = names::outbound_cluster(port.number, subset, &service.host);
+        let policy = Effective::new(rule, subset, port.number);
+        let mut origins = Origins::of(&service.origins);
+        origins.add(rule.iter().flat_map(|rule| &rule.origins));
+        let none = BTreeMap::new();
+        let labels = rule
+            .and_then(|r| r.subset(subset))
+            .map_or(&none, |subset| &subset.labels);
+        let snapshot = &self.generator.snapshot;
+        let mut endpoint_origins = Origins::of(&service.origins);
+        let assignment = endpoint::load_assignment(
+            snapshot,
+            &name,
+            service,
+            port.number,
+            labels,
+            &mut endpoint_origins,
+        );
+        let discovery = discovery(service, &policy);
+        let mut cluster = Cluster {
+            name,
+            cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery as i32)),
+            connect_timeout: snapshot.mesh().connect_timeout.and_then(|t| duration(t.0)),
+            metadata: Some(metadata(service, subset)),
+            common_lb_config: Some(pb::CommonLbConfig::default()),
+            upstream_bind_config: self.view.scope.address.and_then(own_address),
+            ..Default::default()
+        };
+        let mut endpoints = None;
+        match discovery {
+            DiscoveryType::Eds => {
+                cluster.eds_cluster_config = Some(eds(&cluster.name));
+                endpoints = Some((assignment, endpoint_origins));
+            }
+            DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
+                let assignment = dns_assignment(assignment, discovery)?;
+                cluster.load_assignment = Some(assignment);
+                resolve_by_dns(&mut cluster, snapshot.mesh());
+            }
+            _ => cluster.lb_policy = LbPolicy::ClusterProvided as i32,
+        }
+        if discovery != DiscoveryType::OriginalDst {
+            load_balancing::apply(&mut cluster, policy.load_balancer.as_ref());
+        }
+        connection::apply(&mut cluster, &policy, port.protocol, snapshot.mesh());
+        self.secure(&mut cluster, service, port, subset, &policy);
+        Some(Built {
+            cluster,
+            origins,
+            endpoints,
+        })
+    }
+
+    /// TLS as the DestinationRule says, else mutual TLS with those endpoints that accept it.
+    fn secure(
+        &self,
+        cluster: &mut Cluster,
+        service: &Service,
+        port: &Port,
+        subset: &str,
+        policy: &Effective,
+    ) {
+        let upstream = tls::Upstream {
+            snapshot: &self.generator.snapshot,
+            timeout: self.generator.settings.secret_timeout,
+            service,
+            protocol: connection::upstream_protocol(policy, port.protocol, self.generator.snapshot.mesh()),
+            sni: tls::mesh_sni(port.number, subset, &service.host),
+        };
+        match &policy.tls {
+            Some(settings) if settings.mode == ClientTlsMode::Disable => {}
+            Some(settings) => upstream.explicit(cluster, settings),
+            None => {
+                let auto = self.generator.snapshot.mesh().enable_auto_mtls.unwrap_or(true);
+                let original_dst = service.resolution == Resolution::Passthrough;
+                if auto && !service.mesh_external && !original_dst {
+                    upstream.auto(cluster);
+                }
+            }
+        }
+    }
+}
+
+fn discovery(service: &Service, policy: &Effective) -> DiscoveryType {
+    match service.resolution {
+        _ if policy.simple_lb() == SIMPLE_PASSTHROUGH => DiscoveryType::OriginalDst,
+        Resolution::Static => DiscoveryType::Eds,
+        Resolution::Dns => DiscoveryType::StrictDns,
+        Resolution::DnsRoundRobin => DiscoveryType::LogicalDns,
+        Resolution::Passthrough | Resolution::DynamicDns | Resolution::Alias(_) => DiscoveryType::OriginalDst,
+    }
+}
+
+/// The control plane's own stream.
+pub(crate) fn ads() -> ConfigSource {
+    ConfigSource {
+        resource_api_version: ApiVersion::V3 as i32,
+        initial_fetch_timeout: seconds(15),
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        ..Default::default()
+    }
+}
+
+fn eds(name: &str) -> pb::EdsClusterConfig {
+    pb::EdsClusterConfig {
+        eds_config: Some(ads()),
+        service_name: name.to_owned(),
+    }
+}
+
+/// A DNS cluster needs endpoints; LOGICAL_DNS takes exactly one.
+fn dns_assignment(
+    mut assignment: envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment,
+    discovery: DiscoveryType,
+) -> Option<envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment> {
+    if assignment.endpoints.is_empty() {
+        return None;
+    }
+    if discovery == DiscoveryType::LogicalDns {
+        assignment.endpoints.truncate(1);
+        assignment
+            .endpoints
+            .iter_mut()
+            .for_each(|locality| locality.lb_endpoints.truncate(1));
+    }
+    Some(assignment)
+}
+
+/// Envoy's newer DNS cluster extension says the same at more length; these fields are not going away.
+#[allow(
+    deprecated,
+    reason = "the plain fields are served by every Envoy that is supported"
+)]
+fn resolve_by_dns(cluster: &mut Cluster, mesh: &config::mesh::MeshConfig) {
+    cluster.dns_lookup_family = pb::DnsLookupFamily::V4Preferred as i32;
+    cluster.dns_refresh_rate = mesh
+        .dns_refresh_rate
+        .filter(|rate| !rate.is_zero())
+        .and_then(|rate| duration(rate.0));
+    cluster.respect_dns_ttl = true;
+}
+
+/// Connections leave from the workload's own address where workloads share a machine by loopback addresses: policies and
+/// reports then know them apart.
+pub(crate) fn own_address(address: IpAddr) -> Option<BindConfig> {
+    address.is_loopback().then(|| BindConfig {
+        source_address: Some(socket_address(&address.to_string(), 0)),
+        ..Default::default()
+    })
+}
+
+/// What telemetry reads of a cluster: its service and subset.
+fn metadata(service: &Service, subset: &str) -> Metadata {
+    let text = |text: &str| Value {
+        kind: Some(Kind::StringValue(text.to_owned())),
+    };
+    let described = Struct {
+        fields: [
+            ("host".to_owned(), text(&service.host)),
+            ("name".to_owned(), text(&service.name)),
+            ("namespace".to_owned(), text(&service.namespace)),
+        ]
+        .into(),
+    };
+    let services = ListValue {
+        values: vec![Value {
+            kind: Some(Kind::StructValue(described)),
+        }],
+    };
+    let mut fields = std::collections::HashMap::new();
+    fields.insert(
+        "services".to_owned(),
+        Value {
+            kind: Some(Kind::ListValue(services)),
+        },
+    );
+    if !subset.is_empty() {
+        fields.insert("subset".to_owned(), text(subset));
+    }
+    Metadata {
+        filter_metadata: [("istio".to_owned(), Struct { fields })].into(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,116 @@
+//! Clusters that stand for no service: the black hole, connections passed through, the workload's own application.
+
+use std::net::IpAddr;
+
+use config::mesh::MeshConfig;
+use config::networking::ConnectionPoolSettings;
+use envoy_types::pb::envoy::config::cluster::v3::{
+    Cluster,
+    cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy},
+};
+use envoy_types::pb::envoy::config::core::v3::{Address, BindConfig};
+use envoy_types::pb::envoy::config::endpoint::v3::{
+    ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
+};
+use model::Protocol;
+
+use super::{Effective, connection, own_address};
+use crate::names;
+use crate::wire::{duration, socket_address};
+
+/// The address that an application sees as its peer; iptables rules let connections from it through.
+const INBOUND_SOURCE: &str = "127.0.0.6";
+
+/// A cluster without endpoints.
+pub(crate) fn black_hole(mesh: &MeshConfig) -> Cluster {
+    base(names::BLACK_HOLE_CLUSTER, DiscoveryType::Static, mesh)
+}
+
+/// Connections go where they wanted to go.
+pub(crate) fn passthrough(mesh: &MeshConfig) -> Cluster {
+    let mut cluster = original_dst(names::PASSTHROUGH_CLUSTER, mesh);
+    connection::apply(&mut cluster, &Effective::default(), Protocol::Auto, mesh);
+    cluster
+}
+
+/// Inbound connections go to the application on the port that they wanted.
+pub(crate) fn inbound_passthrough(mesh: &MeshConfig) -> Cluster {
+    let mut cluster = original_dst(names::INBOUND_PASSTHROUGH_CLUSTER, mesh);
+    connection::apply(&mut cluster, &Effective::default(), Protocol::Auto, mesh);
+    cluster.upstream_bind_config = Some(inbound_source());
+    cluster
+}
+
+/// The application behind an inbound port. `address` is none where connections keep their destination.
+pub(crate) fn inbound(
+    port: u16,
+    address: Option<Address>,
+    protocol: Protocol,
+    pool: Option<ConnectionPoolSettings>,
+    own: Option<IpAddr>,
+    mesh: &MeshConfig,
+) -> Cluster {
+    let name = names::inbound_cluster(port);
+    let mut cluster = match address {
+        Some(address) => static_cluster(&name, address, mesh),
+        None => original_dst(&name, mesh),
+    };
+    let policy = Effective {
+        connection_pool: pool,
+        ..Effective::default()
+    };
+    connection::apply(&mut cluster, &policy, protocol, mesh);
+    // No endpoint to fall back to: the application is not taken out.
+    cluster.outlier_detection = None;
+    cluster.upstream_bind_config = match own {
+        Some(own) => own_address(own),
+        None => Some(inbound_source()),
+    };
+    cluster
+}
+
+fn inbound_source() -> BindConfig {
+    BindConfig {
+        source_address: Some(socket_address(INBOUND_SOURCE, 0)),
+        ..Default::default()
+    }
+}
+
+/// A cluster of one fixed address.
+pub(crate) fn static_cluster(name: &str, address: Address, mesh: &MeshConfig) -> Cluster {
+    let endpoint = Endpoint {
+        address: Some(address),
+        ..Default::default()
+    };
+    let only = LbEndpoint {
+        host_identifier: Some(HostIdentifier::Endpoint(endpoint)),
+        ..Default::default()
+    };
+    Cluster {
+        load_assignment: Some(ClusterLoadAssignment {
+            cluster_name: name.to_owned(),
+            endpoints: vec![LocalityLbEndpoints {
+                lb_endpoints: vec![only],
+                ..Default::default()
+            }],
+            ..Default::default()
+        }),
+        ..base(name, DiscoveryType::Static, mesh)
+    }
+}
+
+fn original_dst(name: &str, mesh: &MeshConfig) -> Cluster {
+    Cluster {
+        lb_policy: LbPolicy::ClusterProvided as i32,
+        ..base(name, DiscoveryType::OriginalDst, mesh)
+    }
+}
+
+fn base(name: &str, discovery: DiscoveryType, mesh: &MeshConfig) -> Cluster {
+    Cluster {
+        name: name.to_owned(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery as i32)),
+        connect_timeout: mesh.connect_timeout.and_then(|timeout| duration(timeout.0)),
+        ..Default::default()
+    }
+}

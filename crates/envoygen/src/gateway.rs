@@ -1,0 +1,214 @@
+//! The servers that a router opens: all Gateways that select it, put together by port and bind address. Servers that cannot
+//! share a port are left out and reported.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use config::networking::{Server, ServerTlsMode, ServerTlsSettings};
+use config::{Finding, ObjectKey};
+use model::{Protocol, Snapshot};
+
+use crate::scope::Outbound;
+
+/// One server of a Gateway, its port resolved.
+#[derive(Debug, Clone)]
+pub(crate) struct GatewayServer {
+    pub(crate) gateway: ObjectKey,
+    /// `namespace/name` of the Gateway.
+    pub(crate) gateway_name: String,
+    pub(crate) server: Server,
+    pub(crate) protocol: Protocol,
+    /// Port that the Gateway names.
+    pub(crate) port: u16,
+    /// Hosts as (namespace, host); no namespace means any.
+    pub(crate) hosts: Vec<(Option<String>, String)>,
+    /// Name of the route configuration, for servers that speak HTTP.
+    pub(crate) route_name: Option<String>,
+}
+
+impl GatewayServer {
+    /// TLS settings, unless the server is plaintext that redirects to HTTPS.
+    pub(crate) fn tls(&self) -> Option<&ServerTlsSettings> {
+        self.server.tls.as_ref().filter(|_| !self.protocol.is_http())
+    }
+
+    /// Whether TLS goes through unread.
+    pub(crate) fn passes_through(&self) -> bool {
+        let mode = self.tls().map(|tls| tls.mode);
+        matches!(
+            mode,
+            Some(ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough)
+        )
+    }
+
+    pub(crate) fn https_redirect(&self) -> bool {
+        self.server.tls.as_ref().is_some_and(|tls| tls.https_redirect)
+    }
+
+    /// Names for SNI, without namespaces, sorted.
+    pub(crate) fn sni_hosts(&self) -> Vec<String> {
+        let hosts: BTreeSet<&String> = self.hosts.iter().map(|(_, host)| host).collect();
+        hosts.into_iter().cloned().collect()
+    }
+}
+
+/// The servers of one address and port.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Bound {
+    pub(crate) servers: Vec<GatewayServer>,
+}
+
+impl Bound {
+    /// Whether the port speaks plaintext HTTP, so that all servers share one route configuration.
+    pub(crate) fn is_http(&self) -> bool {
+        self.servers.first().is_some_and(|s| s.protocol.is_http())
+    }
+}
+
+/// All servers of a router.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Merged {
+    /// By (port, bind address; empty for all addresses).
+    pub(crate) bound: BTreeMap<(u16, String), Bound>,
+    /// `namespace/name` of each Gateway in use.
+    pub(crate) names: BTreeSet<String>,
+    pub(crate) findings: Vec<Finding>,
+}
+
+impl Merged {
+    /// Puts together the Gateways that select the router, oldest first.
+    pub(crate) fn new(snapshot: &Snapshot, scope: &Outbound) -> Merged {
+        let mut merged = Merged::default();
+        for gateway in snapshot
+            .gateways()
+            .iter()
+            .filter(|gateway| gateway.selects(&scope.labels))
+        {
+            for (index, server) in gateway.spec.servers.iter().enumerate() {
+                if let Err(reason) = merged.add(gateway.key.clone(), server, &scope.ports) {
+                    merged.findings.push(
+                        Finding::warning(reason)
+                            .at(format!("spec.servers[{index}]"))
+                            .of(gateway.key.clone()),
+                    );
+                }
+            }
+        }
+        merged
+    }
+
+    fn add(&mut self, gateway: ObjectKey, server: &Server, ports: &[(u16, u16)]) -> Result<(), String> {
+        let declared = server
+            .port
+            .as_ref()
+            .and_then(|port| u16::try_from(port.number).ok())
+            .filter(|p| *p > 0);
+        let declared = declared.ok_or_else(|| "the port's number is not 1 to 65535".to_owned())?;
+        let port = ports
+            .iter()
+            .find(|(own, _)| *own == declared)
+            .map_or(declared, |(_, target)| *target);
+        let protocol = Protocol::parse(
+            server
+                .port
+                .as_ref()
+                .map(|p| p.protocol.as_str())
+                .unwrap_or_default(),
+        );
+        let added = GatewayServer {
+            gateway_name: format!("{}/{}", gateway.namespace, gateway.name),
+            route_name: route_name(&gateway, server, protocol, declared, port),
+            hosts: server
+                .hosts
+                .iter()
+                .map(|host| split_host(host, &gateway.namespace))
+                .collect(),
+            server: server.clone(),
+            gateway,
+            protocol,
+            port: declared,
+        };
+        let slot = self.bound.entry((port, server.bind.clone())).or_default();
+        check(slot, &added)?;
+        self.names.insert(added.gateway_name.clone());
+        slot.servers.push(added);
+        Ok(())
+    }
+}
+
+/// Whether a server can join those that are bound to its port already.
+fn check(slot: &Bound, added: &GatewayServer) -> Result<(), String> {
+    let Some(first) = slot.servers.first() else {
+        return Ok(());
+    };
+    let conflict = |what: &str| {
+        Err(format!(
+            "{what} {}; give it another port or bind address",
+            first.gateway
+        ))
+    };
+    if first.tls().is_none() != added.tls().is_none() || first.protocol.is_http() != added.protocol.is_http()
+    {
+        return conflict("its protocol conflicts with a server on the same port of");
+    }
+    if added.tls().is_none() && !added.protocol.is_http() {
+        return conflict("a plain TCP port cannot be shared, and it is taken by");
+    }
+    if added.tls().is_some() {
+        for other in &slot.servers {
+            if other
+                .sni_hosts()
+                .iter()
+                .any(|host| added.sni_hosts().contains(host))
+            {
+                return Err(format!(
+                    "a server of {} has one of its hosts on the same port",
+                    other.gateway
+                ));
+            }
+            if other.route_name.is_some() && other.route_name == added.route_name {
+                return Err(format!("a server of {} has the same port name", other.gateway));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `http.PORT[.BIND]`, `https.PORT.PORTNAME.GATEWAY.NAMESPACE[.BIND]`; none for what is not HTTP.
+fn route_name(
+    gateway: &ObjectKey,
+    server: &Server,
+    protocol: Protocol,
+    declared: u16,
+    port: u16,
+) -> Option<String> {
+    let bind = if server.bind.is_empty() {
+        String::new()
+    } else {
+        format!(".{}", server.bind)
+    };
+    let mode = server.tls.as_ref().map(|tls| tls.mode);
+    let passes = matches!(
+        mode,
+        None | Some(ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough)
+    );
+    if protocol.is_http() {
+        Some(format!("http.{port}{bind}"))
+    } else if protocol == Protocol::Https && !passes {
+        let name = server.port.as_ref().map(|p| p.name.as_str()).unwrap_or_default();
+        Some(format!(
+            "https.{declared}.{name}.{}.{}{bind}",
+            gateway.name, gateway.namespace
+        ))
+    } else {
+        None
+    }
+}
+
+/// `host`, `namespace/host`, `./host` (own namespace) or `*/host` (any).
+fn split_host(host: &str, own: &str) -> (Option<String>, String) {
+    match host.split_once('/') {
+        None | Some(("*", _)) => (None, host.trim_start_matches("*/").to_ascii_lowercase()),
+        Some((".", host)) => (Some(own.to_owned()), host.to_ascii_lowercase()),
+        Some((namespace, host)) => (Some(namespace.to_owned()), host.to_ascii_lowercase()),
+    }
+}

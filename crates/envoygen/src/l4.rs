@@ -1,0 +1,94 @@
+//! Routes of connections: VirtualServices' `tcp` and `tls` parts.
+
+use config::networking::{RouteDestination, TcpRoute, TlsMatchAttributes};
+use model::{Service, VirtualService, host};
+
+use crate::route::RouteContext;
+
+/// Clusters with weights.
+pub(crate) type Weighted = Vec<(String, u32)>;
+
+/// TLS connections of these names go to these clusters.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SniRoute {
+    pub(crate) hosts: Vec<String>,
+    pub(crate) clusters: Weighted,
+}
+
+/// Conditions that TCP and TLS routes have in common.
+struct Condition<'a> {
+    port: u32,
+    gateways: &'a [String],
+    source_labels: &'a std::collections::BTreeMap<String, String>,
+    source_namespace: &'a str,
+}
+
+impl RouteContext<'_> {
+    /// Where a VirtualService sends TCP connections.
+    pub(crate) fn tcp(&self, vs: &VirtualService) -> Option<Weighted> {
+        let route = vs.spec.tcp.iter().find(|route| self.tcp_applies(route))?;
+        Some(self.weighted_clusters(&route.route))
+    }
+
+    fn tcp_applies(&self, route: &TcpRoute) -> bool {
+        route.r#match.is_empty()
+            || route.r#match.iter().any(|m| {
+                self.l4_applies(&Condition {
+                    port: m.port,
+                    gateways: &m.gateways,
+                    source_labels: &m.source_labels,
+                    source_namespace: &m.source_namespace,
+                })
+            })
+    }
+
+    /// Where a VirtualService sends TLS connections, by name, in order.
+    pub(crate) fn tls(&self, vs: &VirtualService) -> Vec<SniRoute> {
+        let mut out = Vec::new();
+        for route in &vs.spec.tls {
+            for condition in route.r#match.iter().filter(|m| self.tls_applies(m)) {
+                out.push(SniRoute {
+                    hosts: condition.sni_hosts.clone(),
+                    clusters: self.weighted_clusters(&route.route),
+                });
+            }
+        }
+        out
+    }
+
+    fn tls_applies(&self, condition: &TlsMatchAttributes) -> bool {
+        self.l4_applies(&Condition {
+            port: condition.port,
+            gateways: &condition.gateways,
+            source_labels: &condition.source_labels,
+            source_namespace: &condition.source_namespace,
+        })
+    }
+
+    fn l4_applies(&self, condition: &Condition<'_>) -> bool {
+        let scope = self.view.scope;
+        (condition.port == 0 || condition.port == u32::from(self.port))
+            && (condition.gateways.is_empty() || condition.gateways.iter().any(|g| g == self.gateway))
+            && model::selects(condition.source_labels, &scope.labels)
+            && (condition.source_namespace.is_empty() || condition.source_namespace == scope.namespace)
+    }
+
+    fn weighted_clusters(&self, routes: &[RouteDestination]) -> Weighted {
+        let only = routes.len() == 1;
+        let clusters = routes.iter().filter_map(|to| {
+            let weight = if only { 1 } else { u32::try_from(to.weight).ok()? };
+            Some((self.cluster(to.destination.as_ref()?), weight))
+        });
+        clusters.collect()
+    }
+
+    /// The VirtualService about a service that has routes for connections of this kind.
+    pub(crate) fn l4_service<'v>(
+        &self,
+        service: &Service,
+        mut all: impl Iterator<Item = &'v VirtualService>,
+        has: impl Fn(&VirtualService) -> bool,
+    ) -> Option<&'v VirtualService> {
+        all.find(|vs| vs.spec.hosts.iter().any(|h| host::subset_of(&service.host, h)) && has(vs))
+    }
+}

@@ -1,0 +1,225 @@
+//! A router's listeners: one for each address and port that its Gateways name.
+
+use config::Finding;
+use config::networking::ServerTlsMode;
+use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
+
+use super::http::{Class, Http, Routes};
+use super::{Bind, listener, tcp, tls};
+use crate::filter;
+use crate::gateway::{Bound, GatewayServer, Merged};
+use crate::generator::Generator;
+use crate::l4::Weighted;
+use crate::output::Origins;
+use crate::route::{RouteContext, gateway::common_hosts};
+use crate::view::View;
+
+/// A router's listeners.
+pub(crate) struct Gateways<'a> {
+    pub(crate) generator: &'a Generator,
+    pub(crate) view: &'a View<'a>,
+    pub(crate) access_log: Vec<AccessLog>,
+    /// Filters that decide, before those that routes steer.
+    pub(crate) http_filters: Vec<HttpFilter>,
+    pub(crate) tcp_filters: Vec<Filter>,
+    pub(crate) decides: bool,
+}
+
+impl Gateways<'_> {
+    pub(crate) fn build(&self, merged: &Merged, findings: &mut Vec<Finding>) -> Vec<(Listener, Origins)> {
+        let mut out = Vec::new();
+        for ((port, address), bound) in &merged.bound {
+            let bind = Bind {
+                address: if address.is_empty() {
+                    "0.0.0.0".to_owned()
+                } else {
+                    address.clone()
+                },
+                port: *port,
+                to_port: true,
+                exclusive: !address.is_empty(),
+            };
+            let mut origins = Origins::of(bound.servers.iter().map(|server| &server.gateway));
+            let chains = self.chains(&bind, bound, &mut origins, findings);
+            if !chains.is_empty() {
+                out.push((listener(&bind, TrafficDirection::Outbound, chains, None), origins));
+            }
+        }
+        out
+    }
+
+    fn chains(
+        &self,
+        bind: &Bind,
+        bound: &Bound,
+        origins: &mut Origins,
+        findings: &mut Vec<Finding>,
+    ) -> Vec<FilterChain> {
+        if bound.is_http() {
+            let name = bound
+                .servers
+                .first()
+                .and_then(|server| server.route_name.clone())
+                .unwrap_or_default();
+            return vec![FilterChain {
+                filters: vec![self.http(bind, name)],
+                ..Default::default()
+            }];
+        }
+        let mut taken = std::collections::HashSet::new();
+        let mut chains = Vec::new();
+        for server in &bound.servers {
+            let made = match (&server.tls(), &server.route_name) {
+                (Some(_), _) if server.passes_through() => {
+                    Ok(self.passthrough(bind, server, origins, &mut taken))
+                }
+                (Some(_), Some(name)) => self
+                    .terminated(server, vec![self.http(bind, name.clone())])
+                    .map(|chain| vec![chain]),
+                (Some(_), None) => {
+                    let filters = self.opaque(bind, server, origins);
+                    filters.map_or(Ok(vec![]), |f| {
+                        self.terminated(server, f).map(|chain| vec![chain])
+                    })
+                }
+                (None, _) => {
+                    let filters = self.opaque(bind, server, origins);
+                    Ok(filters
+                        .map(|filters| FilterChain {
+                            filters,
+                            ..Default::default()
+                        })
+                        .into_iter()
+                        .collect())
+                }
+            };
+            match made {
+                Ok(made) => chains.extend(made),
+                Err(reason) => findings.push(
+                    Finding::warning(reason)
+                        .at("spec.servers.tls")
+                        .of(server.gateway.clone()),
+                ),
+            }
+        }
+        chains
+    }
+
+    /// A chain that ends TLS for the server's hosts.
+    fn terminated(&self, server: &GatewayServer, filters: Vec<Filter>) -> Result<FilterChain, String> {
+        let Some(settings) = server.tls() else {
+            return Err("the server has no TLS settings".to_owned());
+        };
+        let timeout = self.generator.settings.secret_timeout;
+        let socket = tls::gateway(&self.generator.snapshot, settings, timeout)?;
+        Ok(FilterChain {
+            filter_chain_match: sni(server.sni_hosts()),
+            filters,
+            transport_socket: Some(socket),
+            ..Default::default()
+        })
+    }
+
+    /// Chains that forward TLS unread, by the name that the client asks for.
+    fn passthrough(
+        &self,
+        bind: &Bind,
+        server: &GatewayServer,
+        origins: &mut Origins,
+        taken: &mut std::collections::HashSet<String>,
+    ) -> Vec<FilterChain> {
+        let mut out = Vec::new();
+        if server.tls().map(|tls| tls.mode) == Some(ServerTlsMode::AutoPassthrough) {
+            return out;
+        }
+        let context = self.context(server);
+        for vs in self
+            .view
+            .egress
+            .iter()
+            .flat_map(|e| &e.virtual_services)
+            .filter(|vs| vs.is_for(&server.gateway_name))
+        {
+            if common_hosts(server, vs).is_empty() {
+                continue;
+            }
+            origins.add(&vs.origins);
+            for route in context.tls(vs) {
+                let hosts: Vec<String> = route
+                    .hosts
+                    .into_iter()
+                    .filter(|h| taken.insert(h.clone()))
+                    .collect();
+                if !hosts.is_empty() {
+                    let filters = self.with_policies(bind, route.clusters);
+                    out.push(FilterChain {
+                        filter_chain_match: sni(hosts),
+                        filters,
+                        ..Default::default()
+                    });
+                }
+            }
+        }
+        out
+    }
+
+    /// Filters that forward a server's connections as bytes, where a VirtualService says whereto.
+    fn opaque(&self, bind: &Bind, server: &GatewayServer, origins: &mut Origins) -> Option<Vec<Filter>> {
+        let context = self.context(server);
+        let all = self.view.egress.iter().flat_map(|e| &e.virtual_services);
+        let mut own =
+            all.filter(|vs| vs.is_for(&server.gateway_name) && !common_hosts(server, vs).is_empty());
+        let (vs, clusters) = own.find_map(|vs| Some((vs, context.tcp(vs)?)))?;
+        origins.add(&vs.origins);
+        Some(self.with_policies(bind, clusters))
+    }
+
+    fn with_policies(&self, bind: &Bind, clusters: Weighted) -> Vec<Filter> {
+        let prefix = match clusters.as_slice() {
+            [(only, _)] => only.clone(),
+            _ => format!("outbound_{}", bind.name()),
+        };
+        let mut filters = self.tcp_filters.clone();
+        filters.push(tcp::proxy(&prefix, clusters, self.access_log.clone()));
+        filters
+    }
+
+    fn context<'s>(&'s self, server: &'s GatewayServer) -> RouteContext<'s> {
+        RouteContext {
+            view: self.view,
+            mesh: self.generator.snapshot.mesh(),
+            port: server.port,
+            gateway: &server.gateway_name,
+            tls: server.tls().is_some(),
+        }
+    }
+
+    fn http(&self, bind: &Bind, routes: String) -> Filter {
+        let mut filters = self.http_filters.clone();
+        filters.extend([filter::grpc_web(), filter::fault(), filter::cors()]);
+        Http {
+            mesh: self.generator.snapshot.mesh(),
+            class: Class::Gateway,
+            stat_prefix: format!("outbound_{}", bind.name()),
+            routes: Routes::Named(routes),
+            filters,
+            access_log: self.access_log.clone(),
+            decides: self.decides,
+        }
+        .build()
+    }
+}
+
+/// A match by name; `*` takes every name, and connections without one.
+fn sni(hosts: Vec<String>) -> Option<FilterChainMatch> {
+    let any = hosts.iter().any(|host| host == "*");
+    let server_names = if any { Vec::new() } else { hosts };
+    Some(FilterChainMatch {
+        server_names,
+        transport_protocol: "tls".to_owned(),
+        ..Default::default()
+    })
+}

@@ -1,0 +1,145 @@
+//! TLS towards clients: mutual TLS of the mesh on inbound ports, and what Gateways ask for.
+
+use std::time::Duration;
+
+use config::networking::{ServerTlsMode, ServerTlsSettings, TlsProtocol as Version};
+use envoy_types::pb::envoy::config::core::v3::{DataSource, TransportSocket, data_source::Specifier};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
+    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SubjectAltNameMatcher,
+    TlsCertificate, TlsParameters, common_tls_context::ValidationContextType, tls_parameters::TlsProtocol,
+};
+use model::Snapshot;
+
+use crate::cluster::tls::{mesh_context, params, socket, uri};
+use crate::wire::{bool_value, exact, plain_any, prefix};
+
+/// What servers of HTTP agree on.
+const HTTP_ALPN: [&str; 2] = ["h2", "http/1.1"];
+
+/// A server's side of mutual TLS within the mesh: clients must have an identity of the trust domain or one of its aliases.
+pub(crate) fn mutual(snapshot: &Snapshot, timeout: Duration) -> TransportSocket {
+    downstream(&DownstreamTlsContext {
+        common_tls_context: Some(mesh_context(trusted(snapshot), &HTTP_ALPN, timeout)),
+        require_client_certificate: bool_value(true),
+        ..Default::default()
+    })
+}
+
+fn trusted(snapshot: &Snapshot) -> Vec<SubjectAltNameMatcher> {
+    let mesh = snapshot.mesh();
+    let domains = std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases);
+    domains
+        .map(|domain| uri(prefix(&format!("spiffe://{domain}/"))))
+        .collect()
+}
+
+/// The TLS that a Gateway's server ends. Certificates are the mesh's own (ISTIO_MUTUAL) or files beside the proxy.
+pub(crate) fn gateway(
+    snapshot: &Snapshot,
+    settings: &ServerTlsSettings,
+    timeout: Duration,
+) -> Result<TransportSocket, String> {
+    let demands = matches!(
+        settings.mode,
+        ServerTlsMode::Mutual | ServerTlsMode::IstioMutual | ServerTlsMode::OptionalMutual
+    );
+    let common = match settings.mode {
+        ServerTlsMode::IstioMutual => {
+            let names = &settings.subject_alt_names;
+            let names = if names.is_empty() {
+                trusted(snapshot)
+            } else {
+                names.iter().map(|name| uri(exact(name))).collect()
+            };
+            mesh_context(names, &HTTP_ALPN, timeout)
+        }
+        _ => from_files(settings, demands)?,
+    };
+    Ok(downstream(&DownstreamTlsContext {
+        common_tls_context: Some(common),
+        require_client_certificate: bool_value(demands && settings.mode != ServerTlsMode::OptionalMutual),
+        ..Default::default()
+    }))
+}
+
+fn from_files(settings: &ServerTlsSettings, demands: bool) -> Result<CommonTlsContext, String> {
+    if !settings.credential_name.is_empty() || !settings.credential_names.is_empty() {
+        return Err("credentialName is not served yet; name certificate files instead".to_owned());
+    }
+    let own = (
+        settings.server_certificate.as_str(),
+        settings.private_key.as_str(),
+    );
+    let more = settings
+        .tls_certificates
+        .iter()
+        .map(|c| (c.server_certificate.as_str(), c.private_key.as_str()));
+    let pairs: Vec<_> = std::iter::once(own)
+        .chain(more)
+        .filter(|(chain, _)| !chain.is_empty())
+        .collect();
+    if pairs.is_empty() {
+        return Err("no certificate is named; set serverCertificate and privateKey".to_owned());
+    }
+    let validation = demands.then(|| CertificateValidationContext {
+        trusted_ca: (!settings.ca_certificates.is_empty()).then(|| file(&settings.ca_certificates)),
+        crl: (!settings.ca_crl.is_empty()).then(|| file(&settings.ca_crl)),
+        verify_certificate_spki: settings.verify_certificate_spki.clone(),
+        verify_certificate_hash: settings.verify_certificate_hash.clone(),
+        match_typed_subject_alt_names: settings
+            .subject_alt_names
+            .iter()
+            .map(|name| uri(exact(name)))
+            .collect(),
+        ..Default::default()
+    });
+    Ok(CommonTlsContext {
+        tls_params: Some(versions(settings)),
+        tls_certificates: pairs.into_iter().map(certificate).collect(),
+        alpn_protocols: HTTP_ALPN.iter().map(|name| (*name).to_owned()).collect(),
+        validation_context_type: validation.map(ValidationContextType::ValidationContext),
+        ..Default::default()
+    })
+}
+
+fn certificate((chain, key): (&str, &str)) -> TlsCertificate {
+    TlsCertificate {
+        certificate_chain: Some(file(chain)),
+        private_key: Some(file(key)),
+        ..Default::default()
+    }
+}
+
+fn versions(settings: &ServerTlsSettings) -> TlsParameters {
+    let version = |asked: Version, default: i32| match asked {
+        Version::Auto => default,
+        Version::V1_0 => TlsProtocol::TlSv10 as i32,
+        Version::V1_1 => TlsProtocol::TlSv11 as i32,
+        Version::V1_2 => TlsProtocol::TlSv12 as i32,
+        Version::V1_3 => TlsProtocol::TlSv13 as i32,
+    };
+    let default = params();
+    TlsParameters {
+        tls_minimum_protocol_version: version(
+            settings.min_protocol_version,
+            default.tls_minimum_protocol_version,
+        ),
+        tls_maximum_protocol_version: version(
+            settings.max_protocol_version,
+            default.tls_maximum_protocol_version,
+        ),
+        cipher_suites: settings.cipher_suites.clone(),
+        ..default
+    }
+}
+
+fn file(path: &str) -> DataSource {
+    DataSource {
+        specifier: Some(Specifier::Filename(path.to_owned())),
+        ..Default::default()
+    }
+}
+
+fn downstream(context: &DownstreamTlsContext) -> TransportSocket {
+    socket("envoy.transport_sockets.tls", plain_any(context))
+}

@@ -1,0 +1,132 @@
+//! Virtual hosts of a gateway's routes: the hosts that a server and a VirtualService have in common, with the VirtualServices'
+//! routes merged.
+
+use std::collections::{BTreeMap, HashSet};
+
+use config::ObjectKey;
+use envoy_types::pb::envoy::config::route::v3::{self as pb, virtual_host::TlsRequirementType};
+use model::{VirtualService, host};
+
+use super::{RouteContext, configuration, is_catch_all};
+use crate::gateway::GatewayServer;
+use crate::names;
+use crate::output::Origins;
+use crate::view::View;
+
+/// A virtual host while VirtualServices are merged into it.
+#[derive(Default)]
+struct Host {
+    port: u16,
+    routes: Vec<pb::Route>,
+    redirects: bool,
+}
+
+/// The route configuration that some servers share, and the objects behind it.
+pub(crate) fn route_configuration(
+    view: &View<'_>,
+    name: &str,
+    servers: &[&GatewayServer],
+) -> (pb::RouteConfiguration, Origins) {
+    let mut origins = Origins::default();
+    let mut hosts: BTreeMap<String, Host> = BTreeMap::new();
+    let mut merged: HashSet<(ObjectKey, String)> = HashSet::new();
+    for server in servers {
+        origins.add([&server.gateway]);
+        let all = view.egress.iter().flat_map(|egress| &egress.virtual_services);
+        for vs in all.filter(|vs| vs.is_for(&server.gateway_name)) {
+            let common = common_hosts(server, vs);
+            if common.is_empty() {
+                continue;
+            }
+            let routes = context(view, server).routes(vs);
+            origins.add(&vs.origins);
+            for common in common {
+                if routes.is_empty() || !merged.insert((vs.key.clone(), common.clone())) {
+                    continue;
+                }
+                let slot = hosts.entry(common).or_insert_with(|| Host {
+                    port: server.port,
+                    ..Host::default()
+                });
+                slot.routes.extend(routes.iter().cloned());
+                slot.redirects |= server.https_redirect();
+            }
+        }
+        if server.https_redirect() {
+            for (_, host) in &server.hosts {
+                let slot = hosts.entry(host.clone()).or_insert_with(|| Host {
+                    port: server.port,
+                    ..Host::default()
+                });
+                slot.redirects = true;
+            }
+        }
+    }
+    let mut virtual_hosts: Vec<_> = hosts
+        .into_iter()
+        .map(|(host, slot)| virtual_host(&host, slot))
+        .collect();
+    if virtual_hosts.is_empty() {
+        let port = servers.first().map_or(0, |server| server.port);
+        virtual_hosts.push(pb::VirtualHost {
+            name: names::domain("blackhole", port),
+            domains: vec!["*".to_owned()],
+            ..Default::default()
+        });
+    }
+    virtual_hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    (configuration(name, virtual_hosts), origins)
+}
+
+fn context<'a>(view: &'a View<'a>, server: &'a GatewayServer) -> RouteContext<'a> {
+    RouteContext {
+        view,
+        mesh: view.snapshot.mesh(),
+        port: server.port,
+        gateway: &server.gateway_name,
+        tls: server.tls().is_some(),
+    }
+}
+
+/// The hosts for which a server lets a VirtualService route.
+pub(crate) fn common_hosts(server: &GatewayServer, vs: &VirtualService) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    for (namespace, allowed) in &server.hosts {
+        if namespace
+            .as_ref()
+            .is_some_and(|namespace| *namespace != vs.key.namespace)
+        {
+            continue;
+        }
+        let common = vs
+            .spec
+            .hosts
+            .iter()
+            .filter_map(|host| host::intersect(allowed, host));
+        for host in common.map(str::to_owned) {
+            if !out.contains(&host) {
+                out.push(host);
+            }
+        }
+    }
+    out
+}
+
+/// Routes that take everything go last, so that merged VirtualServices do not hide each other.
+fn virtual_host(host: &str, slot: Host) -> pb::VirtualHost {
+    let (last, mut routes): (Vec<_>, Vec<_>) = slot.routes.into_iter().partition(is_catch_all);
+    routes.extend(last);
+    let tls = if slot.redirects {
+        TlsRequirementType::All
+    } else {
+        TlsRequirementType::None
+    };
+    pb::VirtualHost {
+        name: names::domain(host, slot.port),
+        domains: vec![host.to_owned()],
+        routes,
+        include_request_attempt_count: true,
+        require_tls: tls as i32,
+        ..Default::default()
+    }
+}

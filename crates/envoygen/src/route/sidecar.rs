@@ -1,0 +1,266 @@
+//! Virtual hosts of a sidecar's outbound routes: one for each service of the port, with the routes of the VirtualService that is
+//! about it, and one for everything else.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::route::v3::{self as pb, route::Action, route_action::ClusterSpecifier};
+use model::{Protocol, Registry, Resolution, Service, VirtualService, host};
+
+use super::{RouteContext, configuration};
+use crate::names;
+use crate::output::Origins;
+use crate::view::Egress;
+use crate::wire::duration;
+
+/// A port's route configuration for a sidecar, and the objects behind it.
+pub(crate) fn route_configuration(
+    context: &RouteContext<'_>,
+    name: &str,
+    egress: &[&Egress],
+) -> (pb::RouteConfiguration, Origins) {
+    let mut build = Build::new(context, egress);
+    build.virtual_service_hosts(egress);
+    build.services();
+    let mut hosts = build.hosts;
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    hosts.push(catch_all(context));
+    (configuration(name, hosts), build.origins)
+}
+
+struct Build<'a> {
+    context: &'a RouteContext<'a>,
+    /// Services that have the port, by host.
+    services: BTreeMap<&'a str, &'a Arc<Service>>,
+    /// VirtualServices with routes for this client, and those routes.
+    routed: Vec<(&'a Arc<VirtualService>, Vec<pb::Route>)>,
+    hosts: Vec<pb::VirtualHost>,
+    /// Domains that are taken; Envoy refuses a domain that stands in two virtual hosts.
+    taken: HashSet<String>,
+    origins: Origins,
+}
+
+impl<'a> Build<'a> {
+    fn new(context: &'a RouteContext<'a>, egress: &[&'a Egress]) -> Build<'a> {
+        let on_port = |service: &Service| {
+            service
+                .port(context.port)
+                .is_some_and(|p| routed_as_http(p.protocol))
+        };
+        let all = egress.iter().flat_map(|e| &e.services);
+        let concrete = all.filter(|s| !matches!(s.resolution, Resolution::Alias(_)) && on_port(s));
+        let mut seen = HashSet::new();
+        let virtual_services = egress
+            .iter()
+            .flat_map(|e| &e.virtual_services)
+            .filter(|vs| seen.insert(&vs.key));
+        Build {
+            context,
+            services: concrete.map(|service| (service.host.as_str(), service)).collect(),
+            routed: virtual_services
+                .map(|vs| (vs, context.routes(vs)))
+                .filter(|(_, r)| !r.is_empty())
+                .collect(),
+            hosts: Vec::new(),
+            taken: HashSet::new(),
+            origins: Origins::default(),
+        }
+    }
+
+    /// Hosts of VirtualServices that no service has. They count on port 80 (as in Istio) and on ports that a Sidecar opens.
+    fn virtual_service_hosts(&mut self, egress: &[&Egress]) {
+        if self.context.port != 80
+            && egress
+                .iter()
+                .all(|e| e.listener.as_ref().is_none_or(|l| l.port.is_none()))
+        {
+            return;
+        }
+        let known: HashSet<&str> = egress
+            .iter()
+            .flat_map(|e| &e.services)
+            .map(|s| s.host.as_str())
+            .collect();
+        for (vs, routes) in std::mem::take(&mut self.routed) {
+            for host in &vs.spec.hosts {
+                if !known.iter().any(|service| host::subset_of(service, host)) {
+                    self.push(host, vec![host.clone()], routes.clone());
+                    self.origins.add(&vs.origins);
+                }
+            }
+            self.routed.push((vs, routes));
+        }
+    }
+
+    fn services(&mut self) {
+        for (host, service) in self.services.clone() {
+            let routes = match self.best(host) {
+                Some(index) => {
+                    let chosen = self
+                        .routed
+                        .get(index)
+                        .map(|(vs, routes)| (&vs.origins, routes.clone()));
+                    let Some((origins, routes)) = chosen else { continue };
+                    self.origins.add(origins);
+                    self.hash_origins(&routes);
+                    routes
+                }
+                None => vec![self.default_route(service)],
+            };
+            self.origins.add(&service.origins);
+            let domains = self.domains(service);
+            self.push(host, domains, routes);
+        }
+    }
+
+    /// The VirtualService for a host: the one with the most specific matching host, the oldest of several.
+    fn best(&self, host: &str) -> Option<usize> {
+        let mut best: Option<(&str, usize)> = None;
+        for (index, (vs, _)) in self.routed.iter().enumerate() {
+            for pattern in vs
+                .spec
+                .hosts
+                .iter()
+                .filter(|pattern| host::subset_of(host, pattern))
+            {
+                if best
+                    .is_none_or(|(known, _)| host::by_specificity(pattern, known).is_lt() && pattern != known)
+                {
+                    best = Some((pattern, index));
+                }
+            }
+        }
+        best.map(|(_, index)| index)
+    }
+
+    fn default_route(&mut self, service: &Service) -> pb::Route {
+        let port = self.context.port;
+        let mut route = self
+            .context
+            .default_route(names::outbound_cluster(port, "", &service.host));
+        if let Some(hash) = self.context.service_hash(service, port)
+            && let Some(Action::Route(action)) = &mut route.action
+        {
+            action.hash_policy.push(hash);
+            self.origins.add(
+                self.context
+                    .view
+                    .rule(service)
+                    .iter()
+                    .flat_map(|rule| &rule.origins),
+            );
+        }
+        route
+    }
+
+    /// DestinationRules whose hashes went into routes.
+    fn hash_origins(&mut self, routes: &[pb::Route]) {
+        for route in routes {
+            let Some(Action::Route(action)) = &route.action else {
+                continue;
+            };
+            if action.hash_policy.is_empty() {
+                continue;
+            }
+            let clusters: Vec<&str> = match &action.cluster_specifier {
+                Some(ClusterSpecifier::Cluster(cluster)) => vec![cluster],
+                Some(ClusterSpecifier::WeightedClusters(all)) => {
+                    all.clusters.iter().map(|c| c.name.as_str()).collect()
+                }
+                _ => Vec::new(),
+            };
+            let hosts = clusters
+                .into_iter()
+                .filter_map(|cluster| cluster.split('|').nth(3));
+            for service in hosts.filter_map(|host| self.context.view.service(host)) {
+                self.origins.add(
+                    self.context
+                        .view
+                        .rule(service)
+                        .iter()
+                        .flat_map(|rule| &rule.origins),
+                );
+            }
+        }
+    }
+
+    /// All names by which clients call a service; short forms yield to services that really have that name.
+    fn domains(&self, service: &Service) -> Vec<String> {
+        let mut domains = vec![service.host.clone()];
+        for alternative in names::alternatives(&service.host, &self.context.view.scope.dns_domain) {
+            if !self.services.contains_key(alternative.as_str()) {
+                domains.push(alternative);
+            }
+        }
+        let headless =
+            service.resolution == Resolution::Passthrough && service.registry == Registry::Kubernetes;
+        if headless {
+            let wildcards: Vec<String> = domains.iter().map(|domain| format!("*.{domain}")).collect();
+            domains.extend(wildcards);
+        }
+        let addresses = service
+            .addresses
+            .iter()
+            .filter(|a| !a.contains('/') && *a != "0.0.0.0");
+        domains.extend(addresses.map(|address| names::bracketed(address)));
+        domains
+    }
+
+    fn push(&mut self, host: &str, mut domains: Vec<String>, routes: Vec<pb::Route>) {
+        domains.retain(|domain| domain != "*" && self.taken.insert(domain.to_ascii_lowercase()));
+        if domains.is_empty() {
+            return;
+        }
+        self.hosts.push(pb::VirtualHost {
+            name: names::domain(host, self.context.port),
+            domains,
+            routes,
+            include_request_attempt_count: true,
+            ..Default::default()
+        });
+    }
+}
+
+/// Whether a service's port is routed as HTTP on a listener for HTTP.
+fn routed_as_http(protocol: Protocol) -> bool {
+    protocol.is_http() || protocol == Protocol::Auto
+}
+
+/// Everything else: let through (`allow_any`) where connections keep their original destination, else 502 (`block_all`).
+fn catch_all(context: &RouteContext<'_>) -> pb::VirtualHost {
+    let redirected = context.view.scope.interception != crate::proxy::Interception::None;
+    let (name, action) = if redirected && context.view.allows_any() {
+        let none = duration(std::time::Duration::ZERO);
+        let cluster = context.view.egress_proxy().map(|to| context.cluster(to));
+        let forward = pb::RouteAction {
+            cluster_specifier: Some(ClusterSpecifier::Cluster(
+                cluster.unwrap_or_else(|| names::PASSTHROUGH_CLUSTER.to_owned()),
+            )),
+            timeout: none,
+            max_stream_duration: super::grpc_timeout(std::time::Duration::ZERO),
+            ..Default::default()
+        };
+        ("allow_any", Action::Route(forward))
+    } else {
+        (
+            "block_all",
+            Action::DirectResponse(pb::DirectResponseAction {
+                status: 502,
+                ..Default::default()
+            }),
+        )
+    };
+    let route = pb::Route {
+        name: name.to_owned(),
+        r#match: Some(super::matches::route_match(None)),
+        action: Some(action),
+        ..Default::default()
+    };
+    pb::VirtualHost {
+        name: name.to_owned(),
+        domains: vec!["*".to_owned()],
+        routes: vec![route],
+        include_request_attempt_count: true,
+        ..Default::default()
+    }
+}

@@ -1,0 +1,253 @@
+//! What a client sees: for a sidecar, each egress listener's services and VirtualServices; for a router, everything that is
+//! exported to it. It knows nothing of Envoy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use config::mesh::MeshOutboundTrafficPolicyMode;
+use config::networking::{
+    Destination, IstioEgressListener, OutboundTrafficPolicy, OutboundTrafficPolicyMode,
+};
+use model::{DestinationRule, MESH_GATEWAY, Service, Sidecar, Snapshot, VirtualService, host};
+
+use crate::scope::Outbound;
+
+/// What one egress listener reaches.
+#[derive(Debug, Clone)]
+pub(crate) struct Egress {
+    /// The listener's settings; none for the listener that stands for all services.
+    pub(crate) listener: Option<IstioEgressListener>,
+    /// One service for each host, by host.
+    pub(crate) services: Vec<Arc<Service>>,
+    /// Oldest first.
+    pub(crate) virtual_services: Vec<Arc<VirtualService>>,
+}
+
+/// What a client sees.
+pub(crate) struct View<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) scope: &'a Outbound,
+    pub(crate) sidecar: Option<Arc<Sidecar>>,
+    pub(crate) egress: Vec<Egress>,
+    /// All services that routes may lead to, by host: the listeners' and those that VirtualServices name.
+    pub(crate) reachable: BTreeMap<String, Arc<Service>>,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn sidecar(snapshot: &'a Snapshot, scope: &'a Outbound) -> View<'a> {
+        let sidecar = scope
+            .sidecar
+            .as_ref()
+            .and_then(|key| snapshot.sidecar(key))
+            .cloned();
+        let visible: Vec<Arc<VirtualService>> = visible(snapshot, scope, MESH_GATEWAY);
+        let listeners = sidecar
+            .as_ref()
+            .map(|s| s.spec.egress.as_slice())
+            .unwrap_or_default();
+        let egress: Vec<Egress> = if listeners.is_empty() {
+            let services = snapshot
+                .services()
+                .all_seen_from(&scope.namespace)
+                .cloned()
+                .collect();
+            vec![Egress {
+                listener: None,
+                services,
+                virtual_services: visible,
+            }]
+        } else {
+            listeners
+                .iter()
+                .map(|listener| Egress::new(snapshot, scope, listener, &visible))
+                .collect()
+        };
+        let mut view = View {
+            snapshot,
+            scope,
+            sidecar,
+            egress,
+            reachable: BTreeMap::new(),
+        };
+        view.reach();
+        view
+    }
+
+    /// A router's view: all services exported to its namespace, and the VirtualServices of `gateways`.
+    pub(crate) fn router(
+        snapshot: &'a Snapshot,
+        scope: &'a Outbound,
+        gateways: &BTreeSet<String>,
+    ) -> View<'a> {
+        let mut virtual_services: Vec<Arc<VirtualService>> = Vec::new();
+        for vs in snapshot.virtual_services() {
+            if vs.export_to.visible_in(&scope.namespace)
+                && vs.spec.gateways.iter().any(|g| gateways.contains(g))
+            {
+                virtual_services.push(Arc::clone(vs));
+            }
+        }
+        let services = snapshot
+            .services()
+            .all_seen_from(&scope.namespace)
+            .cloned()
+            .collect();
+        let egress = vec![Egress {
+            listener: None,
+            services,
+            virtual_services,
+        }];
+        let mut view = View {
+            snapshot,
+            scope,
+            sidecar: None,
+            egress,
+            reachable: BTreeMap::new(),
+        };
+        view.reach();
+        view
+    }
+
+    fn reach(&mut self) {
+        for egress in &self.egress {
+            for service in &egress.services {
+                self.reachable.insert(service.host.clone(), Arc::clone(service));
+            }
+        }
+        for vs in self.egress.iter().flat_map(|egress| &egress.virtual_services) {
+            for destination in destinations(vs) {
+                if !self.reachable.contains_key(&destination.host)
+                    && let Some(service) = self.service_of(&destination.host, vs)
+                {
+                    self.reachable.insert(destination.host.clone(), service);
+                }
+            }
+        }
+    }
+
+    /// The service that a VirtualService means by a host: one of its own namespace if the client sees that, else whichever
+    /// the client sees.
+    fn service_of(&self, host: &str, vs: &VirtualService) -> Option<Arc<Service>> {
+        let services = self.snapshot.services();
+        let near = services.get(host, &vs.key.namespace);
+        let near = near.filter(|service| service.export_to.visible_in(&self.scope.namespace));
+        near.or_else(|| services.seen_from(host, &self.scope.namespace))
+            .cloned()
+    }
+
+    /// The DestinationRule for a service.
+    pub(crate) fn rule(&self, service: &Service) -> Option<&'a Arc<DestinationRule>> {
+        let rules = self.snapshot.destination_rules();
+        rules.find(
+            &service.host,
+            &service.namespace,
+            &self.scope.namespace,
+            &self.scope.labels,
+        )
+    }
+
+    /// The Service that a route's destination names.
+    pub(crate) fn service(&self, host: &str) -> Option<&Arc<Service>> {
+        self.reachable.get(host)
+    }
+
+    /// The Sidecar's policy for traffic to unknown hosts.
+    fn outbound_policy(&self) -> Option<&OutboundTrafficPolicy> {
+        self.sidecar.as_ref()?.spec.outbound_traffic_policy.as_ref()
+    }
+
+    /// Whether traffic for unknown hosts is let through: by the Sidecar's policy, else by the mesh's.
+    pub(crate) fn allows_any(&self) -> bool {
+        let mesh = self.snapshot.mesh().outbound_traffic_policy.as_ref();
+        match self.outbound_policy() {
+            Some(own) => own.mode != OutboundTrafficPolicyMode::RegistryOnly,
+            None => mesh.is_none_or(|mesh| mesh.mode != MeshOutboundTrafficPolicyMode::RegistryOnly),
+        }
+    }
+
+    /// Where traffic for unknown hosts goes, if not where it wants to.
+    pub(crate) fn egress_proxy(&self) -> Option<&Destination> {
+        self.outbound_policy()?.egress_proxy.as_ref()
+    }
+}
+
+impl Egress {
+    fn new(
+        snapshot: &Snapshot,
+        scope: &Outbound,
+        listener: &IstioEgressListener,
+        visible: &[Arc<VirtualService>],
+    ) -> Egress {
+        let hosts: Vec<(&str, &str)> = listener
+            .hosts
+            .iter()
+            .filter_map(|host| host.split_once('/'))
+            .collect();
+        let imports = |namespace: &str, host: &str, wide: bool| {
+            hosts.iter().any(|(ns, pattern)| {
+                let in_namespace = match *ns {
+                    "*" => true,
+                    "." => namespace == scope.namespace,
+                    "~" => false,
+                    named => namespace == named,
+                };
+                let pattern = pattern.to_ascii_lowercase();
+                in_namespace && (host::subset_of(host, &pattern) || (wide && host::subset_of(&pattern, host)))
+            })
+        };
+        let seen = snapshot.services().iter().filter(|service| {
+            (service.export_to.visible_in(&scope.namespace) || service.namespace == scope.namespace)
+                && imports(&service.namespace, &service.host, false)
+        });
+        let virtual_services = visible
+            .iter()
+            .filter(|vs| {
+                vs.spec
+                    .hosts
+                    .iter()
+                    .any(|host| imports(&vs.key.namespace, host, true))
+            })
+            .cloned()
+            .collect();
+        Egress {
+            listener: Some(listener.clone()),
+            services: one_per_host(seen, scope),
+            virtual_services,
+        }
+    }
+}
+
+/// Of several services with one host the client's own, else the first.
+fn one_per_host<'s>(services: impl Iterator<Item = &'s Arc<Service>>, scope: &Outbound) -> Vec<Arc<Service>> {
+    let mut by_host: BTreeMap<&str, &Arc<Service>> = BTreeMap::new();
+    for service in services {
+        let slot = by_host.entry(service.host.as_str()).or_insert(service);
+        if service.namespace == scope.namespace {
+            *slot = service;
+        }
+    }
+    by_host.into_values().cloned().collect()
+}
+
+/// The VirtualServices of `gateway` that are exported to the client.
+fn visible(snapshot: &Snapshot, scope: &Outbound, gateway: &str) -> Vec<Arc<VirtualService>> {
+    let all = snapshot.virtual_services().iter();
+    all.filter(|vs| vs.is_for(gateway) && vs.export_to.visible_in(&scope.namespace))
+        .cloned()
+        .collect()
+}
+
+/// Every destination that a VirtualService names.
+pub(crate) fn destinations(vs: &VirtualService) -> impl Iterator<Item = &Destination> {
+    let http = vs.spec.http.iter().flat_map(|route| {
+        let weighted = route.route.iter().filter_map(|to| to.destination.as_ref());
+        let mirrors = route
+            .mirrors
+            .iter()
+            .filter_map(|mirror| mirror.destination.as_ref());
+        weighted.chain(&route.mirror).chain(mirrors)
+    });
+    let tls = vs.spec.tls.iter().flat_map(|route| &route.route);
+    let tcp = vs.spec.tcp.iter().flat_map(|route| &route.route);
+    http.chain(tls.chain(tcp).filter_map(|to| to.destination.as_ref()))
+}
