@@ -14,23 +14,23 @@ use xds::TypeUrl;
 use xds::stream::{Response, Variant, nonce_text, version_text};
 use xds::types::{CLUSTER, ENDPOINTS, LISTENER, ROUTE};
 
-pub const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Debug)]
-pub enum Request {
+pub(crate) enum Request {
     Sotw(DiscoveryRequest),
     Delta(DeltaDiscoveryRequest),
 }
 
 impl Request {
-    pub fn type_url(&self) -> TypeUrl {
+    pub(crate) fn type_url(&self) -> TypeUrl {
         match self {
             Self::Sotw(request) => request.type_url.as_str().into(),
             Self::Delta(request) => request.type_url.as_str().into(),
         }
     }
 
-    pub fn nonce(&self) -> &str {
+    pub(crate) fn nonce(&self) -> &str {
         match self {
             Self::Sotw(request) => &request.response_nonce,
             Self::Delta(request) => &request.response_nonce,
@@ -47,7 +47,7 @@ struct Known {
 }
 
 #[derive(Debug)]
-pub struct Envoy {
+pub(crate) struct Envoy {
     variant: Variant,
     known: BTreeMap<TypeUrl, Known>,
     warming: BTreeMap<String, Duration>,
@@ -55,13 +55,13 @@ pub struct Envoy {
     held_ack: Option<(u64, Option<String>)>,
     /// When a cluster was last referred to by an applied route or listener.
     referred: BTreeMap<String, Duration>,
-    pub out: Vec<Request>,
+    pub(crate) out: Vec<Request>,
     /// Clusters that became warm by the timeout alone.
-    pub stalls: usize,
+    pub(crate) stalls: usize,
 }
 
 impl Envoy {
-    pub fn new(variant: Variant) -> Self {
+    pub(crate) fn new(variant: Variant) -> Self {
         let known = [CLUSTER, ENDPOINTS, LISTENER, ROUTE].map(|url| (url, Known::default()));
         Self {
             variant,
@@ -78,20 +78,20 @@ impl Envoy {
         self.known.get_mut(url).expect("one of the four types")
     }
 
-    pub fn have(&self, url: &TypeUrl) -> &BTreeMap<String, (u64, Facts)> {
+    pub(crate) fn have(&self, url: &TypeUrl) -> &BTreeMap<String, (u64, Facts)> {
         &self.known[url].have
     }
 
-    pub fn wants(&self, url: &TypeUrl, name: &str) -> bool {
+    pub(crate) fn wants(&self, url: &TypeUrl, name: &str) -> bool {
         !matches!(url, url if *url == ENDPOINTS || *url == ROUTE) || self.known[url].names.contains(name)
     }
 
-    pub fn is_warming(&self) -> bool {
+    pub(crate) fn is_warming(&self) -> bool {
         !self.warming.is_empty()
     }
 
     /// A new stream: asks for all again, with what it has.
-    pub fn connect(&mut self) {
+    pub(crate) fn connect(&mut self) {
         self.out.clear();
         self.held_ack = None;
         for (url, known) in &mut self.known {
@@ -104,11 +104,11 @@ impl Envoy {
         }
     }
 
-    pub fn deadline(&self) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         self.warming.values().map(|since| *since + FETCH_TIMEOUT).min()
     }
 
-    pub fn tick(&mut self, now: Duration) {
+    pub(crate) fn tick(&mut self, now: Duration) {
         let before = self.warming.len();
         self.warming.retain(|_, since| *since + FETCH_TIMEOUT > now);
         self.stalls += before - self.warming.len();
@@ -116,7 +116,7 @@ impl Envoy {
     }
 
     /// Takes a response; fails when it breaks what the protocol promises.
-    pub fn take(&mut self, response: Response, now: Duration, drain: Duration) -> Result<(), String> {
+    pub(crate) fn take(&mut self, response: Response, now: Duration, drain: Duration) -> Result<(), String> {
         let url = response.type_url.clone();
         self.of(&url).nonce = nonce_text(response.nonce);
         let mut wanted: Vec<_> = response

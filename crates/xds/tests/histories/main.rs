@@ -4,6 +4,13 @@
 //! no cluster removed while in use or within the drain time; what is unchanged or was rejected is not sent again; no
 //! cluster waits for its endpoints; and in the end the client has what the table has.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
 mod envoy;
 mod world;
 
@@ -96,8 +103,8 @@ impl History {
             match step {
                 Step::Change(change) => self.change(change),
                 Step::Pull => _ = self.pull()?,
-                Step::ToClient => _ = self.to_client()?,
-                Step::ToServer => _ = self.to_server()?,
+                Step::ToClient => _ = self.client_takes()?,
+                Step::ToServer => _ = self.server_takes()?,
                 Step::Wait(tenths) => self.wait(Duration::from_millis(u64::from(tenths) * 100)),
                 Step::Reconnect => self.reconnect(),
             }
@@ -146,7 +153,7 @@ impl History {
         Ok(true)
     }
 
-    fn to_client(&mut self) -> Result<bool, String> {
+    fn client_takes(&mut self) -> Result<bool, String> {
         let Some(response) = self.to_client.pop_front() else {
             return Ok(false);
         };
@@ -159,7 +166,7 @@ impl History {
         Ok(true)
     }
 
-    fn to_server(&mut self) -> Result<bool, String> {
+    fn server_takes(&mut self) -> Result<bool, String> {
         let Some(request) = self.to_server.pop_front() else {
             return Ok(false);
         };
@@ -240,7 +247,7 @@ impl History {
     /// Lets everything arrive and all time pass that anyone waits for.
     fn settle(&mut self) -> Result<(), String> {
         for _ in 0..20_000 {
-            let moved = self.pull()? | self.to_client()? | self.to_server()?;
+            let moved = self.pull()? | self.client_takes()? | self.server_takes()?;
             self.note_events();
             if moved {
                 continue;

@@ -11,27 +11,27 @@ use xds::types::{CLUSTER, ENDPOINTS, LISTENER, ROUTE};
 
 /// A change of the mesh. Numbers choose among what there is.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub(crate) enum Change {
     AddCluster(u8),
     RemoveCluster(u8),
-    ChangeCluster(u8, Quality),
-    ChangeEndpoints(u8, Quality),
+    NewCluster(u8, Quality),
+    NewEndpoints(u8, Quality),
     PointRoute(u8, BTreeSet<u8>, Quality),
     AddListener(u8, u8),
     RemoveListener(u8),
-    ChangeListener(u8, BTreeSet<u8>, Quality),
+    NewListener(u8, BTreeSet<u8>, Quality),
 }
 
 /// Whether Envoy accepts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Quality {
+pub(crate) enum Quality {
     Good,
     Bad,
 }
 
 /// The mesh.
 #[derive(Clone, Debug, Default)]
-pub struct World {
+pub(crate) struct World {
     clusters: BTreeMap<u8, Content>,
     endpoints: BTreeMap<u8, Content>,
     routes: BTreeMap<u8, (Content, BTreeSet<u8>)>,
@@ -43,7 +43,7 @@ type Content = (u32, Quality);
 
 /// What the model of Envoy reads from a resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
+pub(crate) struct Facts {
     pub bad: bool,
     /// Clusters that a route or listener refers to.
     pub clusters: BTreeSet<String>,
@@ -51,24 +51,24 @@ pub struct Facts {
     pub route: Option<String>,
 }
 
-pub fn change() -> impl Strategy<Value = Change> {
+pub(crate) fn change() -> impl Strategy<Value = Change> {
     let id = 0..4u8;
     let some = proptest::collection::btree_set(0..4u8, 0..3);
     let quality = prop_oneof![6 => Just(Quality::Good), 1 => Just(Quality::Bad)];
     prop_oneof![
         3 => id.clone().prop_map(Change::AddCluster),
         3 => id.clone().prop_map(Change::RemoveCluster),
-        3 => (id.clone(), quality.clone()).prop_map(|(id, quality)| Change::ChangeCluster(id, quality)),
-        3 => (id.clone(), quality.clone()).prop_map(|(id, quality)| Change::ChangeEndpoints(id, quality)),
+        3 => (id.clone(), quality.clone()).prop_map(|(id, quality)| Change::NewCluster(id, quality)),
+        3 => (id.clone(), quality.clone()).prop_map(|(id, quality)| Change::NewEndpoints(id, quality)),
         4 => (id.clone(), some.clone(), quality.clone()).prop_map(|(id, to, quality)| Change::PointRoute(id, to, quality)),
         2 => (id.clone(), id.clone()).prop_map(|(id, route)| Change::AddListener(id, route)),
         1 => id.clone().prop_map(Change::RemoveListener),
-        1 => (id, some, quality).prop_map(|(id, to, quality)| Change::ChangeListener(id, to, quality)),
+        1 => (id, some, quality).prop_map(|(id, to, quality)| Change::NewListener(id, to, quality)),
     ]
 }
 
 impl World {
-    pub fn apply(&mut self, change: Change) {
+    pub(crate) fn apply(&mut self, change: Change) {
         self.count += 1;
         let good = (self.count, Quality::Good);
         match change {
@@ -86,12 +86,12 @@ impl World {
                     .values_mut()
                     .for_each(|(content, _, to)| refer_less(content, to, id, good));
             }
-            Change::ChangeCluster(id, quality) => {
+            Change::NewCluster(id, quality) => {
                 self.clusters
                     .entry(id)
                     .and_modify(|content| *content = (good.0, quality));
             }
-            Change::ChangeEndpoints(id, quality) => {
+            Change::NewEndpoints(id, quality) => {
                 self.endpoints
                     .entry(id)
                     .and_modify(|content| *content = (good.0, quality));
@@ -107,7 +107,7 @@ impl World {
             Change::RemoveListener(id) => {
                 self.listeners.remove(&id);
             }
-            Change::ChangeListener(id, to, quality) => {
+            Change::NewListener(id, to, quality) => {
                 let to = self.existing(to);
                 self.listeners
                     .entry(id)
@@ -123,7 +123,7 @@ impl World {
             .collect()
     }
 
-    pub fn table(&self, previous: Option<&Table>) -> Table {
+    pub(crate) fn table(&self, previous: Option<&Table>) -> Table {
         let mut table = Table::builder();
         for (id, content) in &self.clusters {
             table.insert(
@@ -179,7 +179,7 @@ fn text((count, quality): Content, to: &BTreeSet<u8>, route: Option<u8>) -> Stri
     format!("{count} {quality:?} {route} {}", to.join(" "))
 }
 
-pub fn facts(bytes: &[u8], is_cluster: bool) -> Facts {
+pub(crate) fn facts(bytes: &[u8], is_cluster: bool) -> Facts {
     if is_cluster {
         let cluster = Cluster::decode(bytes).expect("the model's own cluster");
         return Facts {
