@@ -1,0 +1,47 @@
+//! Mixer's flags.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// Mixer's flags.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Address of the gRPC services for proxies (mutual TLS)
+    #[arg(long, env = "ARGOSY_MIXER_LISTEN", value_name = "ADDR", default_value_t = Args::default().listen)]
+    pub listen: SocketAddr,
+    /// Address of the Prometheus adapter's /metrics
+    #[arg(
+        long,
+        env = "ARGOSY_PROMETHEUS_ADDRESS",
+        value_name = "ADDR",
+        default_value_t = Args::default().prometheus_address
+    )]
+    pub prometheus_address: SocketAddr,
+    /// Galley's address, HOST:PORT
+    #[arg(
+        long,
+        env = "ARGOSY_GALLEY_ADDRESS",
+        value_name = "HOST:PORT",
+        default_value_t = Args::default().galley_address
+    )]
+    pub galley_address: String,
+    /// Most series of one metric of the Prometheus adapter; further ones are dropped and counted
+    #[arg(
+        long,
+        env = "ARGOSY_PROMETHEUS_SERIES",
+        value_name = "COUNT",
+        default_value_t = Args::default().prometheus_series
+    )]
+    pub prometheus_series: usize,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self {
+            listen: local(15004),
+            prometheus_address: local(42422),
+            galley_address: local(15019).to_string(),
+            prometheus_series: 10_000,
+        }
+    }
+}

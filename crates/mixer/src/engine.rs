@@ -1,0 +1,257 @@
+//! Decides, charges and counts: the front-ends' common core. Configuration is swapped whole; the state of quotas and
+//! metrics is kept beside it. It knows no transport.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use config::Finding;
+use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
+use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
+use feed::State;
+use parking_lot::Mutex;
+use policy::{Code, HeaderChange, MetricDefinition, QuotaDenial, Request, Rules, Verdict, Windows};
+use runtime::Metrics;
+
+use crate::attributes::check::Check;
+use crate::attributes::descriptor;
+use crate::clock::Clock;
+use crate::meters::{Meters, Outcome, Reason, RuleLabel};
+use crate::pace::Pace;
+use crate::policies::Policies;
+use crate::prometheus::{Refusal, Registry};
+
+/// Why a call cannot be decided. Envoy retries, and then does what the rule's failure mode says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Undecided {
+    /// Nothing has come from Galley yet.
+    #[error("no configuration has been received from Galley yet; try again")]
+    NoConfiguration,
+    /// The feed does not have the caller's workload (yet): rules that choose it by labels would not match.
+    #[error(
+        "no workload of {0} is known at this address (yet); try again, and see that its WorkloadEntry or Pod names this account and address"
+    )]
+    UnknownCaller(String),
+    /// The message makes no sense.
+    #[error("{0}")]
+    Malformed(String),
+}
+
+/// The answer to a check.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Decision {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+    pub(crate) http_status: u16,
+    pub(crate) body: String,
+    pub(crate) request_headers: Vec<HeaderChange>,
+    pub(crate) response_headers: Vec<HeaderChange>,
+}
+
+impl From<Verdict> for Decision {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            code: verdict.code,
+            message: verdict.message,
+            http_status: verdict.http_status,
+            body: verdict.body,
+            request_headers: verdict.request_headers,
+            response_headers: verdict.response_headers,
+        }
+    }
+}
+
+impl From<Box<QuotaDenial>> for Decision {
+    fn from(denial: Box<QuotaDenial>) -> Self {
+        Self {
+            body: denial.body.clone(),
+            ..Verdict::refusal(denial.code, denial.body).into()
+        }
+    }
+}
+
+/// Mixer's core.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    policies: ArcSwapOption<Policies>,
+    windows: Mutex<Windows>,
+    registry: Registry,
+    pub(crate) meters: Meters,
+    clock: Clock,
+    pace: Pace,
+}
+
+impl Engine {
+    /// A core without configuration. `series` bounds each metric of the Prometheus adapter.
+    pub(crate) fn new(series: usize, clock: Clock, metrics: &Metrics) -> Self {
+        Self {
+            policies: ArcSwapOption::empty(),
+            windows: Mutex::default(),
+            registry: Registry::new(series),
+            meters: Meters::new(metrics),
+            clock,
+            pace: Pace::default(),
+        }
+    }
+
+    /// The configuration in force.
+    pub(crate) fn policies(&self) -> Result<Arc<Policies>, Undecided> {
+        self.policies.load_full().ok_or(Undecided::NoConfiguration)
+    }
+
+    /// Builds configuration from the feed's objects and puts it in force. Takes time: not for a request's path.
+    pub(crate) fn configure(&self, state: Arc<State>) -> Arc<Policies> {
+        let previous = self.policies.load_full();
+        let policies = Arc::new(Policies::build(state, previous.as_deref()));
+        if previous.is_none_or(|previous| !Arc::ptr_eq(&previous.rules, &policies.rules)) {
+            self.registry.install(policies.rules.metrics());
+        }
+        self.meters
+            .rules
+            .set(i64::try_from(policies.rules.len()).unwrap_or(i64::MAX));
+        self.meters
+            .workloads
+            .set(i64::try_from(policies.mesh.len()).unwrap_or(i64::MAX));
+        self.policies.store(Some(policies.clone()));
+        policies
+    }
+
+    /// Decides on a request. `fail_open` restricts the rules to those of that failure mode.
+    pub(crate) fn check(
+        &self,
+        message: &CheckRequest,
+        caller: &str,
+        fail_open: Option<bool>,
+    ) -> Result<Decision, Undecided> {
+        let start = self.clock.now();
+        let decided = self.decide(message, caller, fail_open);
+        let code = decided
+            .as_ref()
+            .map_or("UNAVAILABLE", |decision| decision.code.name());
+        self.meters.checks.get_or_create(&Outcome { code }).inc();
+        #[expect(clippy::cast_precision_loss, reason = "a metric is a double")]
+        self.meters
+            .check_seconds
+            .observe((self.clock.now() - start) as f64 / 1e9);
+        decided
+    }
+
+    fn decide(
+        &self,
+        message: &CheckRequest,
+        caller: &str,
+        fail_open: Option<bool>,
+    ) -> Result<Decision, Undecided> {
+        let policies = self.policies()?;
+        let check = Check::new(message, caller)
+            .ok_or_else(|| Undecided::Malformed("the check has no attributes".to_owned()))?;
+        let own = check
+            .own(&policies.mesh)
+            .ok_or_else(|| Undecided::UnknownCaller(caller.to_owned()))?;
+        let request = check.request(&policies.mesh, own);
+        let verdict = policies.rules.check(&request, fail_open);
+        for (rule, error) in &verdict.errors {
+            self.rule_failed(rule, error);
+        }
+        if !verdict.is_ok() {
+            return Ok(verdict.into());
+        }
+        let denial = self.remote_quotas(&policies.rules, &request, fail_open);
+        Ok(denial.map_or_else(|| verdict.into(), Decision::from))
+    }
+
+    fn remote_quotas(
+        &self,
+        rules: &Rules,
+        request: &Request<'_>,
+        fail_open: Option<bool>,
+    ) -> Option<Box<QuotaDenial>> {
+        // The windows' lock is taken only where there is something to charge.
+        let any = rules.has_remote_quotas(request.destination.workload.map(|w| w.namespace.as_str()));
+        let charge = || rules.remote_quotas(request, fail_open, &mut self.windows.lock(), self.clock.now());
+        any.then(charge)?.err()
+    }
+
+    /// Charges the quotas of the rule that a descriptor names, and gives the one that refuses. `wall` is the time of day.
+    pub(crate) fn charge(
+        &self,
+        descriptor: &RateLimitDescriptor,
+        caller: &str,
+        wall: expr::Timestamp,
+    ) -> Result<Option<Box<QuotaDenial>>, Undecided> {
+        let policies = self.policies()?;
+        let facts = descriptor::read(descriptor).map_err(|e| Undecided::Malformed(e.to_string()))?;
+        let own = descriptor::own(&facts, &policies.mesh, caller)
+            .ok_or_else(|| Undecided::UnknownCaller(caller.to_owned()))?;
+        let headers = facts.headers();
+        let request = facts.request(&headers, own, descriptor::source(&facts, &policies.mesh), wall);
+        let mut windows = self.windows.lock();
+        Ok(policies
+            .rules
+            .quota(&facts.rule, &request, &mut windows, self.clock.now())
+            .err())
+    }
+
+    /// Counts a finished request or connection.
+    pub(crate) fn report(&self, policies: &Policies, request: &Request<'_>) {
+        let now = self.clock.now();
+        let (samples, failed) = policies.rules.report(request);
+        self.dropped("expression", failed);
+        for sample in samples {
+            let definition: Option<&MetricDefinition> = policies.rules.metrics().get(sample.metric);
+            let kept = match definition {
+                Some(definition) => self
+                    .registry
+                    .observe(definition, sample.labels, sample.value, now),
+                None => Err(Refusal::Unknown),
+            };
+            if let Err(refusal) = kept {
+                self.dropped(refusal.reason(), 1);
+            }
+        }
+    }
+
+    fn dropped(&self, reason: &'static str, count: usize) {
+        if count > 0 {
+            self.meters
+                .samples_dropped
+                .get_or_create(&Reason { reason })
+                .inc_by(count as u64);
+        }
+    }
+
+    fn rule_failed(&self, rule: &config::ObjectKey, error: &str) {
+        let label = RuleLabel {
+            rule: format!("{}/{}", rule.namespace, rule.name),
+        };
+        self.meters.rule_errors.get_or_create(&label).inc();
+        if let Some(suppressed) = self.pace.allow(self.clock.now()) {
+            tracing::warn!(%rule, error, suppressed, "a rule's match cannot be evaluated; the request is refused");
+        }
+    }
+
+    /// The Prometheus adapter's page.
+    pub(crate) fn page(&self) -> String {
+        self.registry.page(self.clock.now())
+    }
+
+    /// Forgets quota windows in which nothing is in use, and tells how much state there is.
+    pub(crate) fn tidy(&self) {
+        let mut windows = self.windows.lock();
+        windows.reap(self.clock.now());
+        self.meters
+            .quota_windows
+            .set(i64::try_from(windows.len()).unwrap_or(i64::MAX));
+        self.meters
+            .series
+            .set(i64::try_from(self.registry.series()).unwrap_or(i64::MAX));
+    }
+
+    /// What is wrong with the configuration in force.
+    pub(crate) fn findings(&self) -> Arc<Vec<Finding>> {
+        self.policies
+            .load()
+            .as_ref()
+            .map(|policies| policies.findings.clone())
+            .unwrap_or_default()
+    }
+}

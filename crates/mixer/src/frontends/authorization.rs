@@ -1,0 +1,169 @@
+//! ext_authz v3: may a request (HTTP) or connection (TCP) pass?
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorization;
+use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
+use envoy_types::pb::envoy::service::auth::v3::{
+    CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse,
+};
+use envoy_types::pb::envoy::r#type::v3::HttpStatus;
+use envoy_types::pb::google::rpc;
+use policy::{Code, FAIL_CLOSED, FAIL_OPEN, FAILURE_MODE_METADATA, HeaderChange};
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+
+use crate::engine::{Decision, Engine};
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct Checks(pub(crate) Arc<Engine>);
+
+#[tonic::async_trait]
+impl Authorization for Checks {
+    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        let caller = super::caller(request.extensions())?;
+        let fail_open = failure_mode(request.metadata())?;
+        let decision = self.0.check(request.get_ref(), &caller, fail_open)?;
+        Ok(Response::new(response(decision)))
+    }
+}
+
+/// Which rules the filter asks for: those that fail open (true), closed (false), or all.
+fn failure_mode(metadata: &MetadataMap) -> Result<Option<bool>, Status> {
+    match metadata.get(FAILURE_MODE_METADATA).map(|value| value.as_bytes()) {
+        None => Ok(None),
+        Some(mode) if mode == FAIL_OPEN.as_bytes() => Ok(Some(true)),
+        Some(mode) if mode == FAIL_CLOSED.as_bytes() => Ok(Some(false)),
+        Some(_) => Err(Status::invalid_argument(format!(
+            "{FAILURE_MODE_METADATA} must be {FAIL_OPEN} or {FAIL_CLOSED}"
+        ))),
+    }
+}
+
+fn response(decision: Decision) -> CheckResponse {
+    let status = rpc::Status {
+        code: decision.code.0,
+        message: decision.message,
+        details: Vec::new(),
+    };
+    let http = match decision.code {
+        Code::OK => HttpResponse::OkResponse(OkHttpResponse {
+            headers: values(&decision.request_headers),
+            headers_to_remove: removed(&decision.request_headers),
+            response_headers_to_add: values(&decision.response_headers),
+            ..OkHttpResponse::default()
+        }),
+        _ => HttpResponse::DeniedResponse(DeniedHttpResponse {
+            status: Some(HttpStatus {
+                code: decision.http_status.into(),
+            }),
+            headers: values(&decision.response_headers),
+            body: decision.body,
+        }),
+    };
+    CheckResponse {
+        status: Some(status),
+        dynamic_metadata: None,
+        http_response: Some(http),
+    }
+}
+
+fn values(changes: &[HeaderChange]) -> Vec<HeaderValueOption> {
+    let option = |name: &str, value: &str, action: HeaderAppendAction| HeaderValueOption {
+        header: Some(HeaderValue {
+            key: name.to_owned(),
+            value: value.to_owned(),
+            raw_value: Vec::new(),
+        }),
+        append_action: action.into(),
+        ..HeaderValueOption::default()
+    };
+    let set = changes.iter().filter_map(|change| match change {
+        HeaderChange::Replace(name, value) => {
+            Some(option(name, value, HeaderAppendAction::OverwriteIfExistsOrAdd))
+        }
+        HeaderChange::Append(name, value) => {
+            Some(option(name, value, HeaderAppendAction::AppendIfExistsOrAdd))
+        }
+        HeaderChange::Remove(_) => None,
+    });
+    set.collect()
+}
+
+fn removed(changes: &[HeaderChange]) -> Vec<String> {
+    let names = changes.iter().filter_map(|change| match change {
+        HeaderChange::Remove(name) => Some(name.clone()),
+        _ => None,
+    });
+    names.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(code: Code, request_headers: Vec<HeaderChange>) -> Decision {
+        Decision {
+            code,
+            message: "doorman.shop:no".into(),
+            http_status: 403,
+            body: "PERMISSION_DENIED:doorman.shop:no".into(),
+            request_headers,
+            response_headers: vec![HeaderChange::Append("x-b".into(), "2".into())],
+        }
+    }
+
+    #[test]
+    fn a_refusal_carries_status_body_and_headers() {
+        let seen = response(decision(Code::PERMISSION_DENIED, Vec::new()));
+        assert_eq!(seen.status.unwrap().code, 7);
+        let Some(HttpResponse::DeniedResponse(denied)) = seen.http_response else {
+            panic!("not refused")
+        };
+        assert_eq!(denied.status.unwrap().code, 403);
+        assert_eq!(denied.body, "PERMISSION_DENIED:doorman.shop:no");
+        assert_eq!(
+            denied.headers[0].append_action(),
+            HeaderAppendAction::AppendIfExistsOrAdd
+        );
+    }
+
+    #[test]
+    fn changes_of_headers_travel_with_a_consent() {
+        let changes = vec![
+            HeaderChange::Replace("x-a".into(), "1".into()),
+            HeaderChange::Remove("x-gone".into()),
+        ];
+        let seen = response(decision(Code::OK, changes));
+        let Some(HttpResponse::OkResponse(ok)) = seen.http_response else {
+            panic!("refused")
+        };
+        assert_eq!(
+            ok.headers[0].append_action(),
+            HeaderAppendAction::OverwriteIfExistsOrAdd
+        );
+        assert_eq!(
+            (ok.headers.len(), ok.headers_to_remove),
+            (1, vec!["x-gone".to_owned()])
+        );
+        assert_eq!(ok.response_headers_to_add.len(), 1);
+    }
+
+    #[test]
+    fn the_filter_says_which_rules_it_asks_for() {
+        let check = |mode: Option<&str>| {
+            let mut metadata = MetadataMap::new();
+            if let Some(mode) = mode {
+                metadata.insert(FAILURE_MODE_METADATA, mode.parse().unwrap());
+            }
+            failure_mode(&metadata).map_err(|status| status.code())
+        };
+        assert_eq!(check(None), Ok(None));
+        assert_eq!(check(Some("open")), Ok(Some(true)));
+        assert_eq!(check(Some("closed")), Ok(Some(false)));
+        assert_eq!(check(Some("ajar")), Err(tonic::Code::InvalidArgument));
+    }
+}

@@ -1,0 +1,45 @@
+//! The gRPC services by which Envoy asks and reports. Each turns messages into calls of the engine and back; the caller is
+//! who its certificate says.
+
+mod access_log;
+mod authorization;
+mod rate_limit;
+
+use std::time::SystemTime;
+
+use tonic::{Extensions, Status};
+
+pub(crate) use access_log::AccessLogs;
+pub(crate) use authorization::Checks;
+pub(crate) use rate_limit::RateLimits;
+
+use crate::engine::Undecided;
+
+/// The caller's identity without `spiffe://`.
+fn caller(extensions: &Extensions) -> Result<String, Status> {
+    let peer = runtime::grpc::peer(extensions);
+    let id = peer.map(|peer| peer.spiffe_id.to_string());
+    let principal = id.as_deref().and_then(|id| id.strip_prefix("spiffe://"));
+    principal.map(str::to_owned).ok_or_else(|| {
+        Status::unauthenticated(
+            "Mixer answers only callers with a certificate of the mesh; connect over mutual TLS",
+        )
+    })
+}
+
+impl From<Undecided> for Status {
+    fn from(why: Undecided) -> Self {
+        match why {
+            Undecided::NoConfiguration | Undecided::UnknownCaller(_) => Self::unavailable(why.to_string()),
+            Undecided::Malformed(_) => Self::invalid_argument(why.to_string()),
+        }
+    }
+}
+
+/// The time of day.
+fn wall() -> expr::Timestamp {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    expr::Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}

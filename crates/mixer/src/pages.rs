@@ -1,0 +1,71 @@
+//! HTTP pages: the Prometheus adapter's /metrics, and /debug/config on the admin port.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use config::Finding;
+use serde::Serialize;
+
+use crate::engine::Engine;
+
+/// Where the configuration page is mounted on the admin port.
+pub(crate) const DEBUG_CONFIG: &str = "/debug/config";
+
+/// The Prometheus adapter's page.
+pub(crate) fn prometheus(engine: Arc<Engine>) -> Router {
+    async fn page(State(engine): State<Arc<Engine>>) -> Response {
+        (
+            [(header::CONTENT_TYPE, runtime::metrics::CONTENT_TYPE)],
+            engine.page(),
+        )
+            .into_response()
+    }
+    Router::new().route("/metrics", get(page)).with_state(engine)
+}
+
+/// What Mixer has of its configuration, and what is wrong with it.
+#[derive(Debug, Serialize)]
+struct Configuration {
+    /// Whether the feed's first state has arrived.
+    received: bool,
+    rules: usize,
+    workloads: usize,
+    metrics: Vec<String>,
+    findings: Vec<Finding>,
+}
+
+/// The configuration page.
+pub(crate) fn debug_config(engine: Arc<Engine>) -> Router {
+    async fn page(State(engine): State<Arc<Engine>>) -> Json<Configuration> {
+        Json(configuration(&engine))
+    }
+    Router::new().route(DEBUG_CONFIG, get(page)).with_state(engine)
+}
+
+fn configuration(engine: &Engine) -> Configuration {
+    let Ok(policies) = engine.policies() else {
+        return Configuration {
+            received: false,
+            rules: 0,
+            workloads: 0,
+            metrics: Vec::new(),
+            findings: Vec::new(),
+        };
+    };
+    Configuration {
+        received: true,
+        rules: policies.rules.len(),
+        workloads: policies.mesh.len(),
+        metrics: policies
+            .rules
+            .metrics()
+            .iter()
+            .map(|metric| metric.name.clone())
+            .collect(),
+        findings: policies.findings.to_vec(),
+    }
+}

@@ -1,0 +1,81 @@
+//! Mixer's configuration, ready to be asked: rules and the mesh's workloads, built from the feed's objects. Pure.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use config::mesh::MeshConfig;
+use config::{Finding, Kind, Spec};
+use feed::State;
+use model::Snapshot;
+use policy::Rules;
+
+use crate::mesh::Mesh;
+
+/// The kinds that the workload table is made from.
+const MESH_KINDS: [Kind; 6] = [
+    Kind::MeshConfig,
+    Kind::Service,
+    Kind::ServiceEntry,
+    Kind::WorkloadEntry,
+    Kind::Pod,
+    Kind::EndpointSlice,
+];
+
+/// The kinds that Mixer subscribes to.
+pub(crate) fn kinds() -> Vec<Kind> {
+    let mixer = Kind::ALL
+        .iter()
+        .copied()
+        .filter(|kind| kind.group() == Kind::Rule.group());
+    mixer.chain(MESH_KINDS).collect()
+}
+
+/// Rules and workloads at one moment. Requests under way finish on the one with which they began.
+#[derive(Debug)]
+pub(crate) struct Policies {
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) mesh: Arc<Mesh>,
+    /// What is wrong with the rules' objects.
+    pub(crate) findings: Arc<Vec<Finding>>,
+    state: Arc<State>,
+}
+
+impl Policies {
+    /// Builds from the feed's objects. What none of the changed objects concerns is shared with `previous`.
+    pub(crate) fn build(state: Arc<State>, previous: Option<&Self>) -> Self {
+        let changed: Option<BTreeSet<Kind>> = previous.map(|previous| state.changed_kinds(&previous.state));
+        let touched =
+            |kinds: &dyn Fn(Kind) -> bool| changed.as_ref().is_none_or(|all| all.iter().any(|k| kinds(*k)));
+        let of_rules = |kind: Kind| !MESH_KINDS.contains(&kind) || kind == Kind::MeshConfig;
+        let of_mesh = |kind: Kind| MESH_KINDS.contains(&kind);
+        let (rules, findings) = match previous {
+            Some(previous) if !touched(&of_rules) => (previous.rules.clone(), previous.findings.clone()),
+            _ => {
+                let (rules, findings) = Rules::build(state.objects.values(), &mesh_config(&state));
+                (Arc::new(rules), Arc::new(findings))
+            }
+        };
+        let mesh = match previous {
+            Some(previous) if !touched(&of_mesh) => previous.mesh.clone(),
+            _ => {
+                let objects = state.objects.values().filter(|o| of_mesh(o.kind)).cloned();
+                Arc::new(Mesh::new(&Snapshot::build(objects)))
+            }
+        };
+        Self {
+            rules,
+            mesh,
+            findings,
+            state,
+        }
+    }
+}
+
+/// The mesh's settings, defaults filled in.
+fn mesh_config(state: &State) -> MeshConfig {
+    let mut given = state.objects.values().filter_map(|object| match &object.spec {
+        Spec::MeshConfig(mesh) => Some((**mesh).clone()),
+        _ => None,
+    });
+    given.next().unwrap_or_default().with_defaults()
+}

@@ -1,0 +1,133 @@
+//! Puts Mixer's parts together and on the network.
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_server::AccessLogServiceServer;
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
+use feed::State;
+use runtime::admin::MountError;
+use runtime::grpc::{Limits, MAX_MESSAGE, ServeError};
+use runtime::tls::{self, ClientAuth, ConfigError};
+use runtime::{BindError, Context, Identity, Metrics, grpc};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::args::Args;
+use crate::clock::Clock;
+use crate::engine::Engine;
+use crate::frontends::{AccessLogs, Checks, RateLimits};
+use crate::policies;
+use crate::reports::{self, Worker};
+use crate::{configuration, pages};
+
+/// Mixer could not start, or stopped serving.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An address could not be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The feed cannot be followed with these settings.
+    #[error(transparent)]
+    Feed(#[from] feed::FollowError),
+    /// TLS could not be set up.
+    #[error(transparent)]
+    Tls(#[from] ConfigError),
+    /// The page on the admin port could not be mounted.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// The gRPC server failed.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The Prometheus adapter's server failed.
+    #[error("the Prometheus page: {0}")]
+    Page(std::io::Error),
+}
+
+/// Mixer without its sockets: what [`run`] serves.
+#[derive(Debug, Clone)]
+pub struct Mixer {
+    engine: Arc<Engine>,
+}
+
+impl Mixer {
+    /// A Mixer without configuration. `series` is the most series of one metric of the Prometheus adapter.
+    #[must_use]
+    pub fn new(series: usize, clock: Clock, metrics: &Metrics) -> Self {
+        Self {
+            engine: Arc::new(Engine::new(series, clock, metrics)),
+        }
+    }
+
+    /// Puts a state of the feed in force. It takes a while: keep it off the requests' path.
+    pub fn configure(&self, state: Arc<State>) {
+        self.engine.configure(state);
+    }
+
+    /// The gRPC services, and what works their reports off, as long as the services live. `shutdown` ends streams.
+    /// The services find the caller's identity where [`runtime::grpc::serve`] puts it.
+    pub fn services(&self, shutdown: CancellationToken) -> (Routes, impl Future<Output = ()> + Send + use<>) {
+        let (queue, worker): (_, Worker) = reports::queue(self.engine.clone());
+        let checks = AuthorizationServer::new(Checks(self.engine.clone()));
+        let limits = RateLimitServiceServer::new(RateLimits(self.engine.clone()));
+        let logs = AccessLogServiceServer::new(AccessLogs { queue, shutdown });
+        let routes = Routes::new(checks.max_decoding_message_size(MAX_MESSAGE))
+            .add_service(limits.max_decoding_message_size(MAX_MESSAGE))
+            .add_service(logs.max_decoding_message_size(MAX_MESSAGE));
+        (routes, worker.run())
+    }
+
+    /// The Prometheus adapter's page.
+    #[must_use]
+    pub fn page(&self) -> String {
+        self.engine.page()
+    }
+
+    /// What is wrong with the configuration in force.
+    #[must_use]
+    pub fn findings(&self) -> Arc<Vec<config::Finding>> {
+        self.engine.findings()
+    }
+}
+
+/// Runs Mixer until the context's shutdown.
+///
+/// # Errors
+/// When an address cannot be had, a setting cannot work, or a server fails.
+pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(), Error> {
+    let listener = runtime::bind("--listen", args.listen).await?;
+    let page = runtime::bind("--prometheus-address", args.prometheus_address).await?;
+    let mixer = Mixer::new(args.prometheus_series, Clock::system(), &context.metrics);
+    context
+        .admin
+        .mount(pages::DEBUG_CONFIG, pages::debug_config(mixer.engine.clone()))?;
+
+    let options = feed::Options {
+        address: args.galley_address,
+        kinds: policies::kinds(),
+    };
+    let states = feed::follow(&options, &identity, &context)?;
+    let ready = context.readiness.condition("configuration");
+    let following = tokio::spawn(configuration::follow(mixer.engine.clone(), states, ready));
+
+    let (routes, working) = mixer.services(context.shutdown.clone());
+    let working = tokio::spawn(working);
+    tracing::info!(service = context.service, address = %args.prometheus_address, "Prometheus page listens");
+    let paging = axum::serve(page, pages::prometheus(mixer.engine.clone()))
+        .with_graceful_shutdown(context.shutdown.clone().cancelled_owned());
+    let tls = tls::server(&identity, ClientAuth::Required)?;
+    let limits = Limits::default();
+    let serving = grpc::serve("mixer", listener, Some(tls), routes, &limits, &context);
+    let served = async {
+        tokio::select! {
+            served = serving => served.map_err(Error::from),
+            paged = paging.into_future() => paged.map_err(Error::Page),
+        }
+    }
+    .await;
+    following.abort();
+    // The services are gone, and with them the queue: what waits is worked off.
+    let _ = tokio::time::timeout(context.grace, working).await;
+    context.admin.unmount(pages::DEBUG_CONFIG);
+    served
+}

@@ -1,0 +1,32 @@
+//! The sample mesh as a state of the feed, for tests.
+
+use std::sync::Arc;
+
+use config::Object;
+use feed::State;
+
+pub(crate) const SAMPLE_MIXER: &str = include_str!("../../cli/src/sample/mixer.yaml");
+pub(crate) const SAMPLE_SERVICES: &str = include_str!("../../cli/src/sample/services.yaml");
+pub(crate) const SAMPLE_WORKLOADS: &str = include_str!("../../cli/src/sample/workloads.yaml");
+
+/// The whole sample, as far as Mixer reads it.
+pub(crate) const SAMPLE: [&str; 3] = [SAMPLE_MIXER, SAMPLE_SERVICES, SAMPLE_WORKLOADS];
+
+/// The objects of these texts. Panics when one is wrong.
+pub(crate) fn state(texts: &[&str]) -> Arc<State> {
+    let objects = texts.iter().flat_map(|text| {
+        let parsed = config::parse("test.yaml", text.as_bytes(), "default");
+        let errors: Vec<_> = parsed
+            .findings
+            .iter()
+            .filter(|f| f.is_error())
+            .map(ToString::to_string)
+            .collect();
+        assert!(errors.is_empty(), "{errors:?}");
+        parsed.objects
+    });
+    let keyed = objects.map(|object: Object| (object.key(), Arc::new(object)));
+    Arc::new(State {
+        objects: keyed.collect(),
+    })
+}

@@ -1,0 +1,509 @@
+//! Mixer's services on loopback over mutual TLS, called as Envoy calls them, with the sample mesh as configuration.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+use envoy_types::pb::envoy::config::core::v3::{Address, Node, RequestMethod, SocketAddress, address};
+use envoy_types::pb::envoy::data::accesslog::v3::tls_properties::CertificateProperties;
+use envoy_types::pb::envoy::data::accesslog::v3::tls_properties::certificate_properties::{
+    SubjectAltName, subject_alt_name::San,
+};
+use envoy_types::pb::envoy::data::accesslog::v3::{
+    AccessLogCommon, HttpAccessLogEntry, HttpRequestProperties, HttpResponseProperties, TlsProperties,
+};
+use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
+use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
+use envoy_types::pb::envoy::service::accesslog::v3::StreamAccessLogsMessage;
+use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_client::AccessLogServiceClient;
+use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::{
+    HttpAccessLogEntries, Identifier, LogEntries,
+};
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::{
+    HttpRequest, Peer, Request as AuthRequest,
+};
+use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
+use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
+use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest, CheckResponse};
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code as Limit;
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use envoy_types::pb::google::protobuf::UInt32Value;
+use feed::State;
+use mixer::{Clock, Mixer};
+use runtime::grpc::{self, Limits};
+use runtime::logging::LogHandle;
+use runtime::tls::{self, ClientAuth, Expected};
+use runtime::{Context, Identity, Metrics};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+const FRONTEND: &str = "spiffe://cluster.local/ns/shop/sa/frontend";
+const SAMPLE: [&str; 3] = [
+    include_str!("../../cli/src/sample/mixer.yaml"),
+    include_str!("../../cli/src/sample/services.yaml"),
+    include_str!("../../cli/src/sample/workloads.yaml"),
+];
+
+fn state(texts: &[&str]) -> Arc<State> {
+    let parsed = texts
+        .iter()
+        .map(|text| config::parse("test.yaml", text.as_bytes(), "default"));
+    let objects = parsed.flat_map(|parsed| parsed.objects);
+    Arc::new(State {
+        objects: objects.map(|object| (object.key(), Arc::new(object))).collect(),
+    })
+}
+
+/// A Mixer on loopback, with a clock of its own.
+struct Server {
+    mixer: Mixer,
+    address: String,
+    now: Arc<AtomicI64>,
+    root: common::Root,
+    context: Context,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.context.shutdown.cancel();
+    }
+}
+
+impl Server {
+    async fn start() -> Self {
+        let now = Arc::new(AtomicI64::new(0));
+        let clock = now.clone();
+        let clock = Clock::new(move || clock.load(Ordering::SeqCst));
+        let mixer = Mixer::new(1000, clock, &Metrics::new());
+        let root = common::Root::new();
+        let context = Context::new("mixer", LogHandle::detached(), Duration::from_secs(5));
+        let listener = runtime::bind("--listen", "127.0.0.1:0".parse().unwrap())
+            .await
+            .unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let tls = tls::server(&root.identity("argosy-system", "mixer"), ClientAuth::Required).unwrap();
+        let (routes, working) = mixer.services(context.shutdown.clone());
+        tokio::spawn(working);
+        let own = context.clone();
+        tokio::spawn(async move {
+            grpc::serve("mixer", listener, Some(tls), routes, &Limits::default(), &own)
+                .await
+                .unwrap();
+        });
+        Self {
+            mixer,
+            address,
+            now,
+            root,
+            context,
+        }
+    }
+
+    async fn with_sample() -> Self {
+        let server = Self::start().await;
+        server.mixer.configure(state(&SAMPLE));
+        assert!(
+            server.mixer.findings().is_empty(),
+            "{:?}",
+            server.mixer.findings()
+        );
+        server
+    }
+
+    fn connect(&self, identity: &Identity) -> Channel {
+        let connector = tls::connector(identity, Expected::Any).unwrap();
+        grpc::channel(&self.address, Some(connector)).unwrap()
+    }
+
+    /// The channel of a proxy of namespace shop.
+    fn proxy(&self, account: &str) -> Channel {
+        self.connect(&self.root.identity("shop", account))
+    }
+
+    async fn check(&self, account: &str, request: CheckRequest) -> Result<CheckResponse, Status> {
+        let mut client = AuthorizationClient::new(self.proxy(account));
+        client.check(request).await.map(tonic::Response::into_inner)
+    }
+
+    async fn limit(&self, account: &str, user: &str) -> Result<RateLimitResponse, Status> {
+        let mut client = RateLimitServiceClient::new(self.proxy(account));
+        client
+            .should_rate_limit(descriptor(user))
+            .await
+            .map(tonic::Response::into_inner)
+    }
+
+    /// The Prometheus page, once it contains `expected`.
+    async fn page(&self, expected: &str) -> String {
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            let page = self.mixer.page();
+            if page.contains(expected) {
+                return page;
+            }
+            assert!(Instant::now() < until, "no {expected} in:\n{page}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn address(ip: &str, port: u16) -> Option<Address> {
+    let port_specifier = Some(PortSpecifier::PortValue(port.into()));
+    let socket = SocketAddress {
+        address: ip.into(),
+        port_specifier,
+        ..SocketAddress::default()
+    };
+    Some(Address {
+        address: Some(address::Address::SocketAddress(socket)),
+    })
+}
+
+/// A request from the frontend to catalog-v1, as its proxy asks about it.
+fn check(user: &str) -> CheckRequest {
+    let http = HttpRequest {
+        method: "GET".into(),
+        path: "/catalog/1".into(),
+        host: "catalog:7080".into(),
+        headers: [("x-user".to_owned(), user.to_owned())].into(),
+        ..HttpRequest::default()
+    };
+    let peer = |ip: &str, port, principal: &str| {
+        Some(Peer {
+            address: address(ip, port),
+            principal: principal.into(),
+            ..Peer::default()
+        })
+    };
+    let attributes = AttributeContext {
+        source: peer("127.1.0.10", 40000, FRONTEND),
+        destination: peer("127.1.0.21", 8080, "spiffe://cluster.local/ns/shop/sa/catalog"),
+        request: Some(AuthRequest {
+            time: None,
+            http: Some(http),
+        }),
+        ..AttributeContext::default()
+    };
+    CheckRequest {
+        attributes: Some(attributes),
+    }
+}
+
+fn descriptor(user: &str) -> RateLimitRequest {
+    let entry = |key: &str, value: &str| Entry {
+        key: key.into(),
+        value: value.into(),
+    };
+    let entries = vec![
+        entry("rule", "limit-catalog.istio-system"),
+        entry("destination.uid", "kubernetes://catalog-v1.shop"),
+        entry("source.address", "127.1.0.10:40000"),
+        entry("source.principal", FRONTEND),
+        entry("destination.address", "127.1.0.21:8080"),
+        entry("request.host", "catalog:7080"),
+        entry("request.path", "/limited/1"),
+        entry("request.headers[x-user]", user),
+    ];
+    let descriptors = vec![RateLimitDescriptor {
+        entries,
+        ..RateLimitDescriptor::default()
+    }];
+    RateLimitRequest {
+        domain: "argosy".into(),
+        descriptors,
+        hits_addend: 0,
+    }
+}
+
+#[tokio::test]
+async fn a_denier_refuses_with_istios_status_and_message() {
+    let server = Server::with_sample().await;
+    let refused = server.check("catalog", check("mallory")).await.unwrap();
+    assert_eq!(refused.status.unwrap().code, 7);
+    let Some(HttpResponse::DeniedResponse(denied)) = refused.http_response else {
+        panic!("let through")
+    };
+    assert_eq!(denied.status.unwrap().code, 403);
+    assert_eq!(
+        denied.body,
+        "PERMISSION_DENIED:doorman.istio-system:mallory is not welcome here"
+    );
+
+    let passed = server.check("catalog", check("jason")).await.unwrap();
+    assert_eq!(passed.status.unwrap().code, 0);
+    assert!(matches!(passed.http_response, Some(HttpResponse::OkResponse(_))));
+}
+
+#[tokio::test]
+async fn a_check_is_decided_for_the_callers_own_workload() {
+    let server = Server::with_sample().await;
+    // The frontend's proxy cannot ask as the catalog, whatever address it claims: the rule for the catalog does not hold.
+    let asked = server.check("frontend", check("mallory")).await.unwrap();
+    assert_eq!(asked.status.unwrap().code, 0);
+    // An identity without a workload is not decided about.
+    let unknown = server.check("stranger", check("mallory")).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::Unavailable);
+    assert!(
+        unknown.message().contains("cluster.local/ns/shop/sa/stranger"),
+        "{unknown}"
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_decided_before_there_is_configuration() {
+    let server = Server::start().await;
+    assert_eq!(
+        server.check("catalog", check("jason")).await.unwrap_err().code(),
+        Code::Unavailable
+    );
+    assert_eq!(
+        server.limit("catalog", "jason").await.unwrap_err().code(),
+        Code::Unavailable
+    );
+}
+
+#[tokio::test]
+async fn a_caller_without_a_certificate_is_refused() {
+    let server = Server::with_sample().await;
+    let plain = grpc::channel(&server.address, None).unwrap();
+    assert!(
+        AuthorizationClient::new(plain)
+            .check(check("jason"))
+            .await
+            .is_err()
+    );
+    let stranger = common::Root::new().identity("shop", "catalog");
+    assert!(
+        AuthorizationClient::new(server.connect(&stranger))
+            .check(check("jason"))
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn a_quota_runs_out_and_comes_back() {
+    let server = Server::with_sample().await;
+    for _ in 0..5 {
+        assert_eq!(
+            server.limit("catalog", "jason").await.unwrap().overall_code(),
+            Limit::Ok
+        );
+    }
+    let over = server.limit("catalog", "jason").await.unwrap();
+    assert_eq!(over.overall_code(), Limit::OverLimit);
+    assert_eq!(
+        over.raw_body,
+        b"RESOURCE_EXHAUSTED:Quota is exhausted for: catalogquota"
+    );
+    assert_eq!(over.statuses[0].duration_until_reset.map(|d| d.seconds), Some(3));
+    // Another user has a quota of their own.
+    assert_eq!(
+        server.limit("catalog", "anna").await.unwrap().overall_code(),
+        Limit::Ok
+    );
+
+    // A change elsewhere in the configuration gives nothing back.
+    let other = "apiVersion: config.istio.io/v1alpha2\nkind: rule\nmetadata: {name: other, namespace: shop}\n\
+        spec:\n  actions:\n  - handler: quotas.istio-system\n    instances: [catalogquota.istio-system]\n";
+    server.mixer.configure(state(&[SAMPLE[0], SAMPLE[1], SAMPLE[2], other]));
+    assert_eq!(
+        server.limit("catalog", "jason").await.unwrap().overall_code(),
+        Limit::OverLimit
+    );
+
+    server.now.store(3_000_000_000, Ordering::SeqCst);
+    assert_eq!(
+        server.limit("catalog", "jason").await.unwrap().overall_code(),
+        Limit::Ok
+    );
+}
+
+#[tokio::test]
+async fn a_descriptor_speaks_for_its_sender_alone() {
+    let server = Server::with_sample().await;
+    let foreign = server.limit("frontend", "jason").await.unwrap_err();
+    assert_eq!(foreign.code(), Code::Unavailable);
+    let mut client = RateLimitServiceClient::new(server.proxy("catalog"));
+    let request = RateLimitRequest {
+        domain: "other".into(),
+        ..descriptor("jason")
+    };
+    assert_eq!(
+        client.should_rate_limit(request).await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
+}
+
+/// An entry of catalog-v1's log about a request of the frontend.
+fn inbound_entry() -> HttpAccessLogEntry {
+    let san = SubjectAltName {
+        san: Some(San::Uri(FRONTEND.into())),
+    };
+    let peer = CertificateProperties {
+        subject_alt_name: vec![san],
+        ..CertificateProperties::default()
+    };
+    let tls = TlsProperties {
+        peer_certificate_properties: Some(peer),
+        ..TlsProperties::default()
+    };
+    HttpAccessLogEntry {
+        common_properties: Some(AccessLogCommon {
+            downstream_direct_remote_address: address("127.1.0.10", 40000),
+            downstream_local_address: address("127.1.0.21", 8080),
+            tls_properties: Some(tls),
+            upstream_cluster: "inbound|8080||".into(),
+            ..AccessLogCommon::default()
+        }),
+        request: Some(HttpRequestProperties {
+            request_method: RequestMethod::Get.into(),
+            authority: "catalog:7080".into(),
+            path: "/catalog/1".into(),
+            ..HttpRequestProperties::default()
+        }),
+        response: Some(HttpResponseProperties {
+            response_code: Some(UInt32Value { value: 503 }),
+            ..HttpResponseProperties::default()
+        }),
+        ..HttpAccessLogEntry::default()
+    }
+}
+
+/// An entry of frontend-v1's log about a request to catalog-v2.
+fn outbound_entry() -> HttpAccessLogEntry {
+    HttpAccessLogEntry {
+        common_properties: Some(AccessLogCommon {
+            downstream_direct_remote_address: address("127.1.0.10", 40001),
+            downstream_local_address: address("127.1.0.10", 7080),
+            upstream_remote_address: address("127.1.0.22", 8080),
+            upstream_cluster: "outbound|7080|v2|catalog.shop.svc.cluster.local".into(),
+            ..AccessLogCommon::default()
+        }),
+        response: Some(HttpResponseProperties {
+            response_code: Some(UInt32Value { value: 200 }),
+            ..HttpResponseProperties::default()
+        }),
+        ..HttpAccessLogEntry::default()
+    }
+}
+
+fn message(log_name: &str, node: &str, entries: Vec<HttpAccessLogEntry>) -> StreamAccessLogsMessage {
+    let node = Some(Node {
+        id: node.into(),
+        ..Node::default()
+    });
+    StreamAccessLogsMessage {
+        identifier: Some(Identifier {
+            node,
+            log_name: log_name.into(),
+        }),
+        log_entries: Some(LogEntries::HttpLogs(HttpAccessLogEntries { log_entry: entries })),
+    }
+}
+
+async fn send(channel: Channel, messages: Vec<StreamAccessLogsMessage>) {
+    let mut client = AccessLogServiceClient::new(channel);
+    client
+        .stream_access_logs(futures::stream::iter(messages))
+        .await
+        .unwrap();
+}
+
+fn has(page: &str, labels: &[&str], value: &str) {
+    let lines = page
+        .lines()
+        .filter(|line| line.starts_with("istio_requests_total{"));
+    let found = lines.into_iter().any(|line| {
+        labels.iter().all(|label| line.contains(label)) && line.rsplit(' ').next() == Some(value)
+    });
+    assert!(found, "no series with {labels:?} and {value} in:\n{page}");
+}
+
+#[tokio::test]
+async fn reports_of_both_sides_are_counted_with_source_and_destination() {
+    let server = Server::with_sample().await;
+    let catalog = "sidecar~127.1.0.21~catalog-v1.shop~shop.svc.cluster.local";
+    let entries = vec![inbound_entry(), inbound_entry()];
+    send(
+        server.proxy("catalog"),
+        vec![message("argosy.inbound", catalog, entries)],
+    )
+    .await;
+    let frontend = "sidecar~127.1.0.10~frontend-v1.shop~shop.svc.cluster.local";
+    send(
+        server.proxy("frontend"),
+        vec![message("argosy.outbound", frontend, vec![outbound_entry()])],
+    )
+    .await;
+
+    server.page("reporter=\"source\"").await;
+    let page = server.page("reporter=\"destination\"").await;
+    let inbound = [
+        "reporter=\"destination\"",
+        "source_workload=\"frontend-v1\"",
+        "source_principal=\"cluster.local/ns/shop/sa/frontend\"",
+        "destination_workload=\"catalog-v1\"",
+        "destination_principal=\"cluster.local/ns/shop/sa/catalog\"",
+        "destination_version=\"v1\"",
+        "destination_service=\"catalog.shop.svc.cluster.local\"",
+        "request_protocol=\"http\"",
+        "response_code=\"503\"",
+        "connection_security_policy=\"mutual_tls\"",
+    ];
+    has(&page, &inbound, "2");
+    let outbound = [
+        "reporter=\"source\"",
+        "source_workload=\"frontend-v1\"",
+        "destination_workload=\"catalog-v2\"",
+        "destination_principal=\"unknown\"",
+        "destination_service_name=\"catalog\"",
+        "response_code=\"200\"",
+    ];
+    has(&page, &outbound, "1");
+}
+
+#[tokio::test]
+async fn a_report_cannot_name_another_reporter() {
+    let server = Server::with_sample().await;
+    // The frontend claims to be catalog-v1: the destination is what its certificate says.
+    let catalog = "sidecar~127.1.0.21~catalog-v1.shop~shop.svc.cluster.local";
+    send(
+        server.proxy("frontend"),
+        vec![message("argosy.inbound", catalog, vec![inbound_entry()])],
+    )
+    .await;
+    let page = server.page("reporter=\"destination\"").await;
+    has(&page, &["destination_workload=\"frontend-v1\""], "1");
+    assert!(!page.contains("destination_workload=\"catalog-v1\""), "{page}");
+}
+
+#[tokio::test]
+async fn a_bad_object_is_told_and_leaves_the_rest_in_force() {
+    let server = Server::start().await;
+    let bad = "apiVersion: config.istio.io/v1alpha2\nkind: rule\nmetadata: {name: bad, namespace: shop}\n\
+        spec:\n  match: source.lables[\"app\"] == \"x\"\n  actions:\n  - handler: doorman.istio-system\n    instances: [visit.istio-system]\n";
+    server
+        .mixer
+        .configure(state(&[SAMPLE[0], SAMPLE[1], SAMPLE[2], bad]));
+    let findings = server.mixer.findings();
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    let told = findings[0].to_string();
+    assert!(
+        told.contains("rule shop/bad") && told.contains("source.labels"),
+        "{told}"
+    );
+    let refused = server.check("catalog", check("mallory")).await.unwrap();
+    assert_eq!(refused.status.unwrap().code, 7);
+}
