@@ -9,7 +9,7 @@ use crate::params::Problem;
 /// A header operation with its values compiled.
 #[derive(Clone, Debug)]
 pub(crate) struct Operation {
-    name: String,
+    pub(crate) name: String,
     operation: HeaderOperation,
     pub(crate) values: Vec<Expression>,
 }

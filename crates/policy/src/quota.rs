@@ -37,7 +37,7 @@ impl Rules {
         now: i64,
     ) -> Result<(), Box<QuotaDenial>> {
         let namespace = request.destination.workload.map(|w| w.namespace.as_str());
-        match self.of(namespace).find(|known| known.full_name() == rule) {
+        match self.of(namespace).find(|known| known.is_named(rule)) {
             Some(rule) => self.charge_rule(rule, request, windows, now),
             None => Ok(()),
         }

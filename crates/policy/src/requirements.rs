@@ -28,6 +28,10 @@ pub enum Direction {
 }
 
 /// What Envoy must ask and send for a workload's traffic of one kind. Equal requirements give equal configuration.
+///
+/// The connection manager must not take `source.address` from X-Forwarded-For, which a client can forge: Envoy does so
+/// unless `use_remote_address` is set or `original_ip_detection_extensions` has an `xff` whose `xff_trusted_cidrs` hold
+/// no real address (255.255.255.255/32).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Requirements {
     /// One ext_authz filter each, at most one that fails open and one that fails closed (closed first). Each call
@@ -91,6 +95,8 @@ pub struct Report {
     pub request_headers: BTreeSet<String>,
     /// `additional_response_headers_to_log`, names in lower case.
     pub response_headers: BTreeSet<String>,
+    /// `additional_response_trailers_to_log`, names in lower case.
+    pub response_trailers: BTreeSet<String>,
 }
 
 impl Requirements {
@@ -160,6 +166,9 @@ impl Rules {
             let mut uses: BTreeSet<Use> = BTreeSet::new();
             for rule in &asked {
                 uses.extend(rule.check_uses());
+                // Whether a header is there decides how a value is appended.
+                let headers = rule.request_headers.iter().map(|op| op.name.clone());
+                uses.extend(headers.map(|name| Use::Entry("request.headers".to_owned(), name)));
                 if remote(rule) {
                     uses.extend(rule.quota_uses());
                     uses.extend(self.charge_uses(own));
@@ -253,11 +262,14 @@ fn report<'a>(rules: impl Iterator<Item = &'a Rule>) -> Option<Report> {
                     "context.protocol" | "api.protocol" => {
                         report.request_headers.insert("content-type".to_owned());
                     }
+                    // In the headers of a response without body, else in the trailers.
                     "response.grpc_status" => {
                         report.response_headers.insert("grpc-status".to_owned());
+                        report.response_trailers.insert("grpc-status".to_owned());
                     }
                     "response.grpc_message" => {
                         report.response_headers.insert("grpc-message".to_owned());
+                        report.response_trailers.insert("grpc-message".to_owned());
                     }
                     _ => {}
                 },

@@ -83,6 +83,14 @@ impl Rule {
         format!("{}.{}", self.key.name, self.key.namespace)
     }
 
+    /// Whether `full_name` is this rule's.
+    pub(crate) fn is_named(&self, full_name: &str) -> bool {
+        let rest = full_name
+            .strip_prefix(self.key.name.as_str())
+            .and_then(|rest| rest.strip_prefix('.'));
+        rest == Some(self.key.namespace.as_str())
+    }
+
     /// Whether a check must be asked for it; its quotas set aside.
     pub(crate) fn has_check(&self) -> bool {
         !(self.checks.is_empty() && self.request_headers.is_empty() && self.response_headers.is_empty())
