@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Address of the gRPC services for proxies (mutual TLS)
-    #[arg(long, env = "ARGOSY_MIXER_LISTEN", value_name = "ADDR", default_value_t = Args::default().listen)]
+    #[arg(long, env = "ARGOSY_LISTEN", value_name = "ADDR", default_value_t = Args::default().listen)]
     pub listen: SocketAddr,
     /// Address of the Prometheus adapter's /metrics
     #[arg(

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::engine::Engine;
 
 /// Where the configuration page is mounted on the admin port.
-pub(crate) const DEBUG_CONFIG: &str = "/debug/config";
+pub(crate) const DEBUG_CONFIG: &str = "/debug/mixer";
 
 /// The Prometheus adapter's page.
 pub(crate) fn prometheus(engine: Arc<Engine>) -> Router {

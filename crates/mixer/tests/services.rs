@@ -317,7 +317,9 @@ async fn a_quota_runs_out_and_comes_back() {
     // A change elsewhere in the configuration gives nothing back.
     let other = "apiVersion: config.istio.io/v1alpha2\nkind: rule\nmetadata: {name: other, namespace: shop}\n\
         spec:\n  actions:\n  - handler: quotas.istio-system\n    instances: [catalogquota.istio-system]\n";
-    server.mixer.configure(state(&[SAMPLE[0], SAMPLE[1], SAMPLE[2], other]));
+    server
+        .mixer
+        .configure(state(&[SAMPLE[0], SAMPLE[1], SAMPLE[2], other]));
     assert_eq!(
         server.limit("catalog", "jason").await.unwrap().overall_code(),
         Limit::OverLimit
