@@ -13,6 +13,7 @@ mod watch;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use runtime::grpc::{self, ServeError};
 use runtime::tls::{self, ClientAuth, ConfigError};
@@ -83,7 +84,7 @@ pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(),
         .mount("/debug/config", report::routes(seen.clone()))?;
     let reading = tokio::spawn(watch::run(args.config, states, context.shutdown.clone()));
     let publishing = tokio::spawn(publish(seen, tables, context.clone()));
-    let server = xds::Server::new(Feed::new(served), xds::server::Limits::default());
+    let server = xds::Server::new(Feed::new(served), limits());
     let tls = tls::server(&identity, ClientAuth::Required)?;
     let served = grpc::serve(
         "feed",
@@ -97,6 +98,19 @@ pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(),
     context.shutdown.cancel();
     _ = tokio::join!(reading, publishing);
     Ok(served?)
+}
+
+/// A subscriber has one stream for all kinds, and objects that are gone leave at once.
+fn limits() -> xds::server::Limits {
+    let stream = xds::stream::Settings {
+        types: config::Kind::ALL.len(),
+        drain: Duration::ZERO,
+        ..Default::default()
+    };
+    xds::server::Limits {
+        stream,
+        ..Default::default()
+    }
 }
 
 /// Turns each state into a table, and tells people what is wrong.

@@ -1,0 +1,181 @@
+//! `argosy run`: Galley, Pilot, Citadel and Mixer in one process. Each has its own identity, and they talk mutual TLS
+//! over loopback as they would between machines.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use citadel::LocalIssuer;
+use citadel::ca::{MAX_LEAF_TTL, Root};
+use runtime::args::Common;
+use runtime::{Context, Identity, SpiffeId, service_main};
+use tokio::task::JoinSet;
+
+/// Admin server of all services.
+const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15014);
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    /// Folder with the mesh's configuration; mesh.yaml and identity.yaml in it are optional
+    #[arg(long, env = "ARGOSY_CONFIG", value_name = "DIR")]
+    config: PathBuf,
+    /// Folder of the root's key and certificate; DIR/identity/ca unless given
+    #[arg(long, env = "ARGOSY_CA_DIR", value_name = "DIR")]
+    ca_dir: Option<PathBuf>,
+    /// Address of Pilot's xDS server (mutual TLS)
+    #[arg(
+        long,
+        env = "ARGOSY_PILOT_ADDRESS",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:15012"
+    )]
+    pilot_address: SocketAddr,
+    /// Loopback address to serve xDS on without TLS, for tools; off unless given
+    #[arg(long, env = "ARGOSY_XDS_PLAINTEXT", value_name = "ADDR")]
+    xds_plaintext: Option<SocketAddr>,
+    /// Address of Citadel's certificate service
+    #[arg(
+        long,
+        env = "ARGOSY_CITADEL_ADDRESS",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8060"
+    )]
+    citadel_address: SocketAddr,
+    /// Address of Galley's feed (mutual TLS)
+    #[arg(
+        long,
+        env = "ARGOSY_GALLEY_ADDRESS",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:15019"
+    )]
+    galley_address: SocketAddr,
+    /// Address of Mixer's policy and telemetry services (mutual TLS)
+    #[arg(
+        long,
+        env = "ARGOSY_MIXER_ADDRESS",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:15004"
+    )]
+    mixer_address: SocketAddr,
+    /// Address of the page with the metrics that Mixer's rules make
+    #[arg(
+        long,
+        env = "ARGOSY_PROMETHEUS_ADDRESS",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:42422"
+    )]
+    prometheus_address: SocketAddr,
+    /// Life of a workload's certificate, at most 24h
+    #[arg(long, env = "ARGOSY_LEAF_TTL", value_name = "DURATION", value_parser = runtime::args::duration, default_value = "24h")]
+    leaf_ttl: Duration,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub(crate) fn run(args: Args) -> ExitCode {
+    let common = args.common.clone();
+    service_main("argosy", &common, ADMIN, async |context| {
+        services(args, context)
+            .await
+            .map_err(Box::<dyn std::error::Error + Send + Sync>::from)
+    })
+}
+
+/// Starts the four and waits for the first to end; then all end.
+async fn services(args: Args, context: Context) -> anyhow::Result<()> {
+    let identity_file = Some(args.config.join("identity.yaml")).filter(|file| file.exists());
+    let ca_dir = args
+        .ca_dir
+        .clone()
+        .unwrap_or_else(|| args.config.join("identity/ca"));
+    anyhow::ensure!(
+        args.config.is_dir(),
+        "--config {}: there is no such folder",
+        args.config.display()
+    );
+    let issuers = Issuers::new(identity_file.as_deref(), &ca_dir).await?;
+    let mut services = JoinSet::new();
+
+    let citadel = citadel::Args {
+        listen: args.citadel_address,
+        ca_dir,
+        identity: identity_file,
+        leaf_ttl: args.leaf_ttl.min(MAX_LEAF_TTL),
+    };
+    let own = context.child("citadel");
+    services.spawn(async move { citadel::run(citadel, own).await.context("citadel") });
+
+    let galley = galley::Args {
+        config: args.config,
+        listen: args.galley_address,
+    };
+    let (own, identity) = issuers.service("galley", &context).await?;
+    services.spawn(async move { galley::run(galley, identity, own).await.context("galley") });
+
+    let galley_address = args.galley_address.to_string();
+    let pilot = pilot::Args {
+        listen: args.pilot_address,
+        xds_plaintext: args.xds_plaintext,
+        galley_address: galley_address.clone(),
+        mixer_address: Some(args.mixer_address.to_string()),
+    };
+    let (own, identity) = issuers.service("pilot", &context).await?;
+    services.spawn(async move { pilot::run(pilot, identity, own).await.context("pilot") });
+
+    let mixer = mixer::Args {
+        listen: args.mixer_address,
+        prometheus_address: args.prometheus_address,
+        galley_address,
+        ..mixer::Args::default()
+    };
+    let (own, identity) = issuers.service("mixer", &context).await?;
+    services.spawn(async move { mixer::run(mixer, identity, own).await.context("mixer") });
+
+    end_together(services, &context).await
+}
+
+/// The first error counts; a service that ends by itself ends the others.
+async fn end_together(mut services: JoinSet<anyhow::Result<()>>, context: &Context) -> anyhow::Result<()> {
+    let mut result = Ok(());
+    while let Some(ended) = services.join_next().await {
+        context.shutdown.cancel();
+        let ended =
+            ended.unwrap_or_else(|error| Err(anyhow::anyhow!("a service stopped unexpectedly: {error}")));
+        result = result.and(ended);
+    }
+    result
+}
+
+/// Gives each service of the process its own identity, signed by the root directly.
+struct Issuers {
+    root: Arc<Root>,
+}
+
+impl Issuers {
+    async fn new(identity_file: Option<&Path>, ca_dir: &Path) -> anyhow::Result<Self> {
+        let (file, dir) = (identity_file.map(Path::to_owned), ca_dir.to_owned());
+        let root = tokio::task::spawn_blocking(move || {
+            let config = file.map(|file| citadel::identity_file::load(&file)).transpose()?;
+            let trust_domain = config.map(|(config, _)| config).unwrap_or_default().trust_domain;
+            anyhow::Ok(Root::load_or_create(&dir, &trust_domain)?)
+        });
+        Ok(Self {
+            root: Arc::new(root.await??),
+        })
+    }
+
+    async fn service(&self, name: &'static str, context: &Context) -> anyhow::Result<(Context, Identity)> {
+        let context = context.child(name);
+        let id = SpiffeId::system(self.root.trust_domain(), name)?;
+        let issuer = LocalIssuer {
+            root: self.root.clone(),
+            id,
+            ttl: MAX_LEAF_TTL,
+        };
+        let identity = Identity::start(issuer, &context).await?;
+        Ok((context, identity))
+    }
+}

@@ -1,0 +1,112 @@
+//! `argosy validate`: what is wrong with files or folders of configuration, in text or JSON.
+//!
+//! It uses the same reader as Galley, and so says the same.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use config::{Finding, Severity};
+use galley::folder::Folder;
+use galley::store::{Content, Scan, State, Store};
+use serde_json::{Value, json};
+
+/// Most bytes read from standard input.
+const MAX_STDIN: u64 = 64 << 20;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Files or folders; `-` reads standard input
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Form of the findings
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// Exit status 0: nothing worse than warnings. 1: an error in the configuration. 2: a path could not be read.
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let mut states = Vec::new();
+    for path in &args.paths {
+        match read(path) {
+            Ok(state) => states.push(state),
+            Err(error) => {
+                eprintln!("argosy: {}: {error:#}", path.display());
+                return ExitCode::from(2);
+            }
+        }
+    }
+    let findings: Vec<&Finding> = states.iter().flat_map(|state| &state.findings).collect();
+    let objects = states.iter().map(|state| state.objects.len()).sum();
+    print(&findings, objects, args.output);
+    match count(&findings, Severity::Error) {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<State> {
+    let mut store = Store::default();
+    if path.is_dir() {
+        store.apply(Folder::new(path).scan()?);
+    } else {
+        store.apply(Scan::from([(
+            path.display().to_string(),
+            Content::Bytes(bytes(path)?),
+        )]));
+    }
+    Ok(store.state())
+}
+
+fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
+    if path != Path::new("-") {
+        return Ok(std::fs::read(path)?);
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin().take(MAX_STDIN).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn print(findings: &[&Finding], objects: usize, output: Output) {
+    match output {
+        Output::Json => println!("{:#}", document(findings, objects)),
+        Output::Text => {
+            for finding in findings {
+                println!("{finding}");
+            }
+            println!("{}", summary(findings, objects));
+        }
+    }
+}
+
+fn document(findings: &[&Finding], objects: usize) -> Value {
+    json!({ "objects": objects, "findings": findings.iter().map(|f| galley::report::finding(f)).collect::<Vec<_>>() })
+}
+
+fn summary(findings: &[&Finding], objects: usize) -> String {
+    let counts: BTreeMap<&str, usize> = [
+        ("errors", count(findings, Severity::Error)),
+        ("warnings", count(findings, Severity::Warning)),
+    ]
+    .into();
+    let counts: Vec<String> = counts
+        .iter()
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    format!("{objects} objects accepted, {}", counts.join(", "))
+}
+
+fn count(findings: &[&Finding], severity: Severity) -> usize {
+    findings
+        .iter()
+        .filter(|finding| finding.severity == severity)
+        .count()
+}

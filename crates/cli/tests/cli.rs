@@ -1,0 +1,121 @@
+//! `argosy` as its user meets it: the sample folder, and what is said about bad configuration.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn argosy(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_argosy"))
+        .args(args)
+        .output()
+        .expect("argosy runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A sample folder inside `dir`.
+fn sample(dir: &Path) -> String {
+    let folder = dir.join("mesh").display().to_string();
+    let output = argosy(&["init", &folder]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    folder
+}
+
+#[test]
+fn the_sample_has_no_errors_and_its_keys_are_private() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = sample(dir.path());
+    let output = argosy(&["validate", &folder]);
+    assert!(output.status.success(), "{}", text(&output.stdout));
+    for secret in [
+        "ca/root-key.pem",
+        "issuer-key.pem",
+        "tokens/shop/catalog.jwt",
+        "tokens/argosy-system/pilot.jwt",
+    ] {
+        let mode = fs::metadata(Path::new(&folder).join("identity").join(secret))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{secret}");
+    }
+}
+
+#[test]
+fn init_leaves_a_used_folder_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("mine"), "x").unwrap();
+    let output = argosy(&["init", &dir.path().display().to_string()]);
+    assert!(!output.status.success());
+    assert!(
+        text(&output.stderr).contains("is not empty"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+/// Puts `yaml` into a sample folder as `bad.yaml`; what `argosy validate` says of it.
+fn check(yaml: &str, expected: &[&str]) {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = sample(dir.path());
+    fs::write(Path::new(&folder).join("bad.yaml"), yaml).unwrap();
+    let output = argosy(&["validate", &folder]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for words in expected {
+        assert!(said.contains(words), "{words:?} is not in: {said}");
+    }
+}
+
+#[test]
+fn errors_name_file_line_object_field_and_the_way_out() {
+    let service = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: x, namespace: shop}\nspec:\n  hosts: [catalog]\n";
+    check(
+        &format!("{service}  http:\n  - rout:\n    - destination: {{host: catalog}}\n"),
+        &[
+            "bad.yaml:7",
+            "VirtualService shop/x",
+            "spec.http[0].rout",
+            "route",
+        ],
+    );
+    check(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualServise\nmetadata: {name: x}\n",
+        &["bad.yaml:", "VirtualService"],
+    );
+    check(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: catalog, namespace: shop}\nspec: {ports: [{port: 1}]}\n",
+        &["Service shop/catalog", "bad.yaml", "services.yaml"],
+    );
+    check(
+        "a: &a [x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c, *c, *c, *c]\ne: &e [*d, *d, *d, *d, *d, *d, *d, *d]\nf: &f [*e, *e, *e, *e, *e, *e, *e, *e]\ng: &g [*f, *f, *f, *f, *f, *f, *f, *f]\nh: [*g, *g, *g, *g, *g, *g, *g, *g]\n",
+        &["bad.yaml"],
+    );
+}
+
+#[test]
+fn findings_come_as_json_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.yaml");
+    fs::write(
+        &file,
+        "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {prots: []}\n",
+    )
+    .unwrap();
+    let output = argosy(&["validate", "--output", "json", &file.display().to_string()]);
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(said["findings"][0]["object"], "Service default/a");
+    assert_eq!(said["findings"][0]["path"], "spec.prots");
+    assert_eq!(said["findings"][0]["line"], 4);
+}
+
+#[test]
+fn a_path_that_cannot_be_read_is_told_apart() {
+    let output = argosy(&["validate", "/no/such/file.yaml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("/no/such/file.yaml"));
+}
