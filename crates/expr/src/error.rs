@@ -36,7 +36,10 @@ pub enum CompileError {
         nearest: Option<String>,
     },
     /// No such function.
-    #[error("unknown function {name}; the language has {}", crate::check::FUNCTION_NAMES)]
+    #[error(
+        "unknown function {name}; the language has {}",
+        crate::builtin::FUNCTION_NAMES
+    )]
     UnknownFunction {
         /// The name as written.
         name: String,

@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::attributes::{Attributes, Reference, References};
-use crate::check::{Builtin, Expression, Node};
+use crate::builtin::Builtin;
+use crate::check::{Expression, Node};
 use crate::error::EvalError;
 use crate::functions::{compile_pattern, wildcard_match};
 use crate::names::{check_dns_name, parse_email, parse_uri, same_dns_name, same_email, same_uri};

@@ -13,6 +13,7 @@
 //! ```
 
 mod attributes;
+mod builtin;
 mod check;
 pub mod corpus;
 mod error;
@@ -25,7 +26,8 @@ mod value;
 mod vocabulary;
 
 pub use attributes::{Attributes, Bag, Reference, References, Use};
-pub use check::{Builtin, Expression, Node};
+pub use builtin::Builtin;
+pub use check::{Expression, Node};
 pub use error::{CompileError, EvalError};
 pub use functions::{parse_duration, wildcard_match};
 pub use value::{StringLookup, Timestamp, Value, ValueType};
