@@ -183,6 +183,7 @@ impl Stream {
                 }
             }
             if !self.note_unused(now) {
+                self.note_rejections();
                 self.note_synced();
                 return None;
             }
@@ -216,9 +217,13 @@ impl Stream {
 
     /// What happened since the last call, in order.
     pub fn events(&mut self) -> Vec<Event> {
-        let mut events = std::mem::take(&mut self.events);
-        events.extend(self.kinds.iter_mut().filter_map(Kind::rejections));
-        events
+        self.note_rejections();
+        std::mem::take(&mut self.events)
+    }
+
+    fn note_rejections(&mut self) {
+        self.events
+            .extend(self.kinds.iter_mut().filter_map(Kind::rejections));
     }
 
     fn kind(&self, rank: Rank) -> Option<&Kind> {

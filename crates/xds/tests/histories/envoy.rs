@@ -116,7 +116,7 @@ impl Envoy {
     }
 
     /// Takes a response; fails when it breaks what the protocol promises.
-    pub(crate) fn take(&mut self, response: Response, now: Duration, drain: Duration) -> Result<(), String> {
+    pub(crate) fn take(&mut self, response: &Response, now: Duration, drain: Duration) -> Result<(), String> {
         let url = response.type_url.clone();
         self.of(&url).nonce = nonce_text(response.nonce);
         let mut wanted: Vec<_> = response
@@ -149,14 +149,14 @@ impl Envoy {
             self.warming.remove(&name);
         }
         if url == LISTENER {
-            self.refer(ROUTE);
+            self.refer(&ROUTE);
         }
         for gone in before.difference(&self.references()) {
             self.referred.insert(gone.clone(), now);
         }
         if url == CLUSTER {
             self.held_ack = Some((response.nonce, error));
-            self.refer(ENDPOINTS);
+            self.refer(&ENDPOINTS);
         } else {
             self.answer(&url, response.nonce, error);
         }
@@ -207,8 +207,8 @@ impl Envoy {
     }
 
     /// Subscribes to what the parents of a type refer to now.
-    fn refer(&mut self, url: TypeUrl) {
-        let names: BTreeSet<String> = if url == ROUTE {
+    fn refer(&mut self, url: &TypeUrl) {
+        let names: BTreeSet<String> = if *url == ROUTE {
             self.have(&LISTENER)
                 .values()
                 .filter_map(|(_, facts)| facts.route.clone())
@@ -217,7 +217,7 @@ impl Envoy {
             self.have(&CLUSTER).keys().cloned().collect()
         };
         let variant = self.variant;
-        let known = self.of(&url);
+        let known = self.of(url);
         let added: Vec<_> = names.difference(&known.names).cloned().collect();
         let dropped: Vec<_> = known.names.difference(&names).cloned().collect();
         let first = !known.asked && !names.is_empty();
@@ -225,11 +225,11 @@ impl Envoy {
         known.names = names;
         known.asked |= first;
         if first {
-            let request = first_request(variant, &url, known);
+            let request = first_request(variant, url, known);
             self.out.push(request);
         } else if variant == Variant::Sotw && known.asked {
             // Also when nothing changed: after a cluster's update Envoy asks again.
-            let request = sotw(&url, known, None);
+            let request = sotw(url, known, None);
             self.out.push(request);
         } else if !added.is_empty() || !dropped.is_empty() {
             self.out.push(Request::Delta(DeltaDiscoveryRequest {

@@ -161,7 +161,7 @@ impl History {
             .resources
             .iter()
             .any(|each| response.type_url == ENDPOINTS && bad(each, &ENDPOINTS));
-        self.envoy.take(response, self.now, self.settings.drain)?;
+        self.envoy.take(&response, self.now, self.settings.drain)?;
         self.collect();
         Ok(true)
     }
