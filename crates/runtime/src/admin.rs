@@ -189,12 +189,12 @@ mod tests {
     #[tokio::test]
     async fn readyz_says_what_is_missing_and_why() {
         let admin = admin();
+        let starting = "start: no service has started\n";
+        assert_eq!(ask(&admin, "GET", "/readyz").await, (503, starting.into()));
+        let feed = admin.readiness.scoped("pilot").condition("feed");
+        feed.set_ready();
         assert_eq!(ask(&admin, "GET", "/readyz").await, (200, "ready\n".into()));
-        admin
-            .readiness
-            .scoped("pilot")
-            .condition("feed")
-            .set_not_ready("galley is away");
+        feed.set_not_ready("galley is away");
         assert_eq!(
             ask(&admin, "GET", "/readyz").await,
             (503, "pilot/feed: galley is away\n".into())

@@ -36,7 +36,7 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// No conditions yet: ready.
+    /// No conditions yet: not ready, because the services have still to say what they wait for.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -107,13 +107,17 @@ fn missing(state: &State) -> Vec<Missing> {
         condition: "shutdown".into(),
         reason: "the process is shutting down".into(),
     });
+    let starting = state.conditions.is_empty().then(|| Missing {
+        condition: "start".into(),
+        reason: "no service has started".into(),
+    });
     let unmet = state.conditions.iter().filter_map(|(name, reason)| {
         reason.as_ref().map(|reason| Missing {
             condition: name.clone(),
             reason: reason.clone(),
         })
     });
-    shutdown.into_iter().chain(unmet).collect()
+    shutdown.into_iter().chain(starting).chain(unmet).collect()
 }
 
 /// One condition. Clones are the same condition.
@@ -153,7 +157,7 @@ mod tests {
     #[tokio::test]
     async fn ready_when_all_conditions_hold_and_never_after_drain() {
         let readiness = Readiness::new();
-        assert!(readiness.is_ready());
+        assert!(!readiness.is_ready());
         let feed = readiness.scoped("pilot").condition("feed");
         let identity = readiness.scoped("pilot").condition("identity");
         feed.set_ready();

@@ -1,14 +1,12 @@
 //! Leaf certificates, by SPIFFE X.509-SVID (section 4) to the letter.
 
-use rcgen::{
-    CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, PublicKeyData,
-    SanType,
-};
+use rcgen::PublicKeyData;
 use runtime::spiffe::SpiffeId;
 use rustls_pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
 
-use super::root::{Root, random_serial};
+use super::profile;
+use super::root::Root;
 
 /// The longest life that a leaf can have.
 pub const MAX_LEAF_TTL: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
@@ -61,21 +59,10 @@ impl Root {
         if now < self.not_before || not_after <= now {
             return Err(IssueError::RootExpired);
         }
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.subject_alt_names = vec![SanType::URI(id.to_string().try_into()?)];
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        params.use_authority_key_identifier_extension = true;
-        params.not_before = (now - BACKDATE).max(self.not_before);
-        params.not_after = not_after;
-        let serial = random_serial();
+        let not_before = (now - BACKDATE).max(self.not_before);
+        let serial = profile::serial();
         let text = serial.to_string();
-        params.serial_number = Some(serial);
+        let params = profile::leaf(id, not_before, not_after, serial)?;
         let certificate = params.signed_by(key, &self.issuer)?;
         Ok(Leaf {
             der: certificate.der().clone(),
@@ -151,7 +138,7 @@ mod tests {
     #[test]
     fn serials_are_positive_random_and_of_full_length() {
         let serials: std::collections::BTreeSet<Vec<u8>> =
-            (0..1000).map(|_| random_serial().to_bytes()).collect();
+            (0..1000).map(|_| profile::serial().to_bytes()).collect();
         assert_eq!(serials.len(), 1000);
         assert!(serials.iter().all(|s| s.len() == 16 && s[0] < 0x80 && s[0] > 0));
     }

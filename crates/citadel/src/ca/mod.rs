@@ -2,7 +2,9 @@
 
 pub mod csr;
 pub mod files;
+mod key;
 mod leaf;
+mod profile;
 mod root;
 
 pub use leaf::{IssueError, Leaf, MAX_LEAF_TTL};

@@ -3,31 +3,24 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, SigningKey,
-};
+use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use runtime::spiffe::{SpiffeId, TrustDomain};
 use runtime::tls::bundle::certificates_to_pem;
 use runtime::tls::{BundleError, TrustBundle, Usage, VerifyError, verify_peer};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use time::{Duration, OffsetDateTime};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
-use zeroize::{Zeroize, Zeroizing};
 
 use super::files::{self, FileError};
+use super::key::Key;
 use super::leaf::IssueError;
+use super::profile;
 
 /// Name of the key's file in the CA's folder: PKCS #8 or SEC1, PEM, mode 0600.
 pub const KEY_FILE: &str = "root-key.pem";
 /// Name of the certificate's file in the CA's folder: PEM.
 pub const CERT_FILE: &str = "root-cert.pem";
-
-/// Life of a root that Citadel makes.
-const LIFE: Duration = Duration::days(3650);
-/// A new root is valid from this long ago, for machines whose clocks are behind.
-const BACKDATE: Duration = Duration::hours(1);
 
 /// The root could not be had. Nothing is overwritten: the files are as they were.
 #[derive(Debug, thiserror::Error)]
@@ -95,30 +88,6 @@ pub enum RootError {
     Make(#[from] rcgen::Error),
 }
 
-/// A signing key, wiped when dropped.
-pub(super) struct Key(KeyPair);
-
-impl Drop for Key {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
-
-impl PublicKeyData for Key {
-    fn der_bytes(&self) -> &[u8] {
-        self.0.der_bytes()
-    }
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        PublicKeyData::algorithm(&self.0)
-    }
-}
-
-impl SigningKey for Key {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        self.0.sign(message)
-    }
-}
-
 /// The mesh's root certificate and its key.
 pub struct Root {
     pub(super) issuer: Issuer<'static, Key>,
@@ -168,10 +137,9 @@ impl Root {
             (Some(key), None) => Self::certify(&paths, load_key(&paths, &key)?, trust_domain),
             (None, Some(_)) => Err(RootError::KeyMissing(paths.certificate)),
             (None, None) => {
-                let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-                let pem = Zeroizing::new(key.serialize_pem());
-                files::write_atomic(&paths.key, pem.as_bytes(), 0o600)?;
-                Self::certify(&paths, Key(key), trust_domain)
+                let key = Key::generate()?;
+                files::write_atomic(&paths.key, key.to_pem().as_bytes(), 0o600)?;
+                Self::certify(&paths, key, trust_domain)
             }
         }
     }
@@ -179,7 +147,7 @@ impl Root {
     /// Makes and keeps a certificate for the key.
     fn certify(paths: &Paths, key: Key, trust_domain: &TrustDomain) -> Result<Self, RootError> {
         let now = now();
-        let certificate = root_params(trust_domain, now)?.self_signed(&key)?;
+        let certificate = profile::root(trust_domain, now)?.self_signed(&key)?;
         files::write_atomic(&paths.certificate, certificate.pem().as_bytes(), 0o644)?;
         let root = Self::assemble(paths, key, certificate.der().clone(), trust_domain, now)?;
         Ok(Self {
@@ -314,14 +282,10 @@ impl Root {
 }
 
 fn load_key(paths: &Paths, pem: &[u8]) -> Result<Key, RootError> {
-    let wrong = |reason: String| RootError::Key {
+    Key::from_pem(pem).map_err(|reason| RootError::Key {
         path: paths.key.clone(),
         reason,
-    };
-    let mut der = PrivateKeyDer::from_pem_slice(pem).map_err(|e| wrong(e.to_string()))?;
-    let key = KeyPair::try_from(&der).map_err(|e| wrong(e.to_string()));
-    der.zeroize();
-    key.map(Key)
+    })
 }
 
 /// A root with a SPIFFE id must have its trust domain's id, without a path (X.509-SVID, section 4.1).
@@ -342,35 +306,6 @@ fn check_trust_domain(root: &X509Certificate<'_>, trust_domain: &TrustDomain) ->
     Ok(())
 }
 
-fn root_params(trust_domain: &TrustDomain, now: OffsetDateTime) -> Result<CertificateParams, rcgen::Error> {
-    let mut params = CertificateParams::default();
-    let mut name = DistinguishedName::new();
-    name.push(DnType::OrganizationName, trust_domain.as_str());
-    // Two roots of one mesh, before and after a rotation, must not share a name: paths are searched by it.
-    let serial = random_serial();
-    let mark: String = serial
-        .to_bytes()
-        .iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    name.push(DnType::CommonName, format!("Argosy root {mark}"));
-    params.distinguished_name = name;
-    params.subject_alt_names = vec![SanType::URI(format!("spiffe://{trust_domain}").try_into()?)];
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.not_before = now - BACKDATE;
-    params.not_after = now + LIFE;
-    params.serial_number = Some(serial);
-    Ok(params)
-}
-
-/// 127 random bits: unpredictable, positive, and within RFC 5280's 20 octets.
-pub(super) fn random_serial() -> SerialNumber {
-    let number = rand::random::<u128>() >> 1 | 1 << 120;
-    SerialNumber::from(number.to_be_bytes().to_vec())
-}
-
 /// Now, in whole seconds, as certificates have it.
 pub(crate) fn now() -> OffsetDateTime {
     let now = OffsetDateTime::now_utc();
@@ -378,167 +313,4 @@ pub(crate) fn now() -> OffsetDateTime {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
-    fn td() -> TrustDomain {
-        TrustDomain::default()
-    }
-
-    fn folder() -> (tempfile::TempDir, PathBuf) {
-        let dir = tempfile::tempdir().unwrap();
-        let ca = dir.path().join("ca");
-        (dir, ca)
-    }
-
-    #[test]
-    fn a_root_is_made_once_and_then_used_again() {
-        let (_dir, ca) = folder();
-        let made = Root::load_or_create(&ca, &td()).unwrap();
-        let again = Root::load_or_create(&ca, &td()).unwrap();
-        assert!(made.created() && !again.created());
-        assert_eq!(made.certificate_pem(), again.certificate_pem());
-        let mode = |name: &str| fs::metadata(ca.join(name)).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(KEY_FILE), mode(".")), (0o600, 0o700));
-    }
-
-    #[test]
-    fn the_root_is_a_spiffe_signing_certificate() {
-        let (_dir, ca) = folder();
-        let root = Root::load_or_create(&ca, &td()).unwrap();
-        let (_, parsed) = X509Certificate::from_der(&root.certificate).unwrap();
-        assert!(parsed.is_ca());
-        let usage = parsed.key_usage().unwrap().unwrap();
-        assert!(usage.critical && usage.value.key_cert_sign() && !usage.value.digital_signature());
-        let san = parsed.subject_alternative_name().unwrap().unwrap();
-        assert_eq!(
-            san.value.general_names,
-            [GeneralName::URI("spiffe://cluster.local")]
-        );
-    }
-
-    #[test]
-    fn first_starts_at_once_make_one_root() {
-        let (_dir, ca) = folder();
-        let start = || {
-            let ca = ca.clone();
-            std::thread::spawn(move || Root::load_or_create(&ca, &td()).unwrap())
-        };
-        let roots: Vec<Root> = (0..8)
-            .map(|_| start())
-            .collect::<Vec<_>>()
-            .into_iter()
-            .map(|t| t.join().unwrap())
-            .collect();
-        assert_eq!(roots.iter().filter(|r| r.created()).count(), 1);
-        assert!(
-            roots
-                .iter()
-                .all(|r| r.certificate_pem() == roots[0].certificate_pem())
-        );
-    }
-
-    #[test]
-    fn a_start_that_ended_half_way_is_finished() {
-        let (_dir, ca) = folder();
-        Root::load_or_create(&ca, &td()).unwrap();
-        let key = fs::read(ca.join(KEY_FILE)).unwrap();
-        fs::remove_file(ca.join(CERT_FILE)).unwrap();
-        assert!(Root::load_or_create(&ca, &td()).unwrap().created());
-        assert_eq!(fs::read(ca.join(KEY_FILE)).unwrap(), key);
-    }
-
-    /// What is wrong with the folder, and what the message must have.
-    fn refused(spoil: impl FnOnce(&Path), expected: &[&str]) {
-        let (_dir, ca) = folder();
-        Root::load_or_create(&ca, &td()).unwrap();
-        spoil(&ca);
-        let before: Vec<_> = [KEY_FILE, CERT_FILE]
-            .iter()
-            .map(|f| fs::read(ca.join(f)).ok())
-            .collect();
-        let error = Root::load_or_create(&ca, &td()).unwrap_err().to_string();
-        for part in expected {
-            assert!(error.contains(part), "no {part:?} in: {error}");
-        }
-        let after: Vec<_> = [KEY_FILE, CERT_FILE]
-            .iter()
-            .map(|f| fs::read(ca.join(f)).ok())
-            .collect();
-        assert_eq!(before, after, "files changed");
-    }
-
-    #[test]
-    fn what_cannot_be_used_is_named_and_left_alone() {
-        let other = || {
-            let (dir, ca) = folder();
-            Root::load_or_create(&ca, &td()).unwrap();
-            (dir, ca)
-        };
-        refused(
-            |ca| {
-                let (_dir, foreign) = other();
-                fs::copy(foreign.join(KEY_FILE), ca.join(KEY_FILE)).unwrap();
-            },
-            &["root-key.pem is not the key of", "root-cert.pem"],
-        );
-        refused(
-            |ca| fs::remove_file(ca.join(KEY_FILE)).unwrap(),
-            &["root-cert.pem is there without root-key.pem"],
-        );
-        refused(
-            |ca| fs::write(ca.join(KEY_FILE), "rubbish").unwrap(),
-            &["root-key.pem", "not a private key"],
-        );
-        refused(
-            |ca| fs::write(ca.join(KEY_FILE), "").unwrap(),
-            &["root-key.pem", "not a private key"],
-        );
-        refused(
-            |ca| fs::write(ca.join(CERT_FILE), "").unwrap(),
-            &["root-cert.pem", "no CERTIFICATE"],
-        );
-        refused(
-            |ca| fs::set_permissions(ca.join(KEY_FILE), fs::Permissions::from_mode(0o644)).unwrap(),
-            &["root-key.pem", "chmod 600"],
-        );
-        refused(
-            |ca| fs::set_permissions(ca, fs::Permissions::from_mode(0o750)).unwrap(),
-            &["chmod 700"],
-        );
-    }
-
-    #[test]
-    fn a_leaf_or_another_domains_root_is_no_root() {
-        let (_dir, ca) = folder();
-        Root::load_or_create(&ca, &td()).unwrap();
-        let error = Root::load_or_create(&ca, &TrustDomain::parse("other").unwrap())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("spiffe://cluster.local's, the trust domain is other"),
-            "{error}"
-        );
-        let key = KeyPair::from_pem(&fs::read_to_string(ca.join(KEY_FILE)).unwrap()).unwrap();
-        let leaf = CertificateParams::default().self_signed(&key).unwrap();
-        fs::write(ca.join(CERT_FILE), leaf.pem()).unwrap();
-        let error = Root::load_or_create(&ca, &td()).unwrap_err().to_string();
-        assert!(error.contains("not a certificate authority's"), "{error}");
-    }
-
-    #[test]
-    fn an_expired_root_is_named() {
-        let (_dir, ca) = folder();
-        Root::load_or_create(&ca, &td()).unwrap();
-        let key = KeyPair::from_pem(&fs::read_to_string(ca.join(KEY_FILE)).unwrap()).unwrap();
-        let old = root_params(&td(), now() - Duration::days(4000))
-            .unwrap()
-            .self_signed(&key)
-            .unwrap();
-        fs::write(ca.join(CERT_FILE), old.pem()).unwrap();
-        let error = Root::load_or_create(&ca, &td()).unwrap_err().to_string();
-        assert!(error.contains("expired"), "{error}");
-    }
-}
+mod tests;

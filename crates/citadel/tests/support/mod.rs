@@ -163,7 +163,10 @@ impl Mesh {
                 () = tokio::time::sleep(Duration::from_millis(20)) => {}
             }
             let missing = context.readiness.missing();
-            if let Some(found) = missing.into_iter().find(|m| m.reason != "starting") {
+            if let Some(found) = missing
+                .into_iter()
+                .find(|m| m.condition == "client/identity" && m.reason != "starting")
+            {
                 break found.reason;
             }
         };

@@ -15,7 +15,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Request, Status};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{Issuer, Svid, SvidError};
 use crate::args::IdentityArgs;
@@ -109,9 +109,13 @@ impl CitadelClient {
     /// A client by these flags.
     ///
     /// # Errors
-    /// When the roots cannot be read or the address cannot be parsed: waiting would not help.
+    /// When the roots or the address cannot be parsed: waiting would not help. A file of roots that is not there yet is
+    /// waited for, because Citadel may be about to make it.
     pub async fn new(args: IdentityArgs) -> Result<Self, IssueError> {
-        TrustBundle::load(args.trust_domain.clone(), &args.ca_root).await?;
+        match TrustBundle::load(args.trust_domain.clone(), &args.ca_root).await {
+            Err(BundleError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            loaded => drop(loaded?),
+        }
         grpc::endpoint(&args.citadel_address)?;
         let citadel = SpiffeId::system(&args.trust_domain, "citadel")?;
         Ok(Self { args, citadel })
@@ -225,11 +229,13 @@ impl Issuer for CitadelClient {
 
 /// A P-256 key (PKCS #8, DER) and a request for it, in PEM, that asks for nothing: the caller's identity decides.
 fn key_and_csr() -> Result<(Zeroizing<Vec<u8>>, String), rcgen::Error> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     let csr = params.serialize_request(&key)?.pem()?;
-    Ok((Zeroizing::new(key.serialize_der()), csr))
+    let der = Zeroizing::new(key.serialize_der());
+    key.zeroize();
+    Ok((der, csr))
 }
 
 /// Takes an answer apart: the leaf first, the root last.
