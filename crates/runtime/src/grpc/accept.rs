@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -120,14 +121,14 @@ struct Acceptor {
     cut: CancellationToken,
 }
 
-/// Accepts until the stream is dropped.
+/// Accepts until the stream is dropped; the listener is closed when the task has ended.
 pub(super) fn incoming(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     limits: &Limits,
     meters: Meters,
     cut: CancellationToken,
-) -> impl Stream<Item = Accepted> + use<> {
+) -> (impl Stream<Item = Accepted> + use<>, JoinHandle<()>) {
     let (ready, accepted) = mpsc::channel(64);
     let acceptor = Acceptor {
         listener,
@@ -138,8 +139,8 @@ pub(super) fn incoming(
         meters,
         cut,
     };
-    tokio::spawn(acceptor.run(ready));
-    ReceiverStream::new(accepted)
+    let task = tokio::spawn(acceptor.run(ready));
+    (ReceiverStream::new(accepted), task)
 }
 
 impl Acceptor {

@@ -136,12 +136,16 @@ pub async fn serve(
     tracing::info!(service = context.service, name, %address, mtls = tls.is_some(), "gRPC server listens");
     let cut = CancellationToken::new();
     let _cut_on_return = cut.clone().drop_guard();
-    let incoming = accept::incoming(listener, tls, limits, accept::Meters::new(name, context), cut);
+    let (incoming, accepting) =
+        accept::incoming(listener, tls, limits, accept::Meters::new(name, context), cut);
     let stop = context.shutdown.clone();
     let serving = server(limits)
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, stop.cancelled());
-    match bounded(serving, &context.shutdown, context.grace).await {
+    let served = bounded(serving, &context.shutdown, context.grace).await;
+    // The port must be free when this returns.
+    let _ = accepting.await;
+    match served {
         Some(result) => Ok(result?),
         None => {
             tracing::warn!(service = context.service, name, grace = ?context.grace, "connections did not end in time and are cut");
