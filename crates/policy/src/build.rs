@@ -11,27 +11,27 @@ use expr::{Manifest, Use};
 use crate::FAIL_OPEN_ANNOTATION;
 use crate::cel;
 use crate::condition::Condition;
-use crate::handler::{Adapter, Handler, MetricDefinition};
+use crate::handler::Handler;
 use crate::header::Operation;
-use crate::instance::{Instance, Template};
+use crate::instance::Instance;
 use crate::params::Problem;
 use crate::quota_spec::QuotaSpecs;
 use crate::reference::{Name, Names};
-use crate::rules::{CheckAction, Checker, MetricAction, QuotaAction, Rule, Rules};
+use crate::rules::{Rule, Rules};
 
 /// A handler or instance that is there but cannot be used is `None`: its own finding says why.
 type Usable<T> = Option<Arc<T>>;
 
 #[derive(Default)]
-struct Builder<'a> {
+pub(crate) struct Builder<'a> {
     findings: Vec<Finding>,
     manifest: Manifest,
     handlers: Names<Usable<Handler>>,
-    instances: Names<Usable<Instance>>,
+    pub(crate) instances: Names<Usable<Instance>>,
     quota_specs: BTreeMap<(String, String), &'a mixer::QuotaSpec>,
-    rules: Rules,
+    pub(crate) rules: Rules,
     /// Metrics by name and instance, and by which handler.
-    metrics: BTreeMap<String, (usize, String)>,
+    pub(crate) metrics: BTreeMap<String, (usize, String)>,
 }
 
 impl Rules {
@@ -408,110 +408,5 @@ impl<'a> Builder<'a> {
                 }
             }
         }
-    }
-
-    /// Adds what a handler does with an instance.
-    fn join(
-        &mut self,
-        rule: &mut Rule,
-        handler: &Arc<Handler>,
-        instance: &Arc<Instance>,
-    ) -> Result<(), String> {
-        let check = |check: Checker| CheckAction {
-            handler: handler.full_name.clone(),
-            check,
-        };
-        match (&handler.adapter, &instance.template) {
-            (Adapter::Denier(denial), Template::CheckNothing | Template::ListEntry(_)) => {
-                rule.checks.push(check(Checker::Deny(denial.clone())));
-            }
-            (Adapter::List(list), Template::ListEntry(value)) => {
-                rule.checks
-                    .push(check(Checker::List(list.clone(), value.clone())));
-            }
-            (Adapter::Denier(_), Template::Quota(dimensions)) => rule.quotas.push(QuotaAction {
-                handler: handler.full_name.clone(),
-                quota: instance.short_name.clone(),
-                dimensions: dimensions.clone(),
-                limit: None,
-            }),
-            (Adapter::MemQuota(limits), Template::Quota(dimensions)) => {
-                let limit = limits
-                    .iter()
-                    .find(|limit| self.names(&limit.name, handler, instance));
-                let limit = limit.ok_or_else(|| {
-                    format!(
-                        "the handler {} has no quota for {}",
-                        handler.full_name,
-                        instance.name.full()
-                    )
-                })?;
-                rule.quotas.push(QuotaAction {
-                    handler: handler.full_name.clone(),
-                    quota: instance.short_name.clone(),
-                    dimensions: dimensions.clone(),
-                    limit: Some(limit.clone()),
-                });
-            }
-            (Adapter::Prometheus(metrics), Template::Metric { value, dimensions }) => {
-                let mut found = false;
-                for metric in metrics {
-                    if self.names(&metric.instance, handler, instance) {
-                        found = true;
-                        let metric_index = self.metric(handler, metric)?;
-                        let labels = metric
-                            .labels
-                            .iter()
-                            .map(|label| dimensions.get(label).cloned())
-                            .collect();
-                        rule.metrics.push(MetricAction {
-                            metric: metric_index,
-                            value: value.clone(),
-                            labels,
-                        });
-                    }
-                }
-                if !found {
-                    return Err(format!(
-                        "the handler {} has no metric for {}",
-                        handler.full_name,
-                        instance.name.full()
-                    ));
-                }
-            }
-            (Adapter::Noop, _) | (Adapter::KubernetesEnv, Template::Kubernetes) => {}
-            (_, template) => {
-                let name = template.name();
-                return Err(format!(
-                    "the handler {} takes no instances of {name}",
-                    handler.full_name
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a handler's parameter names the instance.
-    fn names(&self, reference: &str, handler: &Handler, instance: &Arc<Instance>) -> bool {
-        let found = self.instances.resolve(reference, &handler.namespace).flatten();
-        found.is_some_and(|found| Arc::ptr_eq(&found, instance))
-    }
-
-    /// The metric's place among all; two handlers may not give one name.
-    fn metric(&mut self, handler: &Handler, metric: &MetricDefinition) -> Result<usize, String> {
-        if let Some((index, owner)) = self.metrics.get(&metric.name) {
-            if *owner == handler.full_name {
-                return Ok(*index);
-            }
-            return Err(format!(
-                "the metric {} is one of {owner}'s already; give it another name",
-                metric.name
-            ));
-        }
-        let index = self.rules.metrics.len();
-        self.rules.metrics.push(metric.clone());
-        self.metrics
-            .insert(metric.name.clone(), (index, handler.full_name.clone()));
-        Ok(index)
     }
 }

@@ -3,7 +3,7 @@
 use config::ObjectKey;
 use expr::Attributes;
 
-use crate::handler::{Denial, DirectResponse};
+use crate::denial::{Denial, DirectResponse};
 use crate::list::Listed;
 use crate::request::Request;
 use crate::rules::{CheckAction, Checker, Rule, Rules};

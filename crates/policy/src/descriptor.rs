@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::cel::{ABSENT, DESTINATION_UID, RULE};
-use crate::request::{HeaderMap, Party, Protocol, Request, query_of};
+use crate::http::{HeaderMap, query_of};
+use crate::request::{Party, Protocol, Request};
 use crate::workload::WorkloadView;
 
 /// The facts of a descriptor, as [`crate::QuotaDescriptor`] asks Envoy to send them.

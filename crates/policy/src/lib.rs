@@ -9,11 +9,15 @@ mod build;
 mod cel;
 mod check;
 mod condition;
+mod denial;
 mod descriptor;
 mod handler;
 mod header;
+mod http;
 mod instance;
+mod join;
 mod list;
+mod metric;
 mod params;
 mod partial;
 mod quota;
@@ -29,10 +33,11 @@ mod workload;
 
 pub use check::{HeaderChange, Verdict};
 pub use descriptor::{DescriptorFacts, DescriptorProblem};
-pub use handler::{Buckets, MetricDefinition, MetricKind};
+pub use http::{HeaderMap, query_of};
+pub use metric::{Buckets, MetricDefinition, MetricKind};
 pub use quota::QuotaDenial;
 pub use report::Sample;
-pub use request::{Connection, HeaderMap, Party, Protocol, ReporterKind, Request, Response, query_of};
+pub use request::{Connection, Party, Protocol, ReporterKind, Request, Response};
 pub use requirements::{
     Check, DescriptorEntry, Direction, Headers, QuotaDescriptor, Report, Requirements, Traffic,
 };

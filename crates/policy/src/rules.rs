@@ -7,9 +7,11 @@ use config::ObjectKey;
 use expr::{Expression, Use};
 
 use crate::condition::Condition;
-use crate::handler::{Denial, MetricDefinition, QuotaLimit};
+use crate::denial::Denial;
+use crate::handler::QuotaLimit;
 use crate::header::Operation;
 use crate::list::List;
+use crate::metric::MetricDefinition;
 use crate::quota_spec::QuotaSpecs;
 
 /// A mesh's rules, checked and compiled. Immutable: a change of configuration makes new ones.

@@ -1,0 +1,116 @@
+//! Which adapter takes which template, and what comes of it.
+
+use std::sync::Arc;
+
+use crate::build::Builder;
+use crate::handler::{Adapter, Handler};
+use crate::instance::{Instance, Template};
+use crate::metric::MetricDefinition;
+use crate::rules::{CheckAction, Checker, MetricAction, QuotaAction, Rule};
+
+impl Builder<'_> {
+    /// Adds what a handler does with an instance.
+    pub(crate) fn join(
+        &mut self,
+        rule: &mut Rule,
+        handler: &Arc<Handler>,
+        instance: &Arc<Instance>,
+    ) -> Result<(), String> {
+        let check = |check: Checker| CheckAction {
+            handler: handler.full_name.clone(),
+            check,
+        };
+        match (&handler.adapter, &instance.template) {
+            (Adapter::Denier(denial), Template::CheckNothing | Template::ListEntry(_)) => {
+                rule.checks.push(check(Checker::Deny(denial.clone())));
+            }
+            (Adapter::List(list), Template::ListEntry(value)) => {
+                rule.checks
+                    .push(check(Checker::List(list.clone(), value.clone())));
+            }
+            (Adapter::Denier(_), Template::Quota(dimensions)) => rule.quotas.push(QuotaAction {
+                handler: handler.full_name.clone(),
+                quota: instance.short_name.clone(),
+                dimensions: dimensions.clone(),
+                limit: None,
+            }),
+            (Adapter::MemQuota(limits), Template::Quota(dimensions)) => {
+                let limit = limits
+                    .iter()
+                    .find(|limit| self.names(&limit.name, handler, instance));
+                let limit = limit.ok_or_else(|| {
+                    format!(
+                        "the handler {} has no quota for {}",
+                        handler.full_name,
+                        instance.name.full()
+                    )
+                })?;
+                rule.quotas.push(QuotaAction {
+                    handler: handler.full_name.clone(),
+                    quota: instance.short_name.clone(),
+                    dimensions: dimensions.clone(),
+                    limit: Some(limit.clone()),
+                });
+            }
+            (Adapter::Prometheus(metrics), Template::Metric { value, dimensions }) => {
+                let mut found = false;
+                for metric in metrics {
+                    if self.names(&metric.instance, handler, instance) {
+                        found = true;
+                        let metric_index = self.metric(handler, metric)?;
+                        let labels = metric
+                            .labels
+                            .iter()
+                            .map(|label| dimensions.get(label).cloned())
+                            .collect();
+                        rule.metrics.push(MetricAction {
+                            metric: metric_index,
+                            value: value.clone(),
+                            labels,
+                        });
+                    }
+                }
+                if !found {
+                    return Err(format!(
+                        "the handler {} has no metric for {}",
+                        handler.full_name,
+                        instance.name.full()
+                    ));
+                }
+            }
+            (Adapter::Noop, _) | (Adapter::KubernetesEnv, Template::Kubernetes) => {}
+            (_, template) => {
+                let name = template.name();
+                return Err(format!(
+                    "the handler {} takes no instances of {name}",
+                    handler.full_name
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a handler's parameter names the instance.
+    fn names(&self, reference: &str, handler: &Handler, instance: &Arc<Instance>) -> bool {
+        let found = self.instances.resolve(reference, &handler.namespace).flatten();
+        found.is_some_and(|found| Arc::ptr_eq(&found, instance))
+    }
+
+    /// The metric's place among all; two handlers may not give one name.
+    fn metric(&mut self, handler: &Handler, metric: &MetricDefinition) -> Result<usize, String> {
+        if let Some((index, owner)) = self.metrics.get(&metric.name) {
+            if *owner == handler.full_name {
+                return Ok(*index);
+            }
+            return Err(format!(
+                "the metric {} is one of {owner}'s already; give it another name",
+                metric.name
+            ));
+        }
+        let index = self.rules.metrics.len();
+        self.rules.metrics.push(metric.clone());
+        self.metrics
+            .insert(metric.name.clone(), (index, handler.full_name.clone()));
+        Ok(index)
+    }
+}
