@@ -1,6 +1,8 @@
 //! Metrics: one registry for the process, made on start and passed in, written as Prometheus text.
 //!
-//! It knows nothing of HTTP (see [`crate::admin`]) and has no metric of its own but the build's version.
+//! It knows nothing of HTTP (see [`crate::admin`]); its own metrics are the build's version and the process's figures.
+
+mod process;
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -116,7 +118,7 @@ impl Metrics {
         let mut open_metrics = String::new();
         // Writing to a String does not fail; a metric that cannot write itself loses its lines only.
         let _ = text::encode(&mut open_metrics, &self.inner.lock().registry);
-        to_prometheus(&open_metrics)
+        to_prometheus(&open_metrics) + &process::text()
     }
 }
 
