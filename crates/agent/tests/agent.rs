@@ -36,7 +36,11 @@ use envoy_types::pb::{
 use prost::{Message, Name};
 use runtime::{SpiffeId, tls};
 use testkit::{Process, Spec, http::Client};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::client::TlsStream;
 use xds::{
     Table,
     types::{CLUSTER, LISTENER},
@@ -192,23 +196,22 @@ impl Ground {
         .await;
     }
 
-    /// Reaches the workload over mutual TLS.
-    async fn call(&self, from: &runtime::Identity) -> std::io::Result<()> {
+    /// Connects to the workload over mutual TLS.
+    async fn connect(&self, from: &runtime::Identity) -> std::io::Result<TlsStream<TcpStream>> {
         let own = SpiffeId::parse("spiffe://cluster.local/ns/shop/sa/catalog").unwrap();
         let connector = tls::connector(from, own).unwrap();
         let address = self.address(8080);
-        let connecting = connector.connect(&address.ip().to_string(), address.port()).await;
-        let mut stream = connecting.map_err(std::io::Error::other)?;
-        stream.write_all(b"hello").await?;
-        let mut answer = [0; 5];
-        stream.read_exact(&mut answer).await?;
-        assert_eq!(answer, *b"hello");
-        Ok(())
+        let ip = address.ip().to_string();
+        connector
+            .connect(&ip, address.port())
+            .await
+            .map_err(std::io::Error::other)
     }
 
     async fn serves(&self, from: &runtime::Identity) {
         until("the listener to serve", || async {
-            self.call(from).await.map_err(|error| error.to_string())
+            let stream = self.connect(from).await.map_err(|error| error.to_string())?;
+            echoes(stream).await.map(drop).map_err(|error| error.to_string())
         })
         .await;
     }
@@ -224,6 +227,22 @@ impl Ground {
         })
         .collect()
     }
+}
+
+/// Whether the workload still answers on this connection.
+async fn echoes(mut stream: TlsStream<TcpStream>) -> std::io::Result<TlsStream<TcpStream>> {
+    stream.write_all(b"hello").await?;
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).await?;
+    assert_eq!(answer, *b"hello");
+    Ok(stream)
+}
+
+/// Gives a flag that is there already another value.
+fn replace(mut spec: Spec, flag: &str, value: &str) -> Spec {
+    let at = spec.args.iter().position(|arg| arg == flag).unwrap();
+    spec.args[at + 1] = value.into();
+    spec
 }
 
 fn signal(id: u32, signal: &str) {
@@ -393,15 +412,7 @@ async fn what_cannot_work_is_told_and_ends_the_agent() {
             "{expected:?} in {output}"
         );
     };
-    let missing = ground.agent("missing", &token).path("--envoy", "/nowhere/envoy");
-    fails(
-        missing,
-        &["the argument '--envoy <FILE>' cannot be used multiple times"],
-    )
-    .await;
-    let mut missing = ground.agent("missing", &token);
-    let at = missing.args.iter().position(|arg| arg == "--envoy").unwrap() + 1;
-    missing.args[at] = "/nowhere/envoy".into();
+    let missing = replace(ground.agent("missing", &token), "--envoy", "/nowhere/envoy");
     fails(
         missing,
         &[
@@ -505,6 +516,84 @@ async fn an_agent_that_is_killed_takes_envoy_with_it() {
     let (success, output) = ends(&mut agent).await;
     assert!(success, "{output}");
     assert_eq!(ground.envoys(), [0_u32; 0]);
+    pilot.stop().await;
+    citadel.stop().await;
+}
+
+#[tokio::test]
+async fn open_connections_may_end_before_envoy_does() {
+    let Some(ground) = Ground::new() else { return };
+    let citadel = ground.mesh.citadel(Duration::from_secs(3600)).await;
+    let tables = Tables::new(ground.with_entry(&ground.table()));
+    let pilot = ground.mesh.pilot(&tables).await;
+    // Longer than this test waits for anything: the agent must see that the last connection has ended.
+    let spec = replace(ground.agent("agent", &ground.token()), "--shutdown-grace", "10m");
+    let mut agent = spec.start().unwrap();
+    ground.says(200, "ready").await;
+    let (orders, _context) = ground.mesh.identity("shop", "orders").await;
+    ground.serves(&orders).await;
+    let stream = echoes(ground.connect(&orders).await.unwrap()).await.unwrap();
+    signal(agent.id(), "-TERM");
+    ground.says(503, "envoy: draining").await;
+    let stream = echoes(stream).await.unwrap();
+    assert_eq!(ground.envoys().len(), 1);
+    drop(stream);
+    let (success, output) = ends(&mut agent).await;
+    assert!(success && output.contains("Envoy is drained"), "{output}");
+    pilot.stop().await;
+    citadel.stop().await;
+}
+
+#[tokio::test]
+async fn a_workload_that_moves_takes_its_proxy_along() {
+    let Some(ground) = Ground::new() else { return };
+    let citadel = ground.mesh.citadel(Duration::from_secs(3600)).await;
+    let tables = Tables::new(ground.with_entry(&ground.table()));
+    let pilot = ground.mesh.pilot(&tables).await;
+    let mut agent = ground.agent("agent", &ground.token()).start().unwrap();
+    ground.says(200, "ready").await;
+    let [first] = ground.envoys()[..] else {
+        panic!("{:?}", ground.envoys())
+    };
+
+    // An address that cannot be listened on changes nothing.
+    tables.update(|table| with_object(table, &workload_entry("catalog-v1", [192, 0, 2, 1].into())));
+    let told = || {
+        let output = agent.output();
+        let told = output.contains("the workload's new address cannot be used, the old one stays");
+        std::future::ready(if told { Ok(()) } else { Err(output) })
+    };
+    until("the refusal", told).await;
+    ground.says(200, "ready").await;
+    assert_eq!(ground.envoys(), [first]);
+
+    let moved = ground.mesh.block.addr(22, 15020);
+    tables.update(|table| with_object(table, &workload_entry("catalog-v1", ground.mesh.block.ip(22))));
+    until("readiness at the new address", || async {
+        let url = format!("http://{moved}/healthz/ready");
+        let answer = ground
+            .client
+            .get(url)
+            .send()
+            .await
+            .map_err(|error| format!("{error:#}"))?;
+        if answer.status == 200 {
+            Ok(())
+        } else {
+            Err(answer.text())
+        }
+    })
+    .await;
+    let [second] = ground.envoys()[..] else {
+        panic!("{:?}", ground.envoys())
+    };
+    assert_ne!(first, second);
+    assert!(
+        ground.get(15020, "/healthz/ready").await.is_err(),
+        "the old address is free again"
+    );
+    signal(agent.id(), "-TERM");
+    assert!(ends(&mut agent).await.0);
     pilot.stop().await;
     citadel.stop().await;
 }

@@ -172,7 +172,10 @@ fn active_connections(stats: &str, health_port: u16) -> u64 {
         let listener = name
             .strip_prefix("listener.")?
             .strip_suffix(".downstream_cx_active")?;
-        let skipped = listener == "admin" || listener.contains(".worker_") || listener.ends_with(&health);
+        let skipped = listener == "admin"
+            || listener.starts_with("admin.")
+            || listener.contains(".worker_")
+            || listener.ends_with(&health);
         (!skipped).then_some(value)
     });
     counted.fold(0, u64::saturating_add)
@@ -229,7 +232,8 @@ mod tests {
         let stats = "http.admin.downstream_cx_active: 1\nlistener.127.1.0.21_15021.downstream_cx_active: 1\n\
                      listener.127.1.0.21_8080.downstream_cx_active: 3\n\
                      listener.127.1.0.21_8080.worker_0.downstream_cx_active: 3\n\
-                     listener.admin.downstream_cx_active: 1\nlistener.[__1]_7080.downstream_cx_active: 2\n";
+                     listener.admin.downstream_cx_active: 1\n\
+                     listener.admin.main_thread.downstream_cx_active: 1\nlistener.[__1]_7080.downstream_cx_active: 2\n";
         assert_eq!(active_connections(stats, 15021), 5);
         assert_eq!(active_connections("", 15021), 0);
     }
