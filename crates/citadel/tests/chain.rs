@@ -153,7 +153,7 @@ async fn tokens_that_do_not_hold_are_refused_with_the_reason() {
     };
     refused(
         mesh.token_with("shop", "orders", |g| g.issued_at = now() - 7200),
-        "it expired 36",
+        "it expired at 20",
     )
     .await;
     refused(

@@ -59,11 +59,11 @@ pub enum TokenRefusal {
     /// It has no end.
     #[error("it has no exp: tokens must expire")]
     NoExpiry,
-    /// It has ended.
-    #[error("it expired {0} s ago; get a new one (if it should be valid, check the clocks)")]
+    /// It has ended, at this time (seconds since 1970).
+    #[error("it expired at {}; get a new one (if it should be valid, check the clocks)", utc(.0))]
     Expired(i64),
-    /// It has not begun.
-    #[error("it is valid only in {0} s; check the clocks of its issuer and of Citadel")]
+    /// It begins at this time (seconds since 1970).
+    #[error("it is valid only from {}; check the clocks of its issuer and of Citadel", utc(.0))]
     NotYet(i64),
     /// It is for somebody else.
     #[error(
@@ -73,6 +73,13 @@ pub enum TokenRefusal {
     /// Its subject is not a service account.
     #[error("its subject is not system:serviceaccount:NAMESPACE:NAME with valid Kubernetes names")]
     Subject,
+}
+
+/// Seconds since 1970 as a time of day; the same token gives the same message however often it is refused.
+fn utc(seconds: &i64) -> String {
+    let time = time::OffsetDateTime::from_unix_timestamp(*seconds).ok();
+    let text = time.and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok());
+    text.unwrap_or_else(|| format!("{seconds} s since 1970"))
 }
 
 impl TokenRefusal {
@@ -186,14 +193,13 @@ fn check_claims(claims: &Claims, issuer: &TokenIssuer, now: i64) -> Result<Accou
         return Err(TokenRefusal::Claims);
     }
     let expiry = seconds(claims.exp.ok_or(TokenRefusal::NoExpiry)?)?;
-    let late = now.saturating_sub(expiry);
-    if late >= LEEWAY {
-        return Err(TokenRefusal::Expired(late));
+    if now.saturating_sub(expiry) >= LEEWAY {
+        return Err(TokenRefusal::Expired(expiry));
     }
     for start in [claims.nbf, claims.iat].into_iter().flatten() {
-        let early = seconds(start)?.saturating_sub(now);
-        if early > LEEWAY {
-            return Err(TokenRefusal::NotYet(early));
+        let start = seconds(start)?;
+        if start.saturating_sub(now) > LEEWAY {
+            return Err(TokenRefusal::NotYet(start));
         }
     }
     if !claims.aud.as_ref().is_some_and(|aud| aud.has(&issuer.audiences)) {
@@ -316,10 +322,10 @@ mod tests {
     #[test]
     fn a_minute_of_clock_skew_is_forgiven_and_more_is_named() {
         check(json!({"exp": NOW - 59}), Ok(("shop", "orders")));
-        check(json!({"exp": NOW - 60}), Err(TokenRefusal::Expired(60)));
+        check(json!({"exp": NOW - 60}), Err(TokenRefusal::Expired(NOW - 60)));
         check(json!({"iat": NOW + 60, "nbf": NOW + 60}), Ok(("shop", "orders")));
-        check(json!({"iat": NOW + 61}), Err(TokenRefusal::NotYet(61)));
-        check(json!({"nbf": NOW + 61}), Err(TokenRefusal::NotYet(61)));
+        check(json!({"iat": NOW + 61}), Err(TokenRefusal::NotYet(NOW + 61)));
+        check(json!({"nbf": NOW + 61}), Err(TokenRefusal::NotYet(NOW + 61)));
     }
 
     #[test]

@@ -177,10 +177,14 @@ impl CitadelClient {
     }
 
     fn refused(&self, status: &Status) -> IssueError {
+        let file = match status.code() {
+            Code::Unauthenticated => format!(" (--token {})", self.args.token.display()),
+            _ => String::new(),
+        };
         IssueError::Refused {
             address: self.args.citadel_address.clone(),
             code: format!("{:?}", status.code()),
-            message: status.message().to_owned(),
+            message: format!("{}{file}", status.message()),
         }
     }
 }
@@ -216,14 +220,9 @@ impl Issuer for CitadelClient {
         accept(&answer, &file, key)
     }
 
-    async fn changed_bundle(&self, current: &Svid) -> Option<TrustBundle> {
-        match self.bundle(Some(current)).await {
-            Ok(bundle) => (bundle != **current.bundle()).then_some(bundle),
-            Err(error) => {
-                tracing::warn!(%error, "roots cannot be read again; the old ones stay");
-                None
-            }
-        }
+    async fn changed_bundle(&self, current: &Svid) -> Result<Option<TrustBundle>, IssueError> {
+        let bundle = self.bundle(Some(current)).await?;
+        Ok((bundle != **current.bundle()).then_some(bundle))
     }
 }
 

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -20,10 +21,14 @@ pub trait Issuer: Send + Sync + 'static {
     /// Gives a certificate for a new key; `current` is the one to be renewed.
     fn issue(&self, current: Option<Arc<Svid>>) -> impl Future<Output = Result<Svid, IssueError>> + Send;
 
-    /// The roots to trust from now on, when they are not those of `current`. Asked every few seconds.
-    fn changed_bundle(&self, current: &Svid) -> impl Future<Output = Option<TrustBundle>> + Send {
+    /// The roots to trust from now on, when they are not those of `current`. Asked every few seconds; an error leaves the
+    /// roots as they are.
+    fn changed_bundle(
+        &self,
+        current: &Svid,
+    ) -> impl Future<Output = Result<Option<TrustBundle>, IssueError>> + Send {
         let _ = current;
-        async { None }
+        async { Ok(None) }
     }
 }
 
@@ -86,6 +91,8 @@ struct Renewer<I> {
     condition: Condition,
     expiry: Gauge,
     requests: Family<ResultLabel, Counter>,
+    /// The last reason that was logged.
+    complaint: Mutex<String>,
 }
 
 pub(super) async fn start<I: Issuer>(issuer: I, context: &Context) -> Result<Identity, StartError> {
@@ -104,6 +111,7 @@ pub(super) async fn start<I: Issuer>(issuer: I, context: &Context) -> Result<Ide
             "argosy_identity_requests_total",
             "Requests for this service's own certificate by result",
         ),
+        complaint: Mutex::default(),
     };
     let mut last = "none was made".to_owned();
     let mut backoff = Backoff(FIRST_RETRY);
@@ -144,6 +152,7 @@ impl<I: Issuer> Renewer<I> {
             .inc();
         match result {
             Ok(svid) => {
+                self.complaint.lock().clear();
                 self.expiry.set(svid.not_after());
                 tracing::info!(service = self.service, id = %svid.id(), serial = svid.serial(),
                     not_after = svid.not_after(), "identity issued");
@@ -151,9 +160,22 @@ impl<I: Issuer> Renewer<I> {
             }
             Err(error) => {
                 let reason = describe(&error);
-                tracing::warn!(service = self.service, %reason, "no certificate issued; trying again");
+                self.complain(&reason);
                 Err(reason)
             }
+        }
+    }
+
+    /// Says a reason once, however often it is met.
+    fn complain(&self, reason: &str) {
+        let mut last = self.complaint.lock();
+        if *last != reason {
+            tracing::warn!(
+                service = self.service,
+                reason,
+                "no certificate issued; trying until there is one"
+            );
+            reason.clone_into(&mut last);
         }
     }
 
@@ -195,13 +217,18 @@ impl<I: Issuer> Renewer<I> {
     }
 
     async fn refresh_roots(&self, identity: &Identity, current: &Svid) {
-        if let Some(bundle) = self.issuer.changed_bundle(current).await {
-            tracing::info!(
-                service = self.service,
-                roots = bundle.roots().len(),
-                "trust bundle changed"
-            );
-            identity.replace(current.with_bundle(Arc::new(bundle)));
+        match self.issuer.changed_bundle(current).await {
+            Ok(Some(bundle)) => {
+                tracing::info!(
+                    service = self.service,
+                    roots = bundle.roots().len(),
+                    "trust bundle changed"
+                );
+                self.complaint.lock().clear();
+                identity.replace(current.with_bundle(Arc::new(bundle)));
+            }
+            Ok(None) => {}
+            Err(error) => self.complain(&format!("{}; the roots stay as they were", describe(&error))),
         }
     }
 }
