@@ -1,6 +1,11 @@
 //! What Envoy finds on the agent's Unix socket: its secrets, and the way to Pilot.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may fail loudly"
+)]
 
 mod common;
 

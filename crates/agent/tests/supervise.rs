@@ -1,6 +1,11 @@
 //! Supervision of a child process: scripts stand in for Envoy where only its process matters.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may fail loudly"
+)]
 
 use std::{
     fs,

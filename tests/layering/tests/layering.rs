@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("simulate", &["proto"]),
     ("xds", &["proto"]),
     ("runtime", &["proto"]),
+    ("feed", &["config", "proto", "runtime", "xds"]),
     (
         "galley",
         &["analysis", "config", "model", "proto", "runtime", "xds"],
@@ -32,7 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["config", "expr", "model", "policy", "proto", "runtime", "xds"],
     ),
     ("injector", &["config", "proto", "runtime"]),
-    ("agent", &["proto", "runtime", "xds"]),
+    ("agent", &["config", "feed", "runtime", "xds"]),
     ("sample", &["proto"]),
     ("testkit", &["proto"]),
     (

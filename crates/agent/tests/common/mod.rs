@@ -1,8 +1,13 @@
 //! A mesh as far as an agent sees it: a real Citadel, and a discovery server with Pilot's identity and a table that the
 //! test writes.
 
-#![allow(dead_code, reason = "each test file uses a part")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may fail loudly"
+)]
 
 use std::{
     collections::BTreeMap,
