@@ -5,7 +5,9 @@ use serde_json::{Map, Value};
 use crate::foreign;
 use crate::path::{At, Issue, Report};
 use crate::structure;
-use crate::{Finding, Kind, Meta, Object, ObjectKey, Origin, Severity, Spec, meta, unserved, validate};
+use crate::{
+    Finding, Kind, Meta, Object, ObjectKey, Options, Origin, Severity, Spec, meta, unserved, validate,
+};
 
 /// What became of one document.
 #[derive(Debug)]
@@ -25,7 +27,7 @@ pub(crate) struct Decoded {
 /// # Errors
 /// All that is wrong, each with the field's path and a way out; warnings are among them.
 pub fn decode(value: &Value) -> Result<(Object, Vec<Finding>), Vec<Finding>> {
-    let Decoded { key, object, issues } = object(value, "default");
+    let Decoded { key, object, issues } = object(value, "default", Options::default());
     let mut findings: Vec<Finding> = issues
         .into_iter()
         .map(|issue| issue.into_finding(key.as_ref()))
@@ -68,8 +70,8 @@ pub(crate) fn body(
 }
 
 /// As [`decode`], with the namespace that an object without one belongs to.
-pub(crate) fn object(value: &Value, namespace: &str) -> Decoded {
-    let report = Report::default();
+pub(crate) fn object(value: &Value, namespace: &str, options: Options) -> Decoded {
+    let report = Report::new(options);
     let (key, object) = identify_and_read(value, namespace, &At::root(&report));
     let object = object.filter(|_| !report.has_errors());
     Decoded {
@@ -103,6 +105,9 @@ fn identify_and_read(value: &Value, namespace: &str, at: &At<'_>) -> (Option<Obj
         }
     }
     let spec = typed(kind, &meta, fields, at);
+    if let Some(spec) = &spec {
+        validate::annotations(kind, &meta, spec, at);
+    }
     let object = spec.map(|spec| Object {
         kind,
         meta,

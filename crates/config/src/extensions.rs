@@ -7,21 +7,26 @@
 use serde_json::{Map, Value};
 
 use crate::api::{api, api_enum};
-use crate::networking::PortSelector;
-use crate::selector::{PolicyTargetReference, WorkloadMode, WorkloadSelector};
+use crate::selector::{PolicyTargetReference, PortNumber, WorkloadMode, WorkloadSelector};
 
 api! {
     /// A Wasm module in the proxies that `selector` chooses.
+    #[schemars(extend("required" = ["url"]))]
     pub struct WasmPlugin {
         selector: Option<WorkloadSelector>,
         target_ref: Option<PolicyTargetReference>,
+        #[schemars(length(max = 16))]
         target_refs: Vec<PolicyTargetReference>,
+        #[schemars(length(min = 1))]
         url: String,
+        #[schemars(regex(pattern = r"(^$|^[a-f0-9]{64}$)"))]
         sha256: String,
         image_pull_policy: PullPolicy,
+        #[schemars(length(min = 1, max = 253))]
         image_pull_secret: String,
         verification_key: String,
         plugin_config: Option<Map<String, Value>>,
+        #[schemars(length(min = 1, max = 256))]
         plugin_name: String,
         phase: PluginPhase,
         priority: Option<i32>,
@@ -34,18 +39,22 @@ api! {
     /// Which traffic an extension sees.
     pub struct TrafficSelector {
         mode: WorkloadMode,
-        ports: Vec<PortSelector>,
+        ports: Vec<PortNumber>,
     }
 
     /// The virtual machine's environment.
     pub struct VmConfig {
+        #[schemars(length(max = 256))]
         env: Vec<EnvVar>,
     }
 
     /// An environment variable, given or taken from the proxy's own.
+    #[schemars(extend("required" = ["name"]))]
     pub struct EnvVar {
+        #[schemars(length(min = 1, max = 256))]
         name: String,
         value_from: EnvValueSource,
+        #[schemars(length(max = 2048))]
         value: String,
     }
 
@@ -53,6 +62,7 @@ api! {
     #[schemars(extend("x-oneof" = [["wasm", "lua"]]))]
     pub struct TrafficExtension {
         selector: Option<WorkloadSelector>,
+        #[schemars(length(max = 16))]
         target_refs: Vec<PolicyTargetReference>,
         phase: ExecutionPhase,
         priority: Option<i32>,
@@ -62,13 +72,18 @@ api! {
     }
 
     /// A Wasm module.
+    #[schemars(extend("required" = ["url"]))]
     pub struct WasmConfig {
+        #[schemars(length(min = 1))]
         url: String,
+        #[schemars(regex(pattern = r"(^$|^[a-f0-9]{64}$)"))]
         sha256: String,
         image_pull_policy: PullPolicy,
+        #[schemars(length(min = 1, max = 253))]
         image_pull_secret: String,
         verification_key: String,
         plugin_config: Option<Map<String, Value>>,
+        #[schemars(length(min = 1, max = 256))]
         plugin_name: String,
         fail_strategy: FailStrategy,
         vm_config: Option<VmConfig>,
@@ -76,7 +91,9 @@ api! {
     }
 
     /// A Lua script.
+    #[schemars(extend("required" = ["inlineCode"]))]
     pub struct LuaConfig {
+        #[schemars(length(min = 1, max = 65536))]
         inline_code: String,
     }
 }

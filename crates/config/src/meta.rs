@@ -19,6 +19,7 @@ const MAX_ANNOTATIONS: usize = 256 << 10;
 
 api! {
     /// Kubernetes' ObjectMeta; what the mesh does not read is known by name only.
+    #[allow(unreachable_pub, reason = "the macro's types are public; this one is not seen outside")]
     pub struct ObjectMeta {
         name: String,
         generate_name: String,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::decode::{self, Decoded};
 use crate::path::{Issue, Report};
 use crate::yaml::{self, Data, Fault, Node};
-use crate::{Finding, Kind, Limits, Meta, Object, ObjectKey, Origin, Severity, path};
+use crate::{Finding, Kind, Limits, Meta, Object, ObjectKey, Options, Origin, Severity, path};
 
 /// Most findings kept for one file.
 const MAX_FINDINGS: usize = 1000;
@@ -22,13 +22,13 @@ pub struct Parsed {
 /// Reads a file of any number of objects. `file` is the name for messages; objects that name no namespace belong to
 /// `default_namespace`. A document that is wrong is lost alone.
 pub fn parse(file: &str, text: &[u8], default_namespace: &str) -> Parsed {
-    parse_with(file, text, default_namespace, &Limits::default())
+    parse_with(file, text, default_namespace, &Options::default())
 }
 
-/// As [`parse`], with other bounds.
-pub fn parse_with(file: &str, text: &[u8], default_namespace: &str, limits: &Limits) -> Parsed {
-    let mut reader = Reader::new(file);
-    for document in yaml::documents(text, limits) {
+/// As [`parse`], with other bounds and choices.
+pub fn parse_with(file: &str, text: &[u8], default_namespace: &str, options: &Options) -> Parsed {
+    let mut reader = Reader::new(file, *options);
+    for document in yaml::documents(text, &options.limits) {
         match document {
             Ok(node) => reader.document(&node, default_namespace),
             Err(faults) => reader.faults(faults),
@@ -49,7 +49,7 @@ pub fn parse_mesh_networks(file: &str, text: &[u8], namespace: &str) -> Parsed {
 }
 
 fn settings(kind: Kind, file: &str, text: &[u8], namespace: &str) -> Parsed {
-    let mut reader = Reader::new(file);
+    let mut reader = Reader::new(file, Options::default());
     let meta = Meta {
         namespace: namespace.to_owned(),
         name: "istio".to_owned(),
@@ -78,13 +78,15 @@ fn settings(kind: Kind, file: &str, text: &[u8], namespace: &str) -> Parsed {
 
 struct Reader {
     file: Arc<str>,
+    options: Options,
     parsed: Parsed,
 }
 
 impl Reader {
-    fn new(file: &str) -> Self {
+    fn new(file: &str, options: Options) -> Self {
         Self {
             file: file.into(),
+            options,
             parsed: Parsed::default(),
         }
     }
@@ -118,7 +120,7 @@ impl Reader {
     }
 
     fn object(&mut self, node: &Node, namespace: &str) {
-        let decoded = decode::object(&node.to_value(), namespace);
+        let decoded = decode::object(&node.to_value(), namespace, self.options);
         self.keep(node, decoded);
     }
 

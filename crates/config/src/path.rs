@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::fmt;
 
-use crate::Severity;
+use crate::{Options, Severity};
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,22 +47,38 @@ impl fmt::Display for Display<'_> {
 
 /// Collects what checks find; at most [`Report::LIMIT`] issues, so that bad input cannot make an endless list.
 #[derive(Debug, Default)]
-pub(crate) struct Report(RefCell<Vec<Issue>>);
+pub(crate) struct Report {
+    options: Options,
+    found: RefCell<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    issues: Vec<Issue>,
+    errors: usize,
+    /// Fields that are missing: nothing further is said about them.
+    missing: Vec<Vec<Segment>>,
+}
 
 impl Report {
     /// Most issues kept for one object.
     const LIMIT: usize = 200;
 
+    /// A report of checks by these options.
+    pub(crate) fn new(options: Options) -> Self {
+        Self {
+            options,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn into_issues(self) -> Vec<Issue> {
-        self.0.into_inner()
+        self.found.into_inner().issues
     }
 
     /// Whether an error was found.
     pub(crate) fn has_errors(&self) -> bool {
-        self.0
-            .borrow()
-            .iter()
-            .any(|issue| issue.severity == Severity::Error)
+        self.found.borrow().errors > 0
     }
 }
 
@@ -122,7 +138,7 @@ impl<'a> At<'a> {
     }
 
     /// Checks a field that may be absent.
-    pub(crate) fn some<T>(&self, key: &str, value: Option<&T>, check: impl FnOnce(&T, &At<'_>)) {
+    pub(crate) fn some<T: ?Sized>(&self, key: &str, value: Option<&T>, check: impl FnOnce(&T, &At<'_>)) {
         if let Some(value) = value {
             check(value, &self.key(key));
         }
@@ -143,15 +159,38 @@ impl<'a> At<'a> {
     }
 
     fn add(&self, severity: Severity, message: String, help: Option<String>) {
-        let mut issues = self.report.0.borrow_mut();
-        if issues.len() < Report::LIMIT {
-            issues.push(Issue {
+        let mut found = self.report.found.borrow_mut();
+        let path = self.path();
+        if found.missing.contains(&path) {
+            return;
+        }
+        if severity == Severity::Error {
+            found.errors += 1;
+        }
+        if found.issues.len() < Report::LIMIT {
+            found.issues.push(Issue {
                 severity,
-                path: self.path(),
+                path,
                 message,
                 help,
             });
         }
+    }
+
+    /// By which options is checked.
+    pub(crate) fn options(&self) -> &'a Options {
+        &self.report.options
+    }
+
+    /// How many errors there are so far, anywhere in the object.
+    pub(crate) fn error_count(&self) -> usize {
+        self.report.found.borrow().errors
+    }
+
+    /// This field must be given, and is not. Nothing further will be said about it.
+    pub(crate) fn missing(&self) {
+        self.error("this field is required");
+        self.report.found.borrow_mut().missing.push(self.path());
     }
 
     /// This is wrong.

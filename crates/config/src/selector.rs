@@ -11,15 +11,27 @@ use crate::api::{api, api_enum};
 api! {
     /// Selects workloads by labels: type.istio.io's form, under `matchLabels`.
     pub struct WorkloadSelector {
+        #[schemars(extend("maxProperties" = 4096, "additionalProperties" = {"type": "string", "maxLength": 63}))]
         match_labels: BTreeMap<String, String>,
     }
 
     /// A Gateway API object (or service) that a policy attaches to.
+    #[schemars(extend("required" = ["kind", "name"]))]
     pub struct PolicyTargetReference {
+        #[schemars(length(max = 253), regex(pattern = r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))]
         group: String,
+        #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$"))]
         kind: String,
+        #[schemars(length(min = 1, max = 253))]
         name: String,
         namespace: String,
+    }
+
+    /// A port by number.
+    #[schemars(extend("required" = ["number"]))]
+    pub struct PortNumber {
+        #[schemars(range(min = 1, max = 65535))]
+        number: u32,
     }
 
     /// Kubernetes' label selector.

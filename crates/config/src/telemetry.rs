@@ -15,6 +15,7 @@ api! {
     pub struct Telemetry {
         selector: Option<WorkloadSelector>,
         target_ref: Option<PolicyTargetReference>,
+        #[schemars(length(max = 16))]
         target_refs: Vec<PolicyTargetReference>,
         tracing: Vec<Tracing>,
         metrics: Vec<Metrics>,
@@ -26,6 +27,7 @@ api! {
         r#match: Option<ModeSelector>,
         providers: Vec<ProviderRef>,
         /// Percent of requests, 0.0 to 100.0.
+        #[schemars(range(min = 0, max = 100))]
         random_sampling_percentage: Option<f64>,
         disable_span_reporting: Option<bool>,
         custom_tags: BTreeMap<String, CustomTag>,
@@ -49,18 +51,24 @@ api! {
     }
 
     /// A fixed value, or a format string of Envoy.
+    #[schemars(extend("required" = ["value"]))]
     pub struct TagValue {
+        #[schemars(length(min = 1))]
         value: String,
     }
 
     /// A value taken from a named place, or its default.
+    #[schemars(extend("required" = ["name"]))]
     pub struct NamedTag {
+        #[schemars(length(min = 1))]
         name: String,
         default_value: String,
     }
 
     /// A provider of MeshConfig by name.
+    #[schemars(extend("required" = ["name"]))]
     pub struct ProviderRef {
+        #[schemars(length(min = 1))]
         name: String,
     }
 
@@ -75,6 +83,7 @@ api! {
     #[schemars(extend("x-oneof" = [["metric", "customMetric"]]))]
     pub struct MetricSelector {
         metric: Option<IstioMetric>,
+        #[schemars(length(min = 1))]
         custom_metric: Option<String>,
         mode: Mode,
     }

@@ -5,6 +5,7 @@
 //! missing, 2 when the arguments are wrong.
 
 mod case;
+mod cexl;
 mod inputs;
 mod unrun;
 mod validation;
@@ -21,9 +22,9 @@ type Runner = fn(&Path) -> Result<Vec<Outcome>>;
 /// Which module runs which folder.
 const FOLDERS: &[(&str, Runner)] = &[
     ("validation", validation::run),
-    ("validation-1.4", validation::run),
+    ("validation-1.4", validation::run_1_4),
     ("inputs", inputs::run),
-    ("cexl", unrun::run),
+    ("cexl", cexl::run),
     ("analyze", unrun::run),
     ("simulate", unrun::run),
 ];

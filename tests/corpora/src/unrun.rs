@@ -9,9 +9,7 @@ use crate::case::{self, Outcome};
 
 #[derive(Deserialize)]
 struct Case {
-    id: Option<String>,
-    #[serde(default)]
-    expr: String,
+    id: String,
 }
 
 /// Fails every case.
@@ -21,7 +19,7 @@ pub(crate) fn run(folder: &Path) -> Result<Vec<Outcome>> {
     Ok(cases
         .into_iter()
         .map(|case| Outcome {
-            case: case.id.unwrap_or(case.expr),
+            case: case.id,
             passed: false,
             expected: "to be run".to_owned(),
             seen: "this folder is not run yet".to_owned(),

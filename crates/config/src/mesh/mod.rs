@@ -12,8 +12,8 @@ mod tracing;
 use crate::Duration;
 use crate::api::{api, api_enum};
 use crate::networking::{
-    ClientTlsSettings, ConnectionPoolSettings, HttpRetry, LocalityLoadBalancerSetting, OutboundTrafficPolicy,
-    OutboundTrafficPolicyMode, OutlierDetection, TcpKeepalive, ZoneAwareLoadBalancerSetting,
+    ClientTlsSettings, ConnectionPoolSettings, HttpRetry, LocalityLoadBalancerSetting, OutlierDetection,
+    TcpKeepalive, ZoneAwareLoadBalancerSetting,
 };
 use crate::selector::LabelSelector;
 pub use networks::*;
@@ -42,7 +42,7 @@ api! {
         enable_envoy_access_log_service: bool,
         disable_envoy_listener_log: bool,
         default_config: Option<ProxyConfig>,
-        outbound_traffic_policy: Option<OutboundTrafficPolicy>,
+        outbound_traffic_policy: Option<MeshOutboundTrafficPolicy>,
         inbound_traffic_policy: Option<InboundTrafficPolicy>,
         config_sources: Vec<ConfigSource>,
         enable_auto_mtls: Option<bool>,
@@ -70,6 +70,7 @@ api! {
         discovery_selectors: Vec<LabelSelector>,
         path_normalization: Option<ProxyPathNormalization>,
         default_http_retry_policy: Option<HttpRetry>,
+        default_inbound_http_retry_policy: Option<HttpRetry>,
         #[serde(rename = "meshMTLS")]
         mesh_mtls: Option<TlsConfig>,
         tls_defaults: Option<TlsConfig>,
@@ -110,6 +111,13 @@ api! {
         sds_use_k8s_sa_jwt: bool,
         /// Istio 1.5.
         termination_drain_duration: Option<Duration>,
+    }
+
+    /// What happens to traffic for hosts that the mesh does not know.
+    pub struct MeshOutboundTrafficPolicy {
+        mode: MeshOutboundTrafficPolicyMode,
+        /// For `ALLOW_ANY_DYNAMIC_DNS`.
+        tls: Option<ClientTlsSettings>,
     }
 
     /// What happens to inbound traffic on ports that no service has.
@@ -210,6 +218,14 @@ api! {
 }
 
 api_enum! {
+    /// Whether unknown hosts are reachable.
+    pub enum MeshOutboundTrafficPolicyMode {
+        #[default]
+        RegistryOnly = "REGISTRY_ONLY",
+        AllowAny = "ALLOW_ANY",
+        AllowAnyDynamicDns = "ALLOW_ANY_DYNAMIC_DNS",
+    }
+
     /// Which Kubernetes Ingresses are served.
     pub enum IngressControllerMode {
         #[default]
@@ -306,9 +322,9 @@ impl MeshConfig {
         text(&mut self.trust_domain, "cluster.local");
         text(&mut self.root_namespace, "istio-system");
         self.outbound_traffic_policy
-            .get_or_insert_with(|| OutboundTrafficPolicy {
-                mode: OutboundTrafficPolicyMode::AllowAny,
-                ..OutboundTrafficPolicy::default()
+            .get_or_insert_with(|| MeshOutboundTrafficPolicy {
+                mode: MeshOutboundTrafficPolicyMode::AllowAny,
+                ..MeshOutboundTrafficPolicy::default()
             });
         if self.ingress_controller_mode == IngressControllerMode::Unspecified {
             self.ingress_controller_mode = IngressControllerMode::Strict;

@@ -9,6 +9,7 @@ use crate::selector::WorkloadSelector;
 
 api! {
     /// Policies for traffic to a host, after routing.
+    #[schemars(extend("required" = ["host"]))]
     pub struct DestinationRule {
         host: String,
         traffic_policy: Option<TrafficPolicy>,
@@ -23,6 +24,7 @@ api! {
         connection_pool: Option<ConnectionPoolSettings>,
         outlier_detection: Option<OutlierDetection>,
         tls: Option<ClientTlsSettings>,
+        #[schemars(length(max = 4096))]
         port_level_settings: Vec<PortTrafficPolicy>,
         tunnel: Option<TunnelSettings>,
         proxy_protocol: Option<ProxyProtocol>,
@@ -39,6 +41,7 @@ api! {
     }
 
     /// TCP carried in HTTP CONNECT or POST.
+    #[schemars(extend("required" = ["targetHost", "targetPort"]))]
     pub struct TunnelSettings {
         protocol: String,
         target_host: String,
@@ -53,12 +56,14 @@ api! {
     /// Bound on concurrent retries.
     pub struct RetryBudget {
         /// Of active requests, 0 to 100, default 20.
+        #[schemars(range(min = 0, max = 100))]
         percent: Option<f64>,
         min_retry_concurrency: u32,
         budget_interval: Option<Duration>,
     }
 
     /// Named part of a host's endpoints, chosen by labels.
+    #[schemars(extend("required" = ["name"]))]
     pub struct Subset {
         name: String,
         labels: BTreeMap<String, String>,
@@ -118,6 +123,7 @@ api! {
         base_ejection_time: Option<Duration>,
         max_ejection_percent: i32,
         min_health_percent: i32,
+        #[schemars(inner(range(min = 100, max = 599)))]
         outlier_detection_http_error_codes: Vec<u32>,
     }
 

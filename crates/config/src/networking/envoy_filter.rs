@@ -12,6 +12,7 @@ api! {
     /// Patches for the proxies that `workloadSelector` chooses, in ascending `priority`.
     pub struct EnvoyFilter {
         workload_selector: Option<LabelsSelector>,
+        #[schemars(length(max = 16))]
         target_refs: Vec<PolicyTargetReference>,
         config_patches: Vec<EnvoyConfigObjectPatch>,
         priority: i32,
@@ -93,6 +94,7 @@ api! {
         application_protocols: String,
         filter: Option<FilterMatch>,
         destination_port: u32,
+        transport_socket: String,
     }
 
     /// Conditions on a network filter.

@@ -13,6 +13,7 @@ api! {
     }
 
     /// One open port and the hosts that it serves.
+    #[schemars(extend("required" = ["port", "hosts"]))]
     pub struct Server {
         port: Option<Port>,
         /// IP or Unix socket (`unix:///…`, `unix://@…`) to listen on; all addresses when empty.
@@ -24,6 +25,7 @@ api! {
     }
 
     /// A port of a server.
+    #[schemars(extend("required" = ["number", "protocol", "name"]))]
     pub struct Port {
         number: u32,
         protocol: String,
@@ -41,8 +43,10 @@ api! {
         ca_certificates: String,
         ca_crl: String,
         credential_name: String,
+        #[schemars(length(min = 1, max = 2))]
         credential_names: Vec<String>,
         ca_cert_credential_name: String,
+        #[schemars(length(min = 1, max = 2))]
         tls_certificates: Vec<TlsCertificate>,
         subject_alt_names: Vec<String>,
         verify_certificate_spki: Vec<String>,
@@ -50,6 +54,7 @@ api! {
         min_protocol_version: TlsProtocol,
         max_protocol_version: TlsProtocol,
         cipher_suites: Vec<String>,
+        ecdh_curves: Vec<String>,
         insecure_skip_verify: Option<bool>,
     }
 

@@ -7,10 +7,11 @@ use crate::api::{api, api_enum};
 
 api! {
     /// Load balancing of one destination.
-    #[schemars(extend("x-oneof" = [["simple", "consistentHash"]]))]
+    #[schemars(extend("x-oneof" = [["simple", "consistentHash", "backendUtilization"]]))]
     pub struct LoadBalancerSettings {
         simple: Option<SimpleLb>,
         consistent_hash: Option<ConsistentHashLb>,
+        backend_utilization: Option<BackendUtilization>,
         locality_lb_setting: Option<LocalityLoadBalancerSetting>,
         zone_aware_lb_setting: Option<ZoneAwareLoadBalancerSetting>,
         /// Deprecated by `warmup`.
@@ -33,6 +34,15 @@ api! {
         minimum_ring_size: u64,
     }
 
+    /// Endpoints are weighted by the utilization that they report themselves (ORCA).
+    pub struct BackendUtilization {
+        weight_stabilization_period: Option<Duration>,
+        weight_expiration_period: Option<Duration>,
+        weight_update_period: Option<Duration>,
+        error_utilization_penalty_percent: Option<u32>,
+        metric_names_for_computing_utilization: Vec<String>,
+    }
+
     /// Hash ring with at least this many virtual nodes (default 1024).
     pub struct RingHash {
         minimum_ring_size: u64,
@@ -44,6 +54,7 @@ api! {
     }
 
     /// The cookie that carries the hash; made by the proxy when `ttl` is set.
+    #[schemars(extend("required" = ["name"]))]
     pub struct HttpCookie {
         name: String,
         path: String,
@@ -52,17 +63,21 @@ api! {
     }
 
     /// An attribute of a cookie that the proxy makes.
+    #[schemars(extend("required" = ["name"]))]
     pub struct CookieAttribute {
         name: String,
         value: String,
     }
 
     /// New endpoints get their share of traffic step by step.
+    #[schemars(extend("required" = ["duration"]))]
     pub struct WarmupConfiguration {
         duration: Option<Duration>,
         /// Share at the beginning in percent, 0 to 100, default 10.
+        #[schemars(range(min = 0, max = 100))]
         minimum_percent: Option<f64>,
         /// Shape of the curve, 1 or more, default 1 (linear).
+        #[schemars(range(min = 0))]
         aggression: Option<f64>,
     }
 
@@ -91,6 +106,7 @@ api! {
         enabled: Option<bool>,
         failover: Vec<LocalityFailover>,
         failover_priority: Vec<String>,
+        #[schemars(range(min = 1))]
         min_cluster_size: Option<u64>,
     }
 }

@@ -10,7 +10,9 @@ api! {
     pub struct ProxyConfig {
         selector: Option<WorkloadSelector>,
         /// Worker threads; 0 is one for each CPU.
+        #[schemars(range(min = 0))]
         concurrency: Option<i32>,
+        #[schemars(extend("additionalProperties" = {"type": "string", "maxLength": 2048}))]
         environment_variables: BTreeMap<String, String>,
         image: Option<ProxyImage>,
     }

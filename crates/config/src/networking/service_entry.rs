@@ -5,13 +5,18 @@ use crate::api::{api, api_enum};
 
 api! {
     /// A service added to the mesh's registry.
+    #[schemars(extend("required" = ["hosts"]))]
     pub struct ServiceEntry {
+        #[schemars(length(min = 1, max = 256))]
         hosts: Vec<String>,
         /// IPs or CIDR prefixes by which TCP traffic is recognised.
+        #[schemars(length(max = 256), inner(length(max = 64)))]
         addresses: Vec<String>,
+        #[schemars(length(max = 256))]
         ports: Vec<ServicePort>,
         location: Location,
         resolution: Resolution,
+        #[schemars(length(max = 4096))]
         endpoints: Vec<WorkloadEntry>,
         workload_selector: Option<LabelsSelector>,
         export_to: Vec<String>,
@@ -19,9 +24,12 @@ api! {
     }
 
     /// A port of a service.
+    #[schemars(extend("required" = ["number", "name"]))]
     pub struct ServicePort {
         number: u32,
+        #[schemars(length(max = 256))]
         protocol: String,
+        #[schemars(length(max = 256))]
         name: String,
         /// Port of the endpoints; 0 means `number`.
         target_port: u32,

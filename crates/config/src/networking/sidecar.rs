@@ -1,6 +1,6 @@
 //! Sidecar: what one workload's proxy opens and what it can reach.
 
-use super::{ClientTlsSettings, ConnectionPoolSettings, Destination, LabelsSelector, ServerTlsSettings};
+use super::{ConnectionPoolSettings, Destination, LabelsSelector, ServerTlsSettings};
 use crate::api::{api, api_enum};
 
 api! {
@@ -14,6 +14,7 @@ api! {
     }
 
     /// A port for traffic to the workload.
+    #[schemars(extend("required" = ["port"]))]
     pub struct IstioIngressListener {
         port: Option<SidecarPort>,
         bind: String,
@@ -25,6 +26,7 @@ api! {
     }
 
     /// A port for traffic from the workload and the hosts that it reaches.
+    #[schemars(extend("required" = ["hosts"]))]
     pub struct IstioEgressListener {
         port: Option<SidecarPort>,
         bind: String,
@@ -46,8 +48,6 @@ api! {
     pub struct OutboundTrafficPolicy {
         mode: OutboundTrafficPolicyMode,
         egress_proxy: Option<Destination>,
-        /// MeshConfig's form only: TLS for `ALLOW_ANY_DYNAMIC_DNS`.
-        tls: Option<ClientTlsSettings>,
     }
 }
 
@@ -67,6 +67,5 @@ api_enum! {
         #[default]
         RegistryOnly = "REGISTRY_ONLY",
         AllowAny = "ALLOW_ANY",
-        AllowAnyDynamicDns = "ALLOW_ANY_DYNAMIC_DNS",
     }
 }

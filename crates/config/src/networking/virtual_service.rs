@@ -20,6 +20,7 @@ api! {
     }
 
     /// A service, or one subset of it, as the target of a route.
+    #[schemars(extend("required" = ["host"]))]
     pub struct Destination {
         host: String,
         subset: String,
@@ -72,6 +73,7 @@ api! {
     }
 
     /// A route for TLS connections that pass through, chosen by SNI.
+    #[schemars(extend("required" = ["match"]))]
     pub struct TlsRoute {
         r#match: Vec<TlsMatchAttributes>,
         route: Vec<RouteDestination>,
@@ -102,6 +104,7 @@ api! {
     }
 
     /// A weighted destination of HTTP requests.
+    #[schemars(extend("required" = ["destination"]))]
     pub struct HttpRouteDestination {
         destination: Option<Destination>,
         weight: i32,
@@ -109,6 +112,7 @@ api! {
     }
 
     /// A weighted destination of connections.
+    #[schemars(extend("required" = ["destination"]))]
     pub struct RouteDestination {
         destination: Option<Destination>,
         weight: i32,
@@ -125,6 +129,7 @@ api! {
     }
 
     /// Conditions on a TLS connection.
+    #[schemars(extend("required" = ["sniHosts"]))]
     pub struct TlsMatchAttributes {
         sni_hosts: Vec<String>,
         destination_subnets: Vec<String>,
@@ -148,6 +153,7 @@ api! {
     }
 
     /// A fixed answer.
+    #[schemars(extend("required" = ["status"]))]
     pub struct HttpDirectResponse {
         status: u32,
         body: Option<HttpBody>,
@@ -223,6 +229,7 @@ api! {
     }
 
     /// A copy of requests that goes elsewhere, answers ignored.
+    #[schemars(extend("required" = ["destination"]))]
     pub struct HttpMirrorPolicy {
         destination: Option<Destination>,
         percentage: Option<Percent>,

@@ -8,19 +8,26 @@ api! {
     /// One workload instance and where to reach it.
     pub struct WorkloadEntry {
         /// IP, DNS name (with a DNS resolution) or Unix socket `unix:///…`.
+        #[schemars(length(max = 256))]
         address: String,
         /// Port numbers by the service's port names.
+        #[schemars(extend("maxProperties" = 128))]
         ports: BTreeMap<String, u32>,
+        #[schemars(extend("maxProperties" = 256))]
         labels: BTreeMap<String, String>,
+        #[schemars(length(max = 2048))]
         network: String,
         /// `region/zone/subzone`.
+        #[schemars(length(max = 2048))]
         locality: String,
         weight: u32,
+        #[schemars(length(max = 253))]
         service_account: String,
     }
 
     /// Selects workloads by labels: networking's form, under `labels`.
     pub struct LabelsSelector {
+        #[schemars(extend("maxProperties" = 256, "additionalProperties" = {"type": "string", "maxLength": 63}))]
         labels: BTreeMap<String, String>,
     }
 }

@@ -15,8 +15,10 @@ api! {
     pub struct AuthorizationPolicy {
         selector: Option<WorkloadSelector>,
         target_ref: Option<PolicyTargetReference>,
+        #[schemars(length(max = 16))]
         target_refs: Vec<PolicyTargetReference>,
         /// No rule matches nothing; an empty rule matches all.
+        #[schemars(length(max = 512))]
         rules: Vec<Rule>,
         action: Action,
         provider: Option<ExtensionProviderRef>,
@@ -29,6 +31,7 @@ api! {
 
     /// Matches when a source, an operation and all conditions match.
     pub struct Rule {
+        #[schemars(length(max = 512))]
         from: Vec<RuleFrom>,
         to: Vec<RuleTo>,
         when: Vec<Condition>,
@@ -52,8 +55,12 @@ api! {
         not_request_principals: Vec<String>,
         namespaces: Vec<String>,
         not_namespaces: Vec<String>,
+        #[schemars(length(max = 16), inner(length(max = 320)))]
         service_accounts: Vec<String>,
+        #[schemars(length(max = 16), inner(length(max = 320)))]
         not_service_accounts: Vec<String>,
+        trust_domains: Vec<String>,
+        not_trust_domains: Vec<String>,
         ip_blocks: Vec<String>,
         not_ip_blocks: Vec<String>,
         remote_ip_blocks: Vec<String>,
@@ -73,6 +80,7 @@ api! {
     }
 
     /// A further condition on an attribute.
+    #[schemars(extend("required" = ["key"]))]
     pub struct Condition {
         key: String,
         values: Vec<String>,
@@ -84,6 +92,7 @@ api! {
         selector: Option<WorkloadSelector>,
         mtls: Option<MutualTls>,
         /// By the workload's port.
+        #[schemars(extend("minProperties" = 1))]
         port_level_mtls: BTreeMap<u32, MutualTls>,
     }
 
@@ -96,35 +105,49 @@ api! {
     pub struct RequestAuthentication {
         selector: Option<WorkloadSelector>,
         target_ref: Option<PolicyTargetReference>,
+        #[schemars(length(max = 16))]
         target_refs: Vec<PolicyTargetReference>,
+        #[schemars(length(max = 4096))]
         jwt_rules: Vec<JwtRule>,
     }
 
     /// One issuer's tokens: where they are found and how they are verified.
     pub struct JwtRule {
+        #[schemars(length(min = 1))]
         issuer: String,
+        #[schemars(inner(length(min = 1)))]
         audiences: Vec<String>,
+        #[schemars(length(min = 1, max = 2048))]
         jwks_uri: String,
         jwks: String,
         from_headers: Vec<JwtHeader>,
+        #[schemars(inner(length(min = 1)))]
         from_params: Vec<String>,
         output_payload_to_header: String,
+        #[schemars(inner(length(min = 1)))]
         from_cookies: Vec<String>,
         forward_original_token: bool,
         output_claim_to_headers: Vec<ClaimToHeader>,
         timeout: Option<Duration>,
+        presence: Presence,
+        #[schemars(length(max = 64), inner(length(min = 1)))]
         space_delimited_claims: Vec<String>,
     }
 
     /// A header that holds a token, after a prefix.
+    #[schemars(extend("required" = ["name"]))]
     pub struct JwtHeader {
+        #[schemars(length(min = 1))]
         name: String,
         prefix: String,
     }
 
     /// A claim copied into a header.
+    #[schemars(extend("required" = ["header", "claim"]))]
     pub struct ClaimToHeader {
+        #[schemars(length(min = 1), regex(pattern = r"^[-_A-Za-z0-9]+$"))]
         header: String,
+        #[schemars(length(min = 1))]
         claim: String,
     }
 }
@@ -147,5 +170,12 @@ api_enum! {
         Disable = "DISABLE",
         Permissive = "PERMISSIVE",
         Strict = "STRICT",
+    }
+
+    /// Whether a request must carry a token of the rule.
+    pub enum Presence {
+        #[default]
+        Optional = "OPTIONAL",
+        Required = "REQUIRED",
     }
 }

@@ -1,12 +1,15 @@
 //! Walks a value along a shape, reports what does not fit and gives what does.
 
-use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+
+use regex::Regex;
+use serde_json::{Map, Number, Value};
 
 use super::nearest::suggestion;
-use super::shape::{Fields, Shape};
-use crate::Duration;
+use super::shape::{Bounds, Fields, Shape};
 use crate::path::At;
 use crate::yaml::camel_case;
+use crate::{Duration, syntax};
 
 /// The value as the shape has it; a null object counts as an empty one.
 pub(crate) fn object(shape: &Shape, value: &Value, at: &At<'_>) -> Value {
@@ -20,13 +23,31 @@ fn conform(shape: &Shape, value: &Value, at: &At<'_>) -> Option<Value> {
     }
     match (shape, value) {
         (Shape::Any, value) => Some(value.clone()),
-        (Shape::Bool, Value::Bool(_))
-        | (Shape::String, Value::String(_))
-        | (Shape::Number, Value::Number(_)) => Some(value.clone()),
+        (Shape::Bool, Value::Bool(_)) => Some(value.clone()),
+        (Shape::String(size, pattern), Value::String(text)) => {
+            check_text(text, *size, pattern.as_deref(), at);
+            Some(value.clone())
+        }
+        (Shape::String(..), Value::Object(entries)) if unquoted_ipv6(entries).is_some() => {
+            let address = unquoted_ipv6(entries)?;
+            at.warning(format!(
+                "YAML reads {address} without quotes as a map; put it in quotes"
+            ));
+            Some(Value::String(address))
+        }
         (Shape::Duration, Value::String(text)) => match text.parse::<Duration>() {
             Ok(duration) => Some(Value::String(duration.to_string())),
             Err(error) => fail(at, error.to_string()),
         },
+        (Shape::Number(low, high), Value::Number(number)) => {
+            match number
+                .as_f64()
+                .is_some_and(|number| (low..=high).contains(&&number))
+            {
+                true => Some(value.clone()),
+                false => fail(at, out_of_range(number, *low, *high)),
+            }
+        }
         (Shape::Integer(low, high), Value::Number(number)) => {
             let whole = number.as_i128().or_else(|| whole(number.as_f64()?));
             match whole.filter(|whole| (low..=high).contains(&whole)) {
@@ -47,25 +68,68 @@ fn conform(shape: &Shape, value: &Value, at: &At<'_>) -> Option<Value> {
         }
         (Shape::IntOrString, Value::Number(_)) => conform(&Shape::Integer(0, u32::MAX.into()), value, at),
         (Shape::IntOrString, Value::String(_)) => Some(value.clone()),
-        (Shape::Enum(choices), Value::String(text)) => {
-            match choices.iter().any(|choice| **choice == **text) {
-                true => Some(value.clone()),
-                false => {
-                    let known: Vec<&str> = choices.iter().map(AsRef::as_ref).collect();
-                    let help = suggestion(text, known.iter().copied());
-                    let help = help.unwrap_or_else(|| format!("use one of {}", known.join(", ")));
-                    at.error_help(format!("{text:?} is not one of the values of this field"), help);
-                    None
-                }
-            }
+        (Shape::Enum(choices), Value::String(text)) => choice(choices, text, at),
+        (Shape::List(item, size), Value::Array(items)) => {
+            check_size(items.len(), *size, "items", at);
+            Some(Value::Array(list(item, items, at)))
         }
-        (Shape::List(item), Value::Array(items)) => Some(Value::Array(list(item, items, at))),
-        (Shape::Map(values, numbers), Value::Object(entries)) => {
+        (Shape::Map(values, numbers, size), Value::Object(entries)) => {
+            check_size(entries.len(), *size, "entries", at);
             Some(Value::Object(map(values, *numbers, entries, at)))
         }
         (Shape::Fields(known), Value::Object(entries)) => Some(Value::Object(fields(known, entries, at))),
         _ => fail(at, mismatch(shape, value)),
     }
+}
+
+/// One of an enum's spellings.
+fn choice(choices: &[Box<str>], text: &str, at: &At<'_>) -> Option<Value> {
+    if choices.iter().any(|choice| **choice == *text) {
+        return Some(Value::String(text.to_owned()));
+    }
+    let known: Vec<&str> = choices.iter().map(AsRef::as_ref).collect();
+    let help =
+        suggestion(text, known.iter().copied()).unwrap_or_else(|| format!("use one of {}", known.join(", ")));
+    at.error_help(format!("{text:?} is not one of the values of this field"), help);
+    None
+}
+
+fn check_text(text: &str, size: Bounds, pattern: Option<&Regex>, at: &At<'_>) {
+    match text.is_empty() && size.min > 0 {
+        true => at.error("must not be empty"),
+        false => check_size(text.chars().count(), size, "characters", at),
+    }
+    if let Some(pattern) = pattern.filter(|pattern| !pattern.is_match(text)) {
+        at.error(format!(
+            "{:?} does not match {pattern}",
+            text.chars().take(80).collect::<String>()
+        ));
+    }
+}
+
+fn check_size(size: usize, bounds: Bounds, what: &str, at: &At<'_>) {
+    let size = size as u64;
+    if size < bounds.min {
+        at.error(format!("has {size} {what}, fewer than the {} needed", bounds.min));
+    } else if size > bounds.max {
+        at.error(format!("has {size} {what}, more than the {} allowed", bounds.max));
+    }
+}
+
+fn out_of_range(number: &Number, low: f64, high: f64) -> String {
+    match (low > f64::MIN, high < f64::MAX) {
+        (true, true) => format!("{number} is not between {low} and {high}"),
+        (true, false) => format!("{number} is less than {low}"),
+        _ => format!("{number} is more than {high}"),
+    }
+}
+
+/// The IPv6 address that ends in two colons which YAML read as a map from all but the last colon to nothing.
+fn unquoted_ipv6(entries: &Map<String, Value>) -> Option<String> {
+    let mut entries = entries.iter();
+    let (key, value) = entries.next()?;
+    let address = format!("{key}:");
+    (value.is_null() && entries.next().is_none() && syntax::is_ipv6(&address)).then_some(address)
 }
 
 fn fail(at: &At<'_>, message: String) -> Option<Value> {
@@ -90,21 +154,20 @@ fn number_value(whole: i128) -> Value {
     }
 }
 
-/// A list's items; a null item counts as an empty one, as in proto3's JSON for messages.
+/// A list's items. There is no place for null in a list or a map, as in Kubernetes' API.
 fn list(shape: &Shape, items: &[Value], at: &At<'_>) -> Vec<Value> {
-    let item = |(index, value): (usize, &Value)| {
-        let at = at.index(index);
-        match (shape, value) {
-            (Shape::Fields(_), Value::Null) => Some(Value::Object(Map::new())),
-            (Shape::Any, _) => Some(value.clone()),
-            (_, Value::Null) => fail(
-                &at,
-                "a list has no place for null; remove the item or give it a value".to_owned(),
-            ),
-            _ => conform(shape, value, &at),
-        }
-    };
-    items.iter().enumerate().filter_map(item).collect()
+    let items = items.iter().enumerate();
+    items
+        .filter_map(|(index, value)| present(shape, value, &at.index(index)))
+        .collect()
+}
+
+fn present(shape: &Shape, value: &Value, at: &At<'_>) -> Option<Value> {
+    match (shape, value) {
+        (Shape::Any, _) => Some(value.clone()),
+        (_, Value::Null) => fail(at, mismatch(shape, value)),
+        _ => conform(shape, value, at),
+    }
 }
 
 fn map(shape: &Shape, numbers: bool, entries: &Map<String, Value>, at: &At<'_>) -> Map<String, Value> {
@@ -114,18 +177,14 @@ fn map(shape: &Shape, numbers: bool, entries: &Map<String, Value>, at: &At<'_>) 
             at.error(format!("{key:?} is not a number, as keys of this map are"));
             return None;
         }
-        let value = match (shape, value) {
-            (Shape::Fields(_), Value::Null) => Value::Object(Map::new()),
-            (Shape::String, Value::Null) => Value::String(String::new()),
-            _ => conform(shape, value, &at)?,
-        };
-        Some((key.clone(), value))
+        Some((key.clone(), present(shape, value, &at)?))
     };
     entries.iter().filter_map(entry).collect()
 }
 
 fn fields(known: &Fields, entries: &Map<String, Value>, at: &At<'_>) -> Map<String, Value> {
     let mut seen = Map::new();
+    let mut given: BTreeSet<String> = BTreeSet::new();
     for (name, value) in entries {
         let field = at.key(name);
         let canonical = match known.fields.contains_key(name.as_str()) {
@@ -138,12 +197,19 @@ fn fields(known: &Fields, entries: &Map<String, Value>, at: &At<'_>) -> Map<Stri
             }
             continue;
         };
+        if value.is_null() {
+            continue;
+        }
+        given.insert(canonical.clone());
         let Some(value) = conform(shape, value, &field) else {
             continue;
         };
         if seen.insert(canonical, value).is_some() {
             field.error("given twice, in camelCase and in snake_case; keep one of them");
         }
+    }
+    for name in known.required.iter().filter(|name| !given.contains(&***name)) {
+        at.key(name).missing();
     }
     for group in &known.exclusive {
         let given: Vec<&str> = group
@@ -178,13 +244,13 @@ fn mismatch(shape: &Shape, value: &Value) -> String {
     let wanted = match shape {
         Shape::Any => "a value",
         Shape::Bool => "true or false",
-        Shape::String => "a text",
+        Shape::String(..) => "a text",
         Shape::Duration => "a duration such as 5s",
-        Shape::Number => "a number",
+        Shape::Number(..) => "a number",
         Shape::Integer(..) => "a whole number",
         Shape::IntOrString => "a number or a text",
         Shape::Enum(_) => "a name",
-        Shape::List(_) => "a list",
+        Shape::List(..) => "a list",
         Shape::Map(..) => "a map",
         Shape::Fields(_) => "a map of fields",
     };
@@ -197,10 +263,12 @@ fn mismatch(shape: &Shape, value: &Value) -> String {
         Value::Object(_) => "a map".to_owned(),
     };
     let hint = match (shape, value) {
-        (Shape::String | Shape::Enum(_) | Shape::Duration, Value::Bool(_) | Value::Number(_)) => {
+        (Shape::String(..) | Shape::Enum(_) | Shape::Duration, Value::Bool(_) | Value::Number(_)) => {
             "; put it in quotes"
         }
-        (Shape::Integer(..) | Shape::Number | Shape::Bool, Value::String(_)) => "; write it without quotes",
+        (Shape::Integer(..) | Shape::Number(..) | Shape::Bool, Value::String(_)) => {
+            "; write it without quotes"
+        }
         _ => "",
     };
     format!("must be {wanted}, not {seen}{hint}")

@@ -1,0 +1,104 @@
+//! PeerAuthentication and RequestAuthentication.
+
+use serde_json::Value;
+
+use super::common::{attachment, port, some_duration, workload_selector};
+use crate::path::At;
+use crate::security::{JwtRule, PeerAuthentication, RequestAuthentication};
+
+/// Largest inline key set, in bytes.
+const MAX_JWKS: usize = 1 << 20;
+
+/// Checks a PeerAuthentication.
+pub(super) fn peer(spec: &PeerAuthentication, at: &At<'_>) {
+    workload_selector("selector", spec.selector.as_ref(), at);
+    let selects = spec
+        .selector
+        .as_ref()
+        .is_some_and(|selector| !selector.match_labels.is_empty());
+    if !spec.port_level_mtls.is_empty() && !selects {
+        at.key("portLevelMtls")
+            .error("ports belong to workloads; choose them by labels in selector");
+    }
+    for number in spec.port_level_mtls.keys() {
+        port(*number, &at.key("portLevelMtls").key(&number.to_string()));
+    }
+}
+
+/// Checks a RequestAuthentication.
+pub(super) fn request(spec: &RequestAuthentication, at: &At<'_>) {
+    attachment(
+        spec.selector.as_ref(),
+        spec.target_ref.as_ref(),
+        &spec.target_refs,
+        at,
+    );
+    at.each("jwtRules", &spec.jwt_rules, jwt_rule);
+}
+
+fn jwt_rule(rule: &JwtRule, at: &At<'_>) {
+    if rule.issuer.is_empty() && rule.jwks_uri.is_empty() {
+        at.error("issuer or jwksUri is needed");
+    }
+    if !rule.jwks.is_empty() && !rule.jwks_uri.is_empty() {
+        at.error("jwks and jwksUri exclude one another; keep one of them");
+    }
+    if !rule.jwks_uri.is_empty() {
+        http_url(&rule.jwks_uri, &at.key("jwksUri"));
+    }
+    if !rule.jwks.is_empty() {
+        jwks(&rule.jwks, &at.key("jwks"));
+    }
+    some_duration("timeout", rule.timeout, at);
+}
+
+/// A URL of HTTP or HTTPS with a host and perhaps a port.
+pub(super) fn http_url(url: &str, at: &At<'_>) {
+    let rest = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    let Some(rest) = rest else {
+        return at.error(format!("{url:?} must begin with http:// or https://"));
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let port_fine = match host.rsplit_once(':') {
+        Some((_, port)) if !host.ends_with(']') => port.parse::<u16>().is_ok_and(|port| port > 0),
+        _ => true,
+    };
+    let illegal = url
+        .chars()
+        .any(|c| c.is_whitespace() || c.is_control() || "\\\"<>^`{|}".contains(c));
+    if host.is_empty() || !port_fine || illegal {
+        at.error(format!("{url:?} is not a URL with a host"));
+    }
+}
+
+/// A set of public keys (RFC 7517), or a single key.
+fn jwks(text: &str, at: &At<'_>) {
+    if text.len() > MAX_JWKS {
+        return at.error(format!(
+            "has {} bytes, more than the {MAX_JWKS} allowed; use jwksUri",
+            text.len()
+        ));
+    }
+    let value: Value = match serde_json::from_str(text) {
+        Ok(value) => value,
+        Err(error) => return at.error(format!("not a JSON Web Key Set: {error}")),
+    };
+    let keys = match value.get("keys") {
+        Some(Value::Array(keys)) => keys.clone(),
+        None if value.get("kty").is_some() => vec![value],
+        _ => return at.error("not a JSON Web Key Set: it has no list keys"),
+    };
+    for (index, key) in keys.iter().enumerate() {
+        if key.get("kty").and_then(Value::as_str).is_none() {
+            at.error(format!("the key {index} has no type kty"));
+        }
+        if key.get("d").is_some() || key.get("k").is_some() {
+            at.warning(format!(
+                "the key {index} has a private part; publish the public part only, and replace the key"
+            ));
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Headers: their names where they are matched and where they are changed, and values with Envoy's `%COMMAND%`.
+
+use std::collections::BTreeMap;
+
+use crate::networking::{HeaderOperations, Headers};
+use crate::path::At;
+
+/// Characters of a header's name (RFC 9110, 5.6.2).
+fn is_token(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// Beginning of the name under which a route matches a claim of a verified token.
+const CLAIMS: &str = "@request.auth.claims";
+
+/// Whether a header's name stands for a claim of the request's token.
+pub(super) fn is_claim(name: &str) -> bool {
+    name.get(..CLAIMS.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(CLAIMS))
+        && name
+            .get(CLAIMS.len()..)
+            .is_some_and(|rest| rest.starts_with(['.', '[']))
+}
+
+/// A header's name in a match.
+pub(super) fn match_name(name: &str, at: &At<'_>) {
+    let pseudo = matches!(name, ":method" | ":scheme" | ":authority" | ":path" | ":status");
+    if !pseudo && !is_claim(name) && !is_token(name) {
+        at.error(format!("{name:?} is not a header's name"));
+    }
+}
+
+/// A header's name in a CORS policy; `*` stands for all.
+pub(super) fn cors_name(name: &str, at: &At<'_>) {
+    if name != "*" && !is_token(name) {
+        at.error(format!("{name:?} is not a header's name"));
+    }
+}
+
+/// Whether a name means the request's authority.
+pub(super) fn is_authority(name: &str) -> bool {
+    name.eq_ignore_ascii_case(":authority") || name.eq_ignore_ascii_case("host")
+}
+
+/// Changes of headers in both directions.
+pub(super) fn operations(headers: Option<&Headers>, at: &At<'_>) {
+    let Some(headers) = headers else { return };
+    let at = at.key("headers");
+    at.some("request", headers.request.as_ref(), |changes, at| {
+        direction(changes, true, at)
+    });
+    at.some("response", headers.response.as_ref(), |changes, at| {
+        direction(changes, false, at)
+    });
+}
+
+fn direction(changes: &HeaderOperations, request: bool, at: &At<'_>) {
+    for (key, values) in [("set", &changes.set), ("add", &changes.add)] {
+        written(values, request, &at.key(key));
+    }
+    at.each("remove", &changes.remove, |name, at| {
+        changed_name(name, false, at)
+    });
+}
+
+fn written(values: &BTreeMap<String, String>, request: bool, at: &At<'_>) {
+    for (name, value) in values {
+        let at = at.key(name);
+        changed_name(name, request, &at);
+        if let Some(fault) = value_fault(value) {
+            at.error(fault);
+        }
+    }
+}
+
+/// A header that is changed: not one of HTTP's own, but for the authority of a request.
+fn changed_name(name: &str, authority_allowed: bool, at: &At<'_>) {
+    if name.is_empty() {
+        at.error("a header's name must not be empty");
+    } else if (name.starts_with(':') || is_authority(name)) && !(authority_allowed && is_authority(name)) {
+        at.error_help(
+            format!("{name:?} cannot be changed here"),
+            "use rewrite.authority for the request's host",
+        );
+    }
+}
+
+/// Why a header's value cannot be used: control characters, or a `%COMMAND%` that Envoy cannot read.
+pub(super) fn value_fault(value: &str) -> Option<String> {
+    if value.chars().any(|c| c.is_ascii_control() && c != '\t') {
+        return Some(format!("{value:?} has control characters"));
+    }
+    let mut rest = value;
+    while let Some((_, after)) = rest.split_once('%') {
+        rest = match after.strip_prefix('%') {
+            Some(after) => after,
+            None => match command(after) {
+                Some(after) => after,
+                None => {
+                    return Some(format!(
+                        "{value:?} has a % that begins no %COMMAND%; write %% for the character itself"
+                    ));
+                }
+            },
+        };
+    }
+    None
+}
+
+/// What follows `NAME%` or `NAME(ARGUMENTS)…%`.
+fn command(text: &str) -> Option<&str> {
+    let (name, _) = text.split_at(text.find(['%', '(']).unwrap_or(text.len()));
+    let rest = text.strip_prefix(name)?;
+    match rest.strip_prefix('(') {
+        Some(arguments) => {
+            let (_, rest) = arguments.split_once(')')?;
+            rest.trim_start_matches(|c: char| c == ' ' || c == ':' || c.is_ascii_digit())
+                .strip_prefix('%')
+        }
+        None => rest.strip_prefix('%'),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values() {
+        for good in [
+            "",
+            "a",
+            "100%%",
+            "%START_TIME%",
+            "%REQ(x-y)%",
+            "a %UPSTREAM_METADATA([\"a\", \"b\"])% b",
+            "%REQ(x):5%",
+        ] {
+            assert_eq!(value_fault(good), None, "{good}");
+        }
+        for bad in ["100%", "%START", "%REQ(x%", "a\nb", "%REQ(x)y%"] {
+            assert!(value_fault(bad).is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn claims() {
+        assert!(is_claim("@request.auth.claims.sub") && is_claim("@request.auth.claims[a][b]"));
+        assert!(!is_claim("@request.auth.claims") && !is_claim("x-claims"));
+    }
+}

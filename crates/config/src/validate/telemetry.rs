@@ -1,0 +1,61 @@
+//! Telemetry: providers, tags and metric overrides.
+
+use super::common::{attachment, some_duration};
+use crate::path::At;
+use crate::telemetry::{Metrics, TagOperation, Telemetry, Tracing};
+
+/// Checks a Telemetry.
+pub(super) fn check(spec: &Telemetry, at: &At<'_>) {
+    attachment(
+        spec.selector.as_ref(),
+        spec.target_ref.as_ref(),
+        &spec.target_refs,
+        at,
+    );
+    if spec.tracing.len() > 1 {
+        at.key("tracing").warning("only the first entry has an effect");
+    }
+    at.each("tracing", &spec.tracing, tracing);
+    at.each("metrics", &spec.metrics, metrics);
+}
+
+fn tracing(tracing: &Tracing, at: &At<'_>) {
+    if tracing.providers.len() > 1 {
+        at.key("providers")
+            .warning("only the first provider has an effect");
+    }
+    for (name, tag) in &tracing.custom_tags {
+        let at = at.key("customTags");
+        at.require(!name.is_empty(), "a tag's name must not be empty");
+        let given = [
+            tag.literal.is_some(),
+            tag.environment.is_some(),
+            tag.header.is_some(),
+            tag.formatter.is_some(),
+        ];
+        at.key(name).require(
+            given.contains(&true),
+            "no value is given; literal, environment, header or formatter is needed",
+        );
+    }
+}
+
+fn metrics(metrics: &Metrics, at: &At<'_>) {
+    some_duration("reportingInterval", metrics.reporting_interval, at);
+    at.each("overrides", &metrics.overrides, |change, at| {
+        for (name, tag) in &change.tag_overrides {
+            let at = at.key("tagOverrides");
+            let at = at.key(name);
+            match (tag.operation, tag.value.is_empty()) {
+                (TagOperation::Upsert, true) => at
+                    .key("value")
+                    .error("operation UPSERT needs the tag's new value"),
+                (TagOperation::Remove, false) => {
+                    at.key("value")
+                        .error("operation REMOVE takes no value; remove it or use UPSERT");
+                }
+                _ => {}
+            }
+        }
+    });
+}
