@@ -123,7 +123,9 @@ impl Engine {
         fail_open: Option<bool>,
     ) -> Result<Decision, Undecided> {
         let start = self.clock.now();
-        let decided = self.decide(message, caller, fail_open);
+        let decided = self
+            .decide(message, caller, fail_open)
+            .inspect_err(|why| self.undecided(why));
         let code = decided
             .as_ref()
             .map_or("UNAVAILABLE", |decision| decision.code.name());
@@ -178,6 +180,16 @@ impl Engine {
         caller: &str,
         wall: expr::Timestamp,
     ) -> Result<Option<Box<QuotaDenial>>, Undecided> {
+        let charged = self.try_charge(descriptor, caller, wall);
+        charged.inspect_err(|why| self.undecided(why))
+    }
+
+    fn try_charge(
+        &self,
+        descriptor: &RateLimitDescriptor,
+        caller: &str,
+        wall: expr::Timestamp,
+    ) -> Result<Option<Box<QuotaDenial>>, Undecided> {
         let policies = self.policies()?;
         let facts = descriptor::read(descriptor).map_err(|e| Undecided::Malformed(e.to_string()))?;
         let own = descriptor::own(&facts, &policies.mesh, caller)
@@ -185,10 +197,19 @@ impl Engine {
         let headers = facts.headers();
         let request = facts.request(&headers, own, descriptor::source(&facts, &policies.mesh), wall);
         let mut windows = self.windows.lock();
-        Ok(policies
+        let charged = policies
             .rules
-            .quota(&facts.rule, &request, &mut windows, self.clock.now())
-            .err())
+            .quota(&facts.rule, &request, &mut windows, self.clock.now());
+        Ok(charged.err())
+    }
+
+    fn undecided(&self, why: &Undecided) {
+        // While nothing has come from Galley, /readyz says so.
+        if *why != Undecided::NoConfiguration
+            && let Some(suppressed) = self.pace.allow(self.clock.now())
+        {
+            tracing::warn!(%why, suppressed, "a proxy's question cannot be decided");
+        }
     }
 
     /// Counts a finished request or connection.

@@ -39,7 +39,6 @@ use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code as
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use envoy_types::pb::google::protobuf::UInt32Value;
-use feed::State;
 use mixer::{Clock, Mixer};
 use runtime::grpc::{self, Limits};
 use runtime::logging::LogHandle;
@@ -54,16 +53,6 @@ const SAMPLE: [&str; 3] = [
     include_str!("../../cli/src/sample/services.yaml"),
     include_str!("../../cli/src/sample/workloads.yaml"),
 ];
-
-fn state(texts: &[&str]) -> Arc<State> {
-    let parsed = texts
-        .iter()
-        .map(|text| config::parse("test.yaml", text.as_bytes(), "default"));
-    let objects = parsed.flat_map(|parsed| parsed.objects);
-    Arc::new(State {
-        objects: objects.map(|object| (object.key(), Arc::new(object))).collect(),
-    })
-}
 
 /// A Mixer on loopback, with a clock of its own.
 struct Server {
@@ -112,7 +101,7 @@ impl Server {
 
     async fn with_sample() -> Self {
         let server = Self::start().await;
-        server.mixer.configure(state(&SAMPLE));
+        server.mixer.configure(common::state(SAMPLE));
         assert!(
             server.mixer.findings().is_empty(),
             "{:?}",
@@ -319,7 +308,7 @@ async fn a_quota_runs_out_and_comes_back() {
         spec:\n  actions:\n  - handler: quotas.istio-system\n    instances: [catalogquota.istio-system]\n";
     server
         .mixer
-        .configure(state(&[SAMPLE[0], SAMPLE[1], SAMPLE[2], other]));
+        .configure(common::state([SAMPLE[0], SAMPLE[1], SAMPLE[2], other]));
     assert_eq!(
         server.limit("catalog", "jason").await.unwrap().overall_code(),
         Limit::OverLimit
@@ -498,7 +487,7 @@ async fn a_bad_object_is_told_and_leaves_the_rest_in_force() {
         spec:\n  match: source.lables[\"app\"] == \"x\"\n  actions:\n  - handler: doorman.istio-system\n    instances: [visit.istio-system]\n";
     server
         .mixer
-        .configure(state(&[SAMPLE[0], SAMPLE[1], SAMPLE[2], bad]));
+        .configure(common::state([SAMPLE[0], SAMPLE[1], SAMPLE[2], bad]));
     let findings = server.mixer.findings();
     assert_eq!(findings.len(), 1, "{findings:?}");
     let told = findings[0].to_string();

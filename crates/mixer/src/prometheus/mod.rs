@@ -29,29 +29,18 @@ impl Registry {
         }
     }
 
-    /// From now on these metrics exist. One that is as it was keeps its series; one that has changed begins anew (as in
-    /// Istio); one that is gone is forgotten. Of two with one name the first counts: the names of the others are returned.
-    pub(crate) fn install<'a>(
-        &self,
-        definitions: impl IntoIterator<Item = &'a MetricDefinition>,
-    ) -> Vec<String> {
+    /// From now on these metrics exist, each name once. One that is as it was keeps its series; one that has changed
+    /// begins anew (as in Istio); one that is gone is forgotten.
+    pub(crate) fn install(&self, definitions: &[MetricDefinition]) {
         let mut families = self.families.lock();
         let mut old = std::mem::take(&mut *families);
-        let mut contradicted = Vec::new();
         for definition in definitions {
-            if let Some(first) = families.get(&definition.name) {
-                if !first.is(definition) {
-                    contradicted.push(definition.name.clone());
-                }
-                continue;
-            }
             let kept = old
                 .remove(&definition.name)
                 .filter(|family| family.is(definition));
             let family = kept.unwrap_or_else(|| Family::new(definition.clone()));
             families.insert(definition.name.clone(), family);
         }
-        contradicted
     }
 
     /// Adds a value to a series. `labels` are in the definition's order.
@@ -110,32 +99,19 @@ mod tests {
         let registry = Registry::new(10);
         let counter = definition("istio_requests_total", MetricKind::Counter, &["code"]);
         let gauge = definition("istio_load", MetricKind::Gauge, &[]);
-        assert!(registry.install([&counter, &gauge]).is_empty());
+        registry.install(&[counter.clone(), gauge.clone()]);
         registry.observe(&counter, labels(&["200"]), 1.0, 0).unwrap();
         registry.observe(&counter, labels(&["200"]), 1.0, 0).unwrap();
         registry.observe(&gauge, labels(&[]), 5.0, 0).unwrap();
-        registry.install([&counter]);
+        registry.install(std::slice::from_ref(&counter));
         let page = registry.page(0);
         assert!(page.contains("istio_requests_total{code=\"200\"} 2\n"), "{page}");
         assert!(!page.contains("istio_load"), "{page}");
         let changed = definition("istio_requests_total", MetricKind::Counter, &["code", "app"]);
-        registry.install([&changed]);
+        registry.install(&[changed]);
         assert_eq!(registry.series(), 0);
         assert_eq!(
             registry.observe(&counter, labels(&["200"]), 1.0, 0),
-            Err(Refusal::Unknown)
-        );
-    }
-
-    #[test]
-    fn a_name_with_two_meanings_is_told() {
-        let registry = Registry::new(10);
-        let first = definition("a", MetricKind::Counter, &[]);
-        let other = definition("a", MetricKind::Gauge, &[]);
-        assert_eq!(registry.install([&first, &first.clone(), &other]), ["a"]);
-        assert_eq!(registry.observe(&first, labels(&[]), 1.0, 0), Ok(()));
-        assert_eq!(
-            registry.observe(&other, labels(&[]), 1.0, 0),
             Err(Refusal::Unknown)
         );
     }

@@ -1,8 +1,9 @@
-//! Identities for tests: a root of their own, and certificates for service accounts.
+//! For tests: objects as a state of the feed; identities of a root of their own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up must fail")]
 
 use std::sync::Arc;
 
+use feed::State;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
@@ -11,6 +12,24 @@ use runtime::tls::TrustBundle;
 use runtime::{Identity, Svid, TrustDomain};
 use rustls_pki_types::UnixTime;
 use zeroize::Zeroizing;
+
+/// The objects of these texts, with which nothing may be wrong.
+pub(crate) fn state<'a>(texts: impl IntoIterator<Item = &'a str>) -> Arc<State> {
+    let objects = texts.into_iter().flat_map(|text| {
+        let parsed = config::parse("test.yaml", text.as_bytes(), "default");
+        let errors: Vec<_> = parsed
+            .findings
+            .iter()
+            .filter(|f| f.is_error())
+            .map(ToString::to_string)
+            .collect();
+        assert!(errors.is_empty(), "{errors:?}");
+        parsed.objects
+    });
+    Arc::new(State {
+        objects: objects.map(|object| (object.key(), Arc::new(object))).collect(),
+    })
+}
 
 /// A root that signs what it is asked to.
 pub(crate) struct Root {
