@@ -83,7 +83,6 @@ fn lb_endpoint(snapshot: &Snapshot, endpoint: &Endpoint, port: u16) -> LbEndpoin
         health_status: HealthStatus::Healthy as i32,
         load_balancing_weight: u32_value(endpoint.weight),
         metadata: metadata(snapshot, endpoint, port),
-        ..Default::default()
     }
 }
 

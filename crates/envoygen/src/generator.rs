@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
+use config::Finding;
 use model::Snapshot;
+use policy::Rules;
 
 use crate::output::Output;
 use crate::scope::{Inbound, Outbound, Scope};
@@ -14,12 +16,25 @@ use crate::settings::Settings;
 pub struct Generator {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) settings: Settings,
+    pub(crate) rules: Arc<Rules>,
+    findings: Vec<Finding>,
 }
 
 impl Generator {
     /// A generator for a snapshot.
     pub fn new(snapshot: Arc<Snapshot>, settings: Settings) -> Generator {
-        Generator { snapshot, settings }
+        let (rules, findings) = Rules::build(snapshot.objects().values(), snapshot.mesh());
+        Generator {
+            snapshot,
+            settings,
+            rules: Arc::new(rules),
+            findings,
+        }
+    }
+
+    /// What of Mixer's configuration cannot be used, and why.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
     }
 
     /// The snapshot that it reads.

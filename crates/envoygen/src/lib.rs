@@ -3,6 +3,7 @@
 //!
 //! [`Proxy::parse`] reads who asks, [`Scope::of`] says what its configuration depends on, [`Generator::generate`] gives it.
 
+mod authz;
 mod cluster;
 mod endpoint;
 mod filter;
@@ -10,8 +11,10 @@ mod gateway;
 mod generator;
 mod hash;
 mod inbound;
+mod jwt;
 mod l4;
 mod listener;
+mod mixer;
 mod names;
 mod outbound;
 mod output;
@@ -23,6 +26,7 @@ mod view;
 mod wire;
 
 pub use generator::Generator;
+pub use mixer::Asks;
 pub use output::{Output, Resource, type_url};
 pub use proxy::{Interception, Proxy, ProxyError, ProxyKind};
 pub use scope::{Inbound, Outbound, Scope};

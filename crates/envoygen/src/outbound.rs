@@ -1,13 +1,18 @@
 //! What a proxy needs to reach others: the outbound part of its tables.
 
 use config::Finding;
+use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use model::MESH_GATEWAY;
 
+use crate::authz::Authz;
 use crate::cluster::{self, Clusters};
 use crate::gateway::Merged;
 use crate::generator::Generator;
-use crate::listener::gateway::Gateways;
+use crate::jwt::Tokens;
 use crate::listener::outbound::Sidecar;
+use crate::listener::{self, gateway::Gateways};
+use crate::mixer::{self, Mixers};
+use crate::names;
 use crate::output::{Origins, Output, Resource, type_url};
 use crate::proxy::{Interception, ProxyKind};
 use crate::route::{self, RouteContext};
@@ -27,9 +32,11 @@ fn sidecar(generator: &Generator, scope: &Outbound) -> Output {
     let view = View::sidecar(snapshot, scope);
     let mut out = Output::default();
     clusters(generator, &view, &mut out);
+    let logs = Logs::new(generator, scope, &mut out);
     let listeners = Sidecar {
         view: &view,
-        access_log: Vec::new(),
+        http_log: logs.http,
+        tcp_log: logs.tcp.clone(),
     }
     .build();
     for (listener, origins) in listeners.listeners {
@@ -49,16 +56,66 @@ fn sidecar(generator: &Generator, scope: &Outbound) -> Output {
         push(&mut out, type_url::ROUTES, &routes.name, &routes, origins);
     }
     if scope.interception != Interception::None {
-        let cluster = cluster::passthrough(snapshot.mesh());
-        push(
-            &mut out,
-            type_url::CLUSTER,
-            &cluster.name,
-            &cluster,
-            Origins::default(),
-        );
+        redirected(&view, logs.tcp, &mut out);
     }
     out.sorted()
+}
+
+/// What redirected connections to unknown addresses meet.
+fn redirected(view: &View<'_>, log: Vec<AccessLog>, out: &mut Output) {
+    let mesh = view.snapshot.mesh();
+    let passthrough = cluster::passthrough(mesh);
+    push(
+        out,
+        type_url::CLUSTER,
+        &passthrough.name,
+        &passthrough,
+        Origins::default(),
+    );
+    let port = u16::try_from(mesh.proxy_listen_port).unwrap_or(15001);
+    let cluster = if view.allows_any() {
+        names::PASSTHROUGH_CLUSTER
+    } else {
+        names::BLACK_HOLE_CLUSTER
+    };
+    let transparent = view.scope.interception == Interception::Tproxy;
+    let listener = listener::redirected::outbound(port, cluster, log, transparent);
+    push(
+        out,
+        type_url::LISTENER,
+        &listener.name,
+        &listener,
+        Origins::of(view.scope.sidecar.iter()),
+    );
+}
+
+/// Where requests and connections are logged.
+#[derive(Default)]
+struct Logs {
+    http: Vec<AccessLog>,
+    tcp: Vec<AccessLog>,
+}
+
+impl Logs {
+    /// Logs to Mixer, if it wants them; adds its cluster.
+    fn new(generator: &Generator, scope: &Outbound, out: &mut Output) -> Logs {
+        let mixers = Mixers::new(generator, &scope.asks, scope.address);
+        let mesh = generator.snapshot.mesh();
+        let mut logs = Logs::default();
+        if let Some(mixer) = &mixers.report {
+            let http = scope.asks.http.report.as_ref();
+            logs.http
+                .extend(http.map(|report| mixer::http_log(mixer, policy::LOG_OUTBOUND, report, mesh)));
+            let tcp = scope.asks.tcp.report.as_ref();
+            logs.tcp
+                .extend(tcp.map(|_| mixer::tcp_log(mixer, policy::LOG_OUTBOUND, mesh)));
+        }
+        for cluster in &mixers.clusters {
+            push(out, type_url::CLUSTER, &cluster.name, cluster, Origins::default());
+        }
+        out.findings.extend(mixers.findings);
+        logs
+    }
 }
 
 /// The egress listeners that share a port's routes: those that open it, else those for all services.
@@ -91,16 +148,21 @@ fn router(generator: &Generator, scope: &Outbound) -> Output {
         ..Output::default()
     };
     clusters(generator, &view, &mut out);
+    let authz = Authz::new(snapshot, &scope.namespace, &scope.labels);
+    let tokens = Tokens::new(snapshot, &scope.namespace, &scope.labels);
+    let logs = Logs::new(generator, scope, &mut out);
     let gateways = Gateways {
         generator,
         view: &view,
-        access_log: Vec::new(),
-        http_filters: Vec::new(),
-        tcp_filters: Vec::new(),
-        decides: false,
+        http_log: logs.http,
+        tcp_log: logs.tcp,
+        decides: authz.decides(),
+        http_filters: tokens.filter.into_iter().chain(authz.http).collect(),
+        tcp_filters: authz.tcp,
     };
-    let mut findings: Vec<Finding> = Vec::new();
-    for (listener, origins) in gateways.build(&merged, &mut findings) {
+    let mut findings: Vec<Finding> = authz.findings.into_iter().chain(tokens.findings).collect();
+    for (listener, mut origins) in gateways.build(&merged, &mut findings) {
+        origins.add(authz.origins.iter().chain(&tokens.origins));
         push(&mut out, type_url::LISTENER, &listener.name, &listener, origins);
     }
     out.findings.extend(findings);

@@ -6,7 +6,10 @@ use std::net::IpAddr;
 
 use config::ObjectKey;
 use model::{Locality, Snapshot, Workload};
+use policy::{Direction, Traffic, WorkloadView};
 
+use crate::generator::Generator;
+use crate::mixer::Asks;
 use crate::proxy::{Interception, Proxy, ProxyKind};
 
 /// Everything that a proxy's configuration depends on, beside the snapshot and the settings.
@@ -41,6 +44,8 @@ pub struct Outbound {
     pub network: String,
     /// Ports that its services have on a router: (service port, its own port), sorted.
     pub ports: Vec<(u16, u16)>,
+    /// What it must tell Mixer of what it sends.
+    pub asks: Asks,
 }
 
 /// What a sidecar needs to be reached.
@@ -58,11 +63,14 @@ pub struct Inbound {
     pub address: Option<IpAddr>,
     /// Ports that its services have on it: (service's host, service port, its own port), sorted.
     pub ports: Vec<(String, u16, u16)>,
+    /// What it must ask and tell Mixer.
+    pub asks: Asks,
 }
 
 impl Scope {
-    /// The scope of a proxy in a snapshot.
-    pub fn of(proxy: &Proxy, snapshot: &Snapshot) -> Scope {
+    /// The scope of a proxy in the generator's snapshot.
+    pub fn of(proxy: &Proxy, generator: &Generator) -> Scope {
+        let snapshot = &*generator.snapshot;
         let workload = proxy.workload(snapshot);
         let labels = workload.map(|w| (*w.labels).clone()).unwrap_or_default();
         let interception = proxy.interception(snapshot);
@@ -82,6 +90,9 @@ impl Scope {
             interception,
             address,
             ports: ports.clone(),
+            asks: workload
+                .map(|w| asks(generator, w, Direction::Inbound))
+                .unwrap_or_default(),
         });
         let outbound = Outbound {
             kind: proxy.kind,
@@ -100,8 +111,21 @@ impl Scope {
                     .collect(),
                 ProxyKind::Sidecar => Vec::new(),
             },
+            asks: workload
+                .map(|w| asks(generator, w, Direction::Outbound))
+                .unwrap_or_default(),
         };
         Scope { outbound, inbound }
+    }
+}
+
+/// What a workload must ask of Mixer in one direction.
+fn asks(generator: &Generator, workload: &Workload, direction: Direction) -> Asks {
+    let view = WorkloadView::of(&generator.snapshot, workload);
+    let of = |tcp| generator.rules.requirements(&view, Traffic { direction, tcp });
+    Asks {
+        http: of(false),
+        tcp: of(true),
     }
 }
 

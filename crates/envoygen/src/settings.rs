@@ -11,6 +11,8 @@ pub struct Settings {
     pub system_namespace: String,
     /// Longest wait for a secret before a cluster or listener is used without it; then its connections fail until it comes.
     pub secret_timeout: Duration,
+    /// File of root certificates beside each proxy, for servers outside the mesh whose roots nobody names.
+    pub system_roots: String,
 }
 
 impl Default for Settings {
@@ -19,6 +21,7 @@ impl Default for Settings {
             mixer_address: None,
             system_namespace: "argosy-system".to_owned(),
             secret_timeout: Duration::from_secs(5),
+            system_roots: "/etc/ssl/certs/ca-certificates.crt".to_owned(),
         }
     }
 }

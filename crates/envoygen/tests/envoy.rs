@@ -1,5 +1,12 @@
 //! Generated tables are accepted by a real Envoy: turned into a static bootstrap, they pass `envoy --mode validate`. Runs where
 //! an Envoy is at hand: `ENVOY_BIN`, or the development tools' cache; in CI (`CI` set) it must be.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
 
 mod support;
 
@@ -7,7 +14,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use envoy_types::pb::envoy::config::bootstrap::v3::{Bootstrap, bootstrap::StaticResources};
-use envoy_types::pb::envoy::config::cluster::v3::{Cluster, cluster::ClusterDiscoveryType, cluster::DiscoveryType};
+use envoy_types::pb::envoy::config::cluster::v3::{
+    Cluster, cluster::ClusterDiscoveryType, cluster::DiscoveryType,
+};
 use envoy_types::pb::envoy::config::core::v3::{Address, Node, Pipe, address};
 use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
@@ -20,7 +29,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::util::pack_any;
 use envoygen::{Output, type_url};
 use prost::Message;
-use support::{SHOP, generator, routes, tables};
+use support::{FEATURES, MIXER, SHOP, generator, routes, tables};
 
 /// The Envoy to try with.
 fn envoy() -> Option<PathBuf> {
@@ -29,18 +38,33 @@ fn envoy() -> Option<PathBuf> {
         let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let cache = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
         let tools = std::fs::read_dir(cache.join("argosy/tools")).ok()?;
-        let mut found = tools.flatten().map(|entry| entry.path()).filter(|p| p.to_string_lossy().contains("envoy"));
-        found.find_map(|path| if path.is_file() { Some(path) } else { Some(path.join("envoy")).filter(|p| p.is_file()) })
+        let mut found = tools
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|p| p.to_string_lossy().contains("envoy"));
+        found.find_map(|path| {
+            if path.is_file() {
+                Some(path)
+            } else {
+                Some(path.join("envoy")).filter(|p| p.is_file())
+            }
+        })
     };
     let found = named.filter(|path| path.is_file()).or_else(cache);
-    assert!(found.is_some() || std::env::var_os("CI").is_none(), "CI must have an Envoy: set ENVOY_BIN");
+    assert!(
+        found.is_some() || std::env::var_os("CI").is_none(),
+        "CI must have an Envoy: set ENVOY_BIN"
+    );
     found
 }
 
 /// The tables as a bootstrap without any control plane.
 fn bootstrap(output: &Output) -> Bootstrap {
     let decode = |url| output.of_type(url).map(|r| r.bytes.clone()).collect::<Vec<_>>();
-    let mut clusters: Vec<Cluster> = decode(type_url::CLUSTER).into_iter().map(|b| Cluster::decode(b).unwrap()).collect();
+    let mut clusters: Vec<Cluster> = decode(type_url::CLUSTER)
+        .into_iter()
+        .map(|b| Cluster::decode(b).unwrap())
+        .collect();
     for cluster in &mut clusters {
         if cluster.eds_cluster_config.take().is_some() {
             let set = output.get(type_url::ENDPOINTS, &cluster.name).unwrap();
@@ -49,24 +73,54 @@ fn bootstrap(output: &Output) -> Bootstrap {
         }
     }
     clusters.push(agent());
-    let mut listeners: Vec<Listener> = decode(type_url::LISTENER).into_iter().map(|b| Listener::decode(b).unwrap()).collect();
+    let mut listeners: Vec<Listener> = decode(type_url::LISTENER)
+        .into_iter()
+        .map(|b| Listener::decode(b).unwrap())
+        .collect();
     for listener in &mut listeners {
-        let chains = listener.filter_chains.iter_mut().chain(&mut listener.default_filter_chain);
-        chains.flat_map(|chain| &mut chain.filters).for_each(|filter| inline_routes(filter, output));
+        let chains = listener
+            .filter_chains
+            .iter_mut()
+            .chain(&mut listener.default_filter_chain);
+        chains
+            .flat_map(|chain| &mut chain.filters)
+            .for_each(|filter| inline_routes(filter, output));
     }
     Bootstrap {
-        node: Some(Node { id: "test".into(), cluster: "test".into(), ..Default::default() }),
-        static_resources: Some(StaticResources { clusters, listeners, ..Default::default() }),
+        node: Some(Node {
+            id: "test".into(),
+            cluster: "test".into(),
+            ..Default::default()
+        }),
+        static_resources: Some(StaticResources {
+            clusters,
+            listeners,
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }
 
 /// The agent's socket, which serves secrets.
 fn agent() -> Cluster {
-    let pipe = Address { address: Some(address::Address::Pipe(Pipe { path: "/tmp/agent.sock".into(), mode: 0 })) };
-    let endpoint = Endpoint { address: Some(pipe), ..Default::default() };
-    let only = LbEndpoint { host_identifier: Some(HostIdentifier::Endpoint(endpoint)), ..Default::default() };
-    let locality = LocalityLbEndpoints { lb_endpoints: vec![only], ..Default::default() };
+    let pipe = Address {
+        address: Some(address::Address::Pipe(Pipe {
+            path: "/tmp/agent.sock".into(),
+            mode: 0,
+        })),
+    };
+    let endpoint = Endpoint {
+        address: Some(pipe),
+        ..Default::default()
+    };
+    let only = LbEndpoint {
+        host_identifier: Some(HostIdentifier::Endpoint(endpoint)),
+        ..Default::default()
+    };
+    let locality = LocalityLbEndpoints {
+        lb_endpoints: vec![only],
+        ..Default::default()
+    };
     Cluster {
         name: "sds-grpc".into(),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static as i32)),
@@ -80,7 +134,9 @@ fn agent() -> Cluster {
 }
 
 fn inline_routes(filter: &mut Filter, output: &Output) {
-    let Some(mut manager): Option<HttpConnectionManager> = support::manager(filter) else { return };
+    let Some(mut manager): Option<HttpConnectionManager> = support::manager(filter) else {
+        return;
+    };
     if let Some(RouteSpecifier::Rds(rds)) = &manager.route_specifier {
         let found: RouteConfiguration = routes(output, &rds.route_config_name);
         manager.route_specifier = Some(RouteSpecifier::RouteConfig(found));
@@ -90,24 +146,34 @@ fn inline_routes(filter: &mut Filter, output: &Output) {
 
 /// Checks that Envoy accepts what each node gets.
 fn check(texts: &[&str], nodes: &[&str]) {
+    let generator = generator(texts);
+    for node in nodes {
+        validate(&tables(&generator, node));
+    }
+}
+
+fn validate(output: &Output) {
     let Some(envoy) = envoy() else {
         eprintln!("skipped: no Envoy here");
         return;
     };
-    let generator = generator(texts);
-    for node in nodes {
-        let output = tables(&generator, node);
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("bootstrap.pb");
-        std::fs::write(&file, bootstrap(&output).encode_to_vec()).unwrap();
-        let seen = Command::new(&envoy)
-            .args(["--mode", "validate", "--disable-hot-restart", "--log-level", "warning", "-c"])
-            .arg(&file)
-            .output()
-            .unwrap();
-        let log = String::from_utf8_lossy(&seen.stderr);
-        assert!(seen.status.success(), "{node}: {log}");
-    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bootstrap.pb");
+    std::fs::write(&file, bootstrap(output).encode_to_vec()).unwrap();
+    let seen = Command::new(&envoy)
+        .args([
+            "--mode",
+            "validate",
+            "--disable-hot-restart",
+            "--log-level",
+            "warning",
+            "-c",
+        ])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&seen.stderr);
+    assert!(seen.status.success(), "{log}");
 }
 
 const FRONTEND: &str = "sidecar~127.1.0.10~frontend-v1.shop~shop.svc.cluster.local";
@@ -117,4 +183,28 @@ const EDGE: &str = "router~127.1.0.1~ingressgateway.istio-system~istio-system.sv
 #[test]
 fn the_sample_mesh() {
     check(&[SHOP], &[FRONTEND, CATALOG, EDGE]);
+}
+
+#[test]
+fn each_feature() {
+    check(&[SHOP, FEATURES], &[FRONTEND, CATALOG, EDGE]);
+}
+
+#[test]
+fn calls_to_mixer() {
+    check(&[SHOP, MIXER], &[FRONTEND, CATALOG, EDGE]);
+}
+
+#[test]
+fn redirected_proxies() {
+    let redirected = |output: &Output| output.get(type_url::LISTENER, "virtualInbound").is_some();
+    let generator = generator(&[SHOP, FEATURES, MIXER]);
+    for mode in [envoygen::Interception::Redirect, envoygen::Interception::Tproxy] {
+        let mut proxy =
+            envoygen::Proxy::parse("sidecar~127.1.0.30~stock-v1.shop~shop.svc.cluster.local", None).unwrap();
+        proxy.interception = Some(mode);
+        let output = generator.generate(&envoygen::Scope::of(&proxy, &generator));
+        assert!(redirected(&output), "{mode:?}");
+        validate(&output);
+    }
 }

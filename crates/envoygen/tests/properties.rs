@@ -1,4 +1,11 @@
 //! What holds for every table: determinism, and that whatever a resource names is there.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
 
 mod support;
 

@@ -1,4 +1,11 @@
 //! Whole tables of the sample mesh's proxies, in a few words.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
 
 mod support;
 

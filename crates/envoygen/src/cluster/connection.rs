@@ -78,7 +78,7 @@ pub(super) fn apply(cluster: &mut Cluster, policy: &Effective, port: Protocol, m
     let http = pool.http.clone().unwrap_or_default();
     let protocol = upstream_protocol(policy, port, mesh);
     if protocol != UpstreamProtocol::Tcp {
-        set_http_options(cluster, http_options(protocol, &http, None));
+        set_http_options(cluster, &http_options(protocol, &http));
     }
     let outlier = policy.outlier_detection.as_ref();
     if let Some(outlier) = outlier.or_else(|| defaults.and_then(|d| d.outlier_detection.as_ref())) {
@@ -86,18 +86,10 @@ pub(super) fn apply(cluster: &mut Cluster, policy: &Effective, port: Protocol, m
     }
 }
 
-fn set_http_options(cluster: &mut Cluster, options: HttpProtocolOptions) {
+fn set_http_options(cluster: &mut Cluster, options: &HttpProtocolOptions) {
     cluster
         .typed_extension_protocol_options
-        .insert(HTTP_OPTIONS.to_owned(), plain_any(&options));
-}
-
-/// The HTTP settings of a cluster that speaks HTTP/2 to one of the mesh's own services.
-pub(crate) fn http2_only(cluster: &mut Cluster) {
-    set_http_options(
-        cluster,
-        http_options(UpstreamProtocol::Http2, &HttpSettings::default(), None),
-    );
+        .insert(HTTP_OPTIONS.to_owned(), plain_any(options));
 }
 
 /// Sets SNI from the request's host, and checks the certificate against it where nothing else is asked for.
@@ -113,14 +105,10 @@ pub(super) fn auto_sni(cluster: &mut Cluster, sni: bool, san: bool) {
         auto_san_validation: san,
         ..Default::default()
     });
-    set_http_options(cluster, options);
+    set_http_options(cluster, &options);
 }
 
-fn http_options(
-    protocol: UpstreamProtocol,
-    http: &HttpSettings,
-    upstream: Option<UpstreamHttpProtocolOptions>,
-) -> HttpProtocolOptions {
+fn http_options(protocol: UpstreamProtocol, http: &HttpSettings) -> HttpProtocolOptions {
     let http2 = Http2ProtocolOptions {
         max_concurrent_streams: positive(http.max_concurrent_streams).and_then(u32_value),
         connection_keepalive: http.http2_keep_alive.as_ref().map(|keepalive| KeepaliveSettings {
@@ -151,7 +139,6 @@ fn http_options(
             max_requests_per_connection: per_connection.and_then(u32_value),
             ..Default::default()
         }),
-        upstream_http_protocol_options: upstream,
         upstream_protocol_options: Some(options),
         ..Default::default()
     }

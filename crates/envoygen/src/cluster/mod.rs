@@ -18,18 +18,20 @@ use envoy_types::pb::envoy::config::core::v3::{
     AggregatedConfigSource, ApiVersion, BindConfig, ConfigSource, Metadata,
     config_source::ConfigSourceSpecifier,
 };
+use envoy_types::pb::envoy::extensions::clusters::common::dns::v3::DnsLookupFamily;
+use envoy_types::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
 use envoy_types::pb::google::protobuf::{ListValue, Struct, Value, value::Kind};
 use model::{DestinationRule, Port, Protocol, Resolution, Service};
 
 pub(crate) use policy::{Effective, SIMPLE_PASSTHROUGH};
-pub(crate) use special::{black_hole, inbound, passthrough};
+pub(crate) use special::{black_hole, inbound, inbound_passthrough, own_service, passthrough};
 
 use crate::endpoint;
 use crate::generator::Generator;
 use crate::names;
 use crate::output::Origins;
 use crate::view::View;
-use crate::wire::{duration, seconds, socket_address};
+use crate::wire::{duration, plain_any, seconds, socket_address};
 
 /// A cluster with its endpoints, if the control plane gives them, and the objects behind both.
 pub(crate) struct Built {
@@ -97,7 +99,12 @@ impl Clusters<'_> {
             connect_timeout: snapshot.mesh().connect_timeout.and_then(|t| duration(t.0)),
             metadata: Some(metadata(service, subset)),
             common_lb_config: Some(pb::CommonLbConfig::default()),
-            upstream_bind_config: self.view.scope.address.and_then(own_address),
+            upstream_bind_config: self
+                .view
+                .scope
+                .address
+                .filter(|_| !service.mesh_external)
+                .and_then(own_address),
             ..Default::default()
         };
         let mut endpoints = None;
@@ -109,7 +116,11 @@ impl Clusters<'_> {
             DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
                 let assignment = dns_assignment(assignment, discovery)?;
                 cluster.load_assignment = Some(assignment);
-                resolve_by_dns(&mut cluster, snapshot.mesh());
+                resolve_by_dns(
+                    &mut cluster,
+                    snapshot.mesh(),
+                    discovery == DiscoveryType::LogicalDns,
+                );
             }
             _ => cluster.lb_policy = LbPolicy::ClusterProvided as i32,
         }
@@ -136,7 +147,7 @@ impl Clusters<'_> {
     ) {
         let upstream = tls::Upstream {
             snapshot: &self.generator.snapshot,
-            timeout: self.generator.settings.secret_timeout,
+            settings: &self.generator.settings,
             service,
             protocol: connection::upstream_protocol(policy, port.protocol, self.generator.snapshot.mesh()),
             sni: tls::mesh_sni(port.number, subset, &service.host),
@@ -200,18 +211,22 @@ fn dns_assignment(
     Some(assignment)
 }
 
-/// Envoy's newer DNS cluster extension says the same at more length; these fields are not going away.
-#[allow(
-    deprecated,
-    reason = "the plain fields are served by every Envoy that is supported"
-)]
-fn resolve_by_dns(cluster: &mut Cluster, mesh: &config::mesh::MeshConfig) {
-    cluster.dns_lookup_family = pb::DnsLookupFamily::V4Preferred as i32;
-    cluster.dns_refresh_rate = mesh
-        .dns_refresh_rate
-        .filter(|rate| !rate.is_zero())
-        .and_then(|rate| duration(rate.0));
-    cluster.respect_dns_ttl = true;
+/// Makes a cluster find its endpoints by DNS: all addresses, or `one` of each answer.
+fn resolve_by_dns(cluster: &mut Cluster, mesh: &config::mesh::MeshConfig, one: bool) {
+    let config = DnsCluster {
+        dns_refresh_rate: mesh
+            .dns_refresh_rate
+            .filter(|rate| !rate.is_zero())
+            .and_then(|rate| duration(rate.0)),
+        dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
+        respect_dns_ttl: true,
+        all_addresses_in_single_endpoint: one,
+        ..Default::default()
+    };
+    cluster.cluster_discovery_type = Some(ClusterDiscoveryType::ClusterType(pb::CustomClusterType {
+        name: "envoy.cluster.dns".to_owned(),
+        typed_config: Some(plain_any(&config)),
+    }));
 }
 
 /// Connections leave from the workload's own address where workloads share a machine by loopback addresses: policies and

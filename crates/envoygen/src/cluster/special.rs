@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use config::mesh::MeshConfig;
-use config::networking::ConnectionPoolSettings;
+use config::networking::{ConnectionKeepalive, ConnectionPoolSettings, HttpSettings};
 use envoy_types::pb::envoy::config::cluster::v3::{
     Cluster,
     cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy},
@@ -76,8 +76,35 @@ fn inbound_source() -> BindConfig {
     }
 }
 
+/// A cluster of one of the mesh's own services, which speak HTTP/2; `by_name` if its address is a DNS name.
+pub(crate) fn own_service(name: &str, address: Address, by_name: bool, mesh: &MeshConfig) -> Cluster {
+    let mut cluster = static_cluster(name, address, mesh);
+    if by_name {
+        super::resolve_by_dns(&mut cluster, mesh, false);
+    }
+    let keepalive = ConnectionKeepalive {
+        interval: Some(config::Duration::from_secs(10)),
+        timeout: Some(config::Duration::from_secs(5)),
+    };
+    let http = HttpSettings {
+        http2_keep_alive: Some(keepalive),
+        ..HttpSettings::default()
+    };
+    let pool = ConnectionPoolSettings {
+        http: Some(http),
+        ..ConnectionPoolSettings::default()
+    };
+    let policy = Effective {
+        connection_pool: Some(pool),
+        ..Effective::default()
+    };
+    connection::apply(&mut cluster, &policy, Protocol::Grpc, mesh);
+    cluster.outlier_detection = None;
+    cluster
+}
+
 /// A cluster of one fixed address.
-pub(crate) fn static_cluster(name: &str, address: Address, mesh: &MeshConfig) -> Cluster {
+fn static_cluster(name: &str, address: Address, mesh: &MeshConfig) -> Cluster {
     let endpoint = Endpoint {
         address: Some(address),
         ..Default::default()

@@ -15,7 +15,6 @@ use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBu
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, CommonTlsContext, SdsSecretConfig, SubjectAltNameMatcher, TlsCertificate,
     TlsParameters, UpstreamTlsContext,
-    certificate_validation_context::SystemRootCerts,
     common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
     subject_alt_name_matcher::SanType,
     tls_parameters::TlsProtocol,
@@ -27,6 +26,7 @@ use model::{Identity, Service, Snapshot};
 use super::connection::{self, UpstreamProtocol};
 use crate::endpoint::{ISTIO_MUTUAL, TLS_MODE};
 use crate::names;
+use crate::settings::Settings;
 use crate::wire::{duration, exact, plain_any, prefix, string_struct};
 
 /// Longest SNI that Envoy accepts.
@@ -35,8 +35,7 @@ const MAX_SNI: usize = 255;
 /// What decides a cluster's TLS.
 pub(crate) struct Upstream<'a> {
     pub(crate) snapshot: &'a Snapshot,
-    /// Longest wait for a secret.
-    pub(crate) timeout: Duration,
+    pub(crate) settings: &'a Settings,
     pub(crate) service: &'a Service,
     pub(crate) protocol: UpstreamProtocol,
     /// SNI within the mesh.
@@ -96,7 +95,7 @@ impl Upstream<'_> {
             UpstreamProtocol::Http2 => &["istio-h2", "istio", "h2"],
             UpstreamProtocol::Tcp | UpstreamProtocol::Downstream => &["istio"],
         };
-        mesh_tls(sni, names, alpn, self.timeout)
+        mesh_tls(sni, names, alpn, self.settings.secret_timeout)
     }
 
     /// TLS to a server outside the mesh, its certificate checked against the given or the system's roots.
@@ -108,11 +107,11 @@ impl Upstream<'_> {
         };
         let mut validation = CertificateValidationContext::default();
         if verify {
-            if settings.ca_certificates.is_empty() || settings.ca_certificates == "system" {
-                validation.system_root_certs = Some(SystemRootCerts {});
-            } else {
-                validation.trusted_ca = Some(file(&settings.ca_certificates));
-            }
+            let roots = match settings.ca_certificates.as_str() {
+                "" | "system" => self.settings.system_roots.as_str(),
+                given => given,
+            };
+            validation.trusted_ca = Some(file(roots));
             validation.crl = (!settings.ca_crl.is_empty()).then(|| file(&settings.ca_crl));
             validation.match_typed_subject_alt_names = any_type(names);
         }
@@ -132,7 +131,8 @@ impl Upstream<'_> {
                 tls_params: Some(params()),
                 tls_certificates: certificate.into_iter().collect(),
                 alpn_protocols: alpn.iter().map(|name| (*name).to_owned()).collect(),
-                validation_context_type: verify.then(|| ValidationContextType::ValidationContext(validation)),
+                validation_context_type: verify
+                    .then_some(ValidationContextType::ValidationContext(validation)),
                 ..Default::default()
             }),
             ..Default::default()

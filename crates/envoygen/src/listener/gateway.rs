@@ -21,7 +21,10 @@ use crate::view::View;
 pub(crate) struct Gateways<'a> {
     pub(crate) generator: &'a Generator,
     pub(crate) view: &'a View<'a>,
-    pub(crate) access_log: Vec<AccessLog>,
+    /// Logs of requests.
+    pub(crate) http_log: Vec<AccessLog>,
+    /// Logs of connections.
+    pub(crate) tcp_log: Vec<AccessLog>,
     /// Filters that decide, before those that routes steer.
     pub(crate) http_filters: Vec<HttpFilter>,
     pub(crate) tcp_filters: Vec<Filter>,
@@ -183,7 +186,7 @@ impl Gateways<'_> {
             _ => format!("outbound_{}", bind.name()),
         };
         let mut filters = self.tcp_filters.clone();
-        filters.push(tcp::proxy(&prefix, clusters, self.access_log.clone()));
+        filters.push(tcp::proxy(&prefix, clusters, self.tcp_log.clone()));
         filters
     }
 
@@ -206,7 +209,7 @@ impl Gateways<'_> {
             stat_prefix: format!("outbound_{}", bind.name()),
             routes: Routes::Named(routes),
             filters,
-            access_log: self.access_log.clone(),
+            access_log: self.http_log.clone(),
             decides: self.decides,
         }
         .build()

@@ -11,8 +11,10 @@ use crate::wire::u32_value;
 /// One port of the application.
 #[derive(Debug, Clone)]
 pub(crate) struct Port {
-    /// The workload's port.
+    /// The workload's port; 0 for all that have none of their own.
     pub(crate) number: u16,
+    /// The cluster that leads to the application.
+    pub(crate) cluster: String,
     pub(crate) protocol: Protocol,
     /// Where the application listens; none where connections keep their destination.
     pub(crate) application: Option<Application>,

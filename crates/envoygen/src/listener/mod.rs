@@ -4,6 +4,7 @@ pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
+pub(crate) mod redirected;
 pub(crate) mod tcp;
 pub(crate) mod tls;
 

@@ -35,7 +35,10 @@ struct Entry {
 /// A sidecar's outbound listeners.
 pub(crate) struct Sidecar<'a> {
     pub(crate) view: &'a View<'a>,
-    pub(crate) access_log: Vec<AccessLog>,
+    /// Logs of requests.
+    pub(crate) http_log: Vec<AccessLog>,
+    /// Logs of connections.
+    pub(crate) tcp_log: Vec<AccessLog>,
 }
 
 /// Listeners with the objects behind them, and the ports whose HTTP routes they need.
@@ -257,7 +260,7 @@ impl Sidecar<'_> {
             stat_prefix: format!("outbound_{}", bind.name()),
             routes: Routes::Named(bind.port.to_string()),
             filters: vec![filter::grpc_web(), filter::fault(), filter::cors()],
-            access_log: self.access_log.clone(),
+            access_log: self.http_log.clone(),
             decides: false,
         }
         .build()
@@ -268,7 +271,7 @@ impl Sidecar<'_> {
             [(only, _)] => only.clone(),
             _ => format!("outbound_{}", bind.name()),
         };
-        tcp::proxy(&prefix, clusters, self.access_log.clone())
+        tcp::proxy(&prefix, clusters, self.tcp_log.clone())
     }
 }
 

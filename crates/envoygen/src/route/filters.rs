@@ -49,7 +49,6 @@ fn delay(delay: &FaultDelay) -> Option<common_fault::FaultDelay> {
         fault_delay_secifier: Some(fault_delay::FaultDelaySecifier::FixedDelay(duration(
             delay.fixed_delay?.0,
         )?)),
-        ..Default::default()
     })
 }
 

@@ -183,6 +183,6 @@ pub(crate) fn configuration(name: &str, virtual_hosts: Vec<pb::VirtualHost>) -> 
 }
 
 /// Conditions on several names, in a stable order.
-fn sorted<'a>(map: &'a BTreeMap<String, StringMatch>) -> impl Iterator<Item = (&'a str, &'a StringMatch)> {
+fn sorted(map: &BTreeMap<String, StringMatch>) -> impl Iterator<Item = (&str, &StringMatch)> {
     map.iter().map(|(name, value)| (name.as_str(), value))
 }

@@ -258,8 +258,6 @@ mod tests {
     use envoy_types::pb::google::protobuf::{Any, Struct, Value, value::Kind};
     use prost::Message;
 
-    use super::*;
-
     fn value(depth: u32) -> Value {
         let kind = match depth {
             0 => Kind::StringValue("x".into()),

@@ -21,10 +21,15 @@ use model::Snapshot;
 use prost::Message;
 
 /// The sample mesh.
-pub const SHOP: &str = include_str!("../data/shop.yaml");
+pub(crate) const SHOP: &str = include_str!("../data/shop.yaml");
+
+/// One of each feature, for the sample mesh.
+pub(crate) const FEATURES: &str = include_str!("../data/features.yaml");
+/// Mixer's rules for the sample mesh: a check, a quota, a report.
+pub(crate) const MIXER: &str = include_str!("../data/mixer.yaml");
 
 /// A snapshot of YAML texts, which must be free of errors.
-pub fn snapshot(texts: &[&str]) -> Arc<Snapshot> {
+pub(crate) fn snapshot(texts: &[&str]) -> Arc<Snapshot> {
     let mut objects = Vec::new();
     for text in texts {
         let parsed = config::parse("test.yaml", text.as_bytes(), "default");
@@ -41,44 +46,50 @@ pub fn snapshot(texts: &[&str]) -> Arc<Snapshot> {
 }
 
 /// A generator for YAML texts.
-pub fn generator(texts: &[&str]) -> Generator {
-    Generator::new(snapshot(texts), Settings::default())
+pub(crate) fn generator(texts: &[&str]) -> Generator {
+    Generator::new(
+        snapshot(texts),
+        Settings {
+            mixer_address: Some("127.0.0.1:15004".into()),
+            ..Settings::default()
+        },
+    )
 }
 
 /// The tables of a proxy, given by its node id; no interception.
-pub fn tables(generator: &Generator, node: &str) -> Output {
+pub(crate) fn tables(generator: &Generator, node: &str) -> Output {
     generator.generate(&scope(generator, node))
 }
 
 /// The scope of a proxy without interception.
-pub fn scope(generator: &Generator, node: &str) -> Scope {
+pub(crate) fn scope(generator: &Generator, node: &str) -> Scope {
     let mut proxy = Proxy::parse(node, None).unwrap();
     proxy.interception = Some(envoygen::Interception::None);
-    Scope::of(&proxy, generator.snapshot())
+    Scope::of(&proxy, generator)
 }
 
 /// Decodes the resource of a name.
-pub fn get<M: Message + Default>(output: &Output, type_url: &str, name: &str) -> M {
+pub(crate) fn get<M: Message + Default>(output: &Output, type_url: &str, name: &str) -> M {
     let found = output
         .get(type_url, name)
         .unwrap_or_else(|| panic!("{name} is missing among {:#?}", names(output)));
     M::decode(found.bytes.clone()).unwrap()
 }
 
-pub fn cluster(output: &Output, name: &str) -> Cluster {
+pub(crate) fn cluster(output: &Output, name: &str) -> Cluster {
     get(output, type_url::CLUSTER, name)
 }
 
-pub fn listener(output: &Output, name: &str) -> Listener {
+pub(crate) fn listener(output: &Output, name: &str) -> Listener {
     get(output, type_url::LISTENER, name)
 }
 
-pub fn routes(output: &Output, name: &str) -> RouteConfiguration {
+pub(crate) fn routes(output: &Output, name: &str) -> RouteConfiguration {
     get(output, type_url::ROUTES, name)
 }
 
 /// The routes of one virtual host.
-pub fn host_routes(output: &Output, name: &str, host: &str) -> Vec<Route> {
+pub(crate) fn host_routes(output: &Output, name: &str, host: &str) -> Vec<Route> {
     let all = routes(output, name);
     let found = all
         .virtual_hosts
@@ -91,7 +102,7 @@ pub fn host_routes(output: &Output, name: &str, host: &str) -> Vec<Route> {
 }
 
 /// Short names of all resources.
-pub fn names(output: &Output) -> Vec<String> {
+pub(crate) fn names(output: &Output) -> Vec<String> {
     let short = |url: &str| url.rsplit('.').next().unwrap().to_owned();
     output
         .resources
@@ -101,13 +112,14 @@ pub fn names(output: &Output) -> Vec<String> {
 }
 
 /// All resources in a few words each.
-pub fn describe(output: &Output) -> String {
+pub(crate) fn describe(output: &Output) -> String {
     let mut out = String::new();
     for resource in output.of_type(type_url::CLUSTER) {
         let cluster = Cluster::decode(resource.bytes.clone()).unwrap();
         let kind = match cluster.cluster_discovery_type {
             Some(ClusterDiscoveryType::Type(kind)) => DiscoveryType::try_from(kind).unwrap().as_str_name(),
-            _ => "?",
+            Some(ClusterDiscoveryType::ClusterType(_)) => "DNS",
+            None => "?",
         };
         let sockets: Vec<_> = cluster
             .transport_socket_matches
@@ -176,7 +188,7 @@ pub fn describe(output: &Output) -> String {
 }
 
 /// The addresses of an endpoint set.
-pub fn addresses(set: &ClusterLoadAssignment) -> Vec<String> {
+pub(crate) fn addresses(set: &ClusterLoadAssignment) -> Vec<String> {
     let all = set.endpoints.iter().flat_map(|locality| &locality.lb_endpoints);
     all.map(|e| match &e.host_identifier {
         Some(HostIdentifier::Endpoint(endpoint)) => show(endpoint.address.as_ref()),
@@ -197,7 +209,7 @@ fn show(address: Option<&Address>) -> String {
 }
 
 /// The connection manager of a filter, if it is one.
-pub fn manager(filter: &Filter) -> Option<HttpConnectionManager> {
+pub(crate) fn manager(filter: &Filter) -> Option<HttpConnectionManager> {
     match &filter.config_type {
         Some(ConfigType::TypedConfig(any)) if any.type_url.ends_with(".HttpConnectionManager") => {
             Some(HttpConnectionManager::decode(any.value.as_slice()).unwrap())

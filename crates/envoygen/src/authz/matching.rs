@@ -1,0 +1,117 @@
+//! The patterns of AuthorizationPolicies: exact, `prefix*`, `*suffix`, and `*` for present.
+
+use envoy_types::pb::envoy::config::route::v3::{HeaderMatcher, header_matcher::HeaderMatchSpecifier};
+use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
+
+use crate::wire::{exact, prefix, regex_match, suffix};
+
+/// A pattern of a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pattern<'a> {
+    /// Any value, but there must be one.
+    Present,
+    /// The whole value.
+    Exact(&'a str),
+    /// The value's beginning.
+    Prefix(&'a str),
+    /// The value's end.
+    Suffix(&'a str),
+}
+
+impl<'a> Pattern<'a> {
+    pub(super) fn parse(text: &'a str) -> Pattern<'a> {
+        if text == "*" {
+            Pattern::Present
+        } else if let Some(rest) = text.strip_prefix('*') {
+            Pattern::Suffix(rest)
+        } else if let Some(rest) = text.strip_suffix('*') {
+            Pattern::Prefix(rest)
+        } else {
+            Pattern::Exact(text)
+        }
+    }
+
+    /// As a comparison of strings.
+    pub(super) fn matcher(self) -> StringMatcher {
+        match self {
+            Pattern::Present => regex_match(".+"),
+            Pattern::Exact(text) => exact(text),
+            Pattern::Prefix(text) => prefix(text),
+            Pattern::Suffix(text) => suffix(text),
+        }
+    }
+}
+
+/// A header compared with a pattern.
+pub(super) fn header(name: &str, pattern: Pattern<'_>) -> HeaderMatcher {
+    let specifier = match pattern {
+        Pattern::Present => HeaderMatchSpecifier::PresentMatch(true),
+        pattern => HeaderMatchSpecifier::StringMatch(pattern.matcher()),
+    };
+    HeaderMatcher {
+        name: name.to_owned(),
+        header_match_specifier: Some(specifier),
+        ..Default::default()
+    }
+}
+
+/// The request's host compared with a pattern: case, a port and a final dot make no difference, unless the pattern names a
+/// port itself.
+pub(super) fn host(pattern: &str) -> HeaderMatcher {
+    let port = r"(:[0-9]+)?";
+    let named_port = model::host::without_port(pattern) != pattern;
+    let end = if named_port {
+        String::new()
+    } else {
+        format!(r"\.?{port}")
+    };
+    let expression = match Pattern::parse(pattern) {
+        Pattern::Present => return header(":authority", Pattern::Present),
+        Pattern::Exact(text) => format!("(?i){}{end}", quoted(text)),
+        Pattern::Prefix(text) => format!("(?i){}.*", quoted(text)),
+        Pattern::Suffix(text) => format!("(?i).*{}{end}", quoted(text)),
+    };
+    HeaderMatcher {
+        name: ":authority".to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(regex_match(&expression))),
+        ..Default::default()
+    }
+}
+
+/// `text` as a regular expression that matches it alone (RE2's QuoteMeta).
+pub(super) fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c.is_ascii() && !c.is_ascii_alphanumeric() && c != '_' {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        assert_eq!(Pattern::parse("*"), Pattern::Present);
+        assert_eq!(Pattern::parse("/a*"), Pattern::Prefix("/a"));
+        assert_eq!(Pattern::parse("*.css"), Pattern::Suffix(".css"));
+        assert_eq!(Pattern::parse("/a"), Pattern::Exact("/a"));
+    }
+
+    #[test]
+    fn hosts_are_quoted() {
+        let HeaderMatchSpecifier::StringMatch(matcher) = host("a.b").header_match_specifier.unwrap() else {
+            panic!()
+        };
+        assert_eq!(matcher, regex_match(r"(?i)a\.b\.?(:[0-9]+)?"));
+        let HeaderMatchSpecifier::StringMatch(matcher) = host("a.b:80").header_match_specifier.unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(matcher, regex_match(r"(?i)a\.b\:80"));
+    }
+}

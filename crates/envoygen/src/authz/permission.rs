@@ -1,0 +1,91 @@
+//! What is done: the `operation` of a rule.
+
+use config::security::Operation;
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
+use envoy_types::pb::envoy::config::rbac::v3::{Permission, permission::Rule};
+use envoy_types::pb::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchConfig;
+use envoy_types::pb::envoy::r#type::matcher::v3::{PathMatcher, path_matcher};
+
+use super::matching::{self, Pattern};
+use super::{Compiler, either, not_permission, permission_of};
+use crate::wire::plain_any;
+
+/// Values, values that must not be, and how one is compared.
+type Field<'a> = (&'a [String], &'a [String], fn(&str) -> Permission);
+
+impl Compiler<'_> {
+    /// The conditions of an operation, all of which must hold; `None` if they cannot be expressed.
+    pub(super) fn operation(&self, operation: &Operation) -> Option<Vec<Permission>> {
+        let mut out = Vec::new();
+        let http: [Field<'_>; 3] = [
+            (&operation.hosts, &operation.not_hosts, |host| {
+                permission_of(Rule::Header(matching::host(host)))
+            }),
+            (&operation.methods, &operation.not_methods, |method| {
+                permission_of(Rule::Header(matching::header(":method", Pattern::parse(method))))
+            }),
+            (&operation.paths, &operation.not_paths, path),
+        ];
+        for (values, not_values, make) in http {
+            if values.is_empty() && not_values.is_empty() {
+                continue;
+            }
+            if self.tcp {
+                if self.strict() {
+                    return None;
+                }
+                continue;
+            }
+            push(values, not_values, |value| Some(make(value)), &mut out)?;
+        }
+        push(&operation.ports, &operation.not_ports, port, &mut out)?;
+        Some(out)
+    }
+}
+
+/// One of `values` and none of `not_values`; `None` if one cannot be expressed.
+pub(super) fn push(
+    values: &[String],
+    not_values: &[String],
+    make: impl Fn(&str) -> Option<Permission>,
+    out: &mut Vec<Permission>,
+) -> Option<()> {
+    let all = |values: &[String]| {
+        values
+            .iter()
+            .map(|value| make(value))
+            .collect::<Option<Vec<_>>>()
+            .map(either)
+    };
+    if !values.is_empty() {
+        out.push(all(values)?);
+    }
+    if !not_values.is_empty() {
+        out.push(not_permission(all(not_values)?));
+    }
+    Some(())
+}
+
+/// The workload's port.
+pub(super) fn port(value: &str) -> Option<Permission> {
+    let number: u16 = value.parse().ok()?;
+    Some(permission_of(Rule::DestinationPort(u32::from(number))))
+}
+
+/// The path without query: exact, prefix, suffix, or a template with `{*}` (one segment) and `{**}` (any).
+fn path(value: &str) -> Permission {
+    if value.contains("{*}") || value.contains("{**}") {
+        let template = value.replace("{**}", "**").replace("{*}", "*");
+        let config = UriTemplateMatchConfig {
+            path_template: template,
+        };
+        return permission_of(Rule::UriTemplate(TypedExtensionConfig {
+            name: "envoy.path.match.uri_template.uri_template_matcher".to_owned(),
+            typed_config: Some(plain_any(&config)),
+        }));
+    }
+    let matcher = Pattern::parse(value).matcher();
+    permission_of(Rule::UrlPath(PathMatcher {
+        rule: Some(path_matcher::Rule::Path(matcher)),
+    }))
+}

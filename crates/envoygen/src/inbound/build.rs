@@ -1,0 +1,165 @@
+//! What belongs to one inbound port: its cluster and its filter chains.
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain};
+use envoy_types::pb::envoy::config::route::v3::{self as routes, route_action};
+use model::PeerModes;
+
+use crate::authz::Authz;
+use crate::cluster;
+use crate::generator::Generator;
+use crate::jwt::Tokens;
+use crate::listener::http::{Class, Http, Routes};
+use crate::listener::inbound::{Application, Port, chain, variants};
+use crate::listener::{tcp, tls};
+use crate::mixer::{self, Mixers};
+use crate::names;
+use crate::scope::Inbound;
+use crate::wire::{duration, pipe_address, tcp_address};
+
+/// Builds what belongs to a port.
+pub(super) struct Build<'a> {
+    pub(super) generator: &'a Generator,
+    pub(super) scope: &'a Inbound,
+    pub(super) modes: PeerModes,
+    pub(super) authz: Authz,
+    pub(super) tokens: Tokens,
+    pub(super) mixers: Mixers,
+}
+
+impl Build<'_> {
+    pub(super) fn cluster(&self, port: &Port) -> Cluster {
+        let address = port.application.as_ref().map(|application| match application {
+            Application::Tcp(address, port) => tcp_address(address, *port),
+            Application::Unix(path) => pipe_address(path),
+        });
+        let unix = matches!(port.application, Some(Application::Unix(_)));
+        let own = self.scope.address.filter(|_| !unix);
+        let mesh = self.generator.snapshot.mesh();
+        let mut cluster = cluster::inbound(port.number, address, port.protocol, port.pool.clone(), own, mesh);
+        if unix {
+            cluster.upstream_bind_config = None;
+        }
+        cluster
+    }
+
+    /// The filter chains of a port; `shared` where a listener takes several ports.
+    pub(super) fn chains(&self, port: &Port, shared: Option<u16>) -> Vec<FilterChain> {
+        let mode = self.modes.of(port.number);
+        let name = match (&port.bind, port.number) {
+            (Some(bind), number) => names::listener(bind, number),
+            (None, 0) => names::VIRTUAL_INBOUND.to_owned(),
+            (None, number) => names::listener("0.0.0.0", number),
+        };
+        let socket = || tls::mutual(&self.generator.snapshot, self.generator.settings.secret_timeout);
+        variants(port.protocol, mode)
+            .into_iter()
+            .map(|variant| {
+                let filters = if variant.http {
+                    self.http(port, &name)
+                } else {
+                    self.tcp(port)
+                };
+                chain(
+                    name.clone(),
+                    variant.condition(shared),
+                    filters,
+                    variant.mtls.then(socket),
+                )
+            })
+            .collect()
+    }
+
+    fn http(&self, port: &Port, name: &str) -> Vec<Filter> {
+        let asks = &self.scope.asks.http;
+        let mut filters: Vec<_> = self
+            .tokens
+            .filter
+            .iter()
+            .chain(&self.authz.http)
+            .cloned()
+            .collect();
+        let mut limits = Vec::new();
+        if let Some(mixer) = &self.mixers.check {
+            filters.extend(mixer::checks(mixer, &asks.checks));
+            filters.extend(mixer::quotas(mixer, &asks.quotas));
+            limits = mixer::rate_limits(&asks.quotas);
+        }
+        let mesh = self.generator.snapshot.mesh();
+        let log = self.mixers.report.as_ref().zip(asks.report.as_ref());
+        let log = log.map(|(mixer, report)| mixer::http_log(mixer, policy::LOG_INBOUND, report, mesh));
+        let http = Http {
+            mesh,
+            class: Class::SidecarInbound,
+            stat_prefix: format!("inbound_{name}"),
+            routes: Routes::Inline(Box::new(inbound_routes(port, limits))),
+            decides: self.authz.decides() || (!asks.checks.is_empty() && self.mixers.check.is_some()),
+            filters,
+            access_log: log.into_iter().collect(),
+        };
+        vec![http.build()]
+    }
+
+    fn tcp(&self, port: &Port) -> Vec<Filter> {
+        let asks = &self.scope.asks.tcp;
+        let cluster = port.cluster.clone();
+        let mut filters = self.authz.tcp.clone();
+        filters.extend(
+            self.mixers
+                .check
+                .iter()
+                .flat_map(|mixer| mixer::tcp_checks(mixer, &asks.checks)),
+        );
+        let log = self.mixers.report.as_ref().filter(|_| asks.report.is_some());
+        let mesh = self.generator.snapshot.mesh();
+        let log = log.map(|mixer| mixer::tcp_log(mixer, policy::LOG_INBOUND, mesh));
+        filters.push(tcp::proxy(
+            &cluster.clone(),
+            vec![(cluster, 1)],
+            log.into_iter().collect(),
+        ));
+        filters
+    }
+}
+
+/// Everything goes to the application, without a timeout of the proxy's own.
+fn inbound_routes(port: &Port, rate_limits: Vec<routes::RateLimit>) -> routes::RouteConfiguration {
+    let cluster = port.cluster.clone();
+    let none = duration(std::time::Duration::ZERO);
+    let action = routes::RouteAction {
+        cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster.clone())),
+        timeout: none,
+        rate_limits,
+        max_stream_duration: Some(route_action::MaxStreamDuration {
+            max_stream_duration: none,
+            grpc_timeout_header_max: none,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let route = routes::Route {
+        name: "default".to_owned(),
+        r#match: Some(routes::RouteMatch {
+            path_specifier: Some(routes::route_match::PathSpecifier::Prefix("/".to_owned())),
+            ..Default::default()
+        }),
+        action: Some(routes::route::Action::Route(action)),
+        decorator: Some(routes::Decorator {
+            operation: format!("inbound:{}/*", port.number),
+            propagate: None,
+        }),
+        ..Default::default()
+    };
+    let host = routes::VirtualHost {
+        name: format!("inbound|http|{}", port.number),
+        domains: vec!["*".to_owned()],
+        routes: vec![route],
+        ..Default::default()
+    };
+    routes::RouteConfiguration {
+        name: cluster,
+        virtual_hosts: vec![host],
+        validate_clusters: crate::wire::bool_value(false),
+        ..Default::default()
+    }
+}

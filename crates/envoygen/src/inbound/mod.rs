@@ -1,0 +1,133 @@
+//! What a sidecar needs to be reached: the inbound part of its tables.
+
+mod build;
+mod ports;
+
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener};
+use model::Protocol;
+
+use self::build::Build;
+use crate::authz::Authz;
+use crate::cluster;
+use crate::generator::Generator;
+use crate::jwt::Tokens;
+use crate::listener::inbound::Port;
+use crate::listener::{Bind, listener, redirected};
+use crate::mixer::Mixers;
+use crate::names;
+use crate::outbound::push;
+use crate::output::{Origins, Output, type_url};
+use crate::proxy::Interception;
+use crate::scope::Inbound;
+
+pub(crate) fn generate(generator: &Generator, scope: &Inbound) -> Output {
+    let snapshot = &generator.snapshot;
+    let sidecar = scope.sidecar.as_ref().and_then(|key| snapshot.sidecar(key));
+    let mut out = Output::default();
+    let ports = ports::ports(generator, scope, sidecar, &mut out.findings);
+    let build = Build {
+        generator,
+        scope,
+        modes: snapshot.policies().peer_modes(&scope.namespace, &scope.labels),
+        authz: Authz::new(snapshot, &scope.namespace, &scope.labels),
+        tokens: Tokens::new(snapshot, &scope.namespace, &scope.labels),
+        mixers: Mixers::new(generator, &scope.asks, scope.address),
+    };
+    let found = build
+        .authz
+        .findings
+        .iter()
+        .chain(&build.tokens.findings)
+        .chain(&build.mixers.findings);
+    out.findings.extend(found.cloned());
+    for cluster in &build.mixers.clusters {
+        push(
+            &mut out,
+            type_url::CLUSTER,
+            &cluster.name,
+            cluster,
+            Origins::default(),
+        );
+    }
+    for port in &ports {
+        let cluster = build.cluster(port);
+        push(
+            &mut out,
+            type_url::CLUSTER,
+            &cluster.name,
+            &cluster,
+            Origins::of(scope.sidecar.iter()),
+        );
+    }
+    listeners(&build, &ports, &mut out);
+    out
+}
+
+fn listeners(build: &Build<'_>, ports: &[Port], out: &mut Output) {
+    let scope = build.scope;
+    let mut origins = Origins::of(scope.sidecar.iter());
+    origins.add(&build.modes.origins);
+    origins.add(build.authz.origins.iter().chain(&build.tokens.origins));
+    for port in ports {
+        let Some(address) = port.bind.clone() else {
+            continue;
+        };
+        let bind = Bind {
+            address,
+            port: port.number,
+            to_port: true,
+            exclusive: true,
+        };
+        let chains = build.chains(port, None);
+        let listener = listener(&bind, TrafficDirection::Inbound, chains, None);
+        push(
+            out,
+            type_url::LISTENER,
+            &listener.name,
+            &listener,
+            origins.clone(),
+        );
+    }
+    if scope.interception != Interception::None {
+        let cluster = cluster::inbound_passthrough(build.generator.snapshot.mesh());
+        push(
+            out,
+            type_url::CLUSTER,
+            &cluster.name,
+            &cluster,
+            Origins::default(),
+        );
+        let black_hole = cluster::black_hole(build.generator.snapshot.mesh());
+        push(
+            out,
+            type_url::CLUSTER,
+            &black_hole.name,
+            &black_hole,
+            Origins::default(),
+        );
+        let listener = virtual_inbound(build, ports);
+        push(out, type_url::LISTENER, &listener.name, &listener, origins);
+    }
+}
+
+/// The listener that iptables redirects to: chains for each port of the application, and for all others.
+fn virtual_inbound(build: &Build<'_>, ports: &[Port]) -> Listener {
+    let mesh = build.generator.snapshot.mesh();
+    let own_port = u16::try_from(mesh.proxy_inbound_listen_port).unwrap_or(15006);
+    let others = Port {
+        number: 0,
+        cluster: names::INBOUND_PASSTHROUGH_CLUSTER.to_owned(),
+        protocol: Protocol::Auto,
+        application: None,
+        bind: None,
+        pool: None,
+    };
+    let mut chains: Vec<FilterChain> = vec![redirected::black_hole("virtualInbound-blackhole", own_port)];
+    chains.extend(build.chains(&others, None));
+    for port in ports.iter().filter(|port| port.bind.is_none()) {
+        chains.extend(build.chains(port, Some(port.number)));
+    }
+    let transparent = build.scope.interception == Interception::Tproxy;
+    redirected::inbound(own_port, chains, transparent)
+}

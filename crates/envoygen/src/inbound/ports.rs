@@ -1,0 +1,117 @@
+//! The ports of an application: what a Sidecar declares, or what its services say.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use config::Finding;
+use config::networking::{CaptureMode, IstioIngressListener};
+use model::{Protocol, Sidecar};
+
+use crate::generator::Generator;
+use crate::listener::inbound::{Application, Port};
+use crate::names;
+use crate::proxy::Interception;
+use crate::scope::Inbound;
+
+/// The ports of the application: those that the Sidecar declares, else those of its services. Without interception only a
+/// Sidecar can say where the application listens.
+pub(super) fn ports(
+    generator: &Generator,
+    scope: &Inbound,
+    sidecar: Option<&Arc<Sidecar>>,
+    findings: &mut Vec<Finding>,
+) -> Vec<Port> {
+    let ingress = sidecar.map(|s| s.spec.ingress.as_slice()).unwrap_or_default();
+    let mut by_number: BTreeMap<u16, Port> = BTreeMap::new();
+    for (index, declared) in ingress.iter().enumerate() {
+        match ingress_port(scope, sidecar, declared) {
+            Ok(port) => drop(by_number.entry(port.number).or_insert(port)),
+            Err(reason) => findings.extend(sidecar.map(|s| {
+                Finding::warning(reason)
+                    .at(format!("spec.ingress[{index}]"))
+                    .of(s.key.clone())
+            })),
+        }
+    }
+    if ingress.is_empty() && scope.interception != Interception::None {
+        for (host, number, target) in &scope.ports {
+            let service = generator.snapshot.services().get(host, &scope.namespace);
+            let protocol = service
+                .and_then(|s| s.port(*number))
+                .map_or(Protocol::Auto, |p| p.protocol);
+            if protocol != Protocol::Udp {
+                by_number.entry(*target).or_insert(Port {
+                    number: *target,
+                    cluster: names::inbound_cluster(*target),
+                    protocol,
+                    application: None,
+                    bind: None,
+                    pool: sidecar.and_then(|s| s.spec.inbound_connection_pool.clone()),
+                });
+            }
+        }
+    }
+    by_number.into_values().collect()
+}
+
+fn ingress_port(
+    scope: &Inbound,
+    sidecar: Option<&Arc<Sidecar>>,
+    declared: &IstioIngressListener,
+) -> Result<Port, String> {
+    let port = declared.port.as_ref().ok_or("the port is missing")?;
+    let number = u16::try_from(port.number).map_err(|_| "the port's number is not 1 to 65535")?;
+    let own_socket = match declared.capture_mode {
+        CaptureMode::Default => scope.interception == Interception::None,
+        mode => mode == CaptureMode::None,
+    };
+    let own = scope.address.map(|own| own.to_string());
+    let bind = own_socket.then(|| match declared.bind.as_str() {
+        "" => own.clone().unwrap_or_else(|| "0.0.0.0".to_owned()),
+        given => given.to_owned(),
+    });
+    let application = application(&declared.default_endpoint, own.as_deref())?;
+    if application.is_none() && own_socket {
+        return Err("without interception defaultEndpoint must say where the application listens".to_owned());
+    }
+    if let (Some(bind), Some(Application::Tcp(address, to))) = (&bind, &application)
+        && bind == address
+        && *to == number
+    {
+        return Err(format!(
+            "defaultEndpoint {address}:{to} is the listener's own address"
+        ));
+    }
+    let pool = declared.connection_pool.clone();
+    Ok(Port {
+        number,
+        cluster: names::inbound_cluster(number),
+        protocol: Protocol::parse(&port.protocol),
+        application,
+        bind,
+        pool: pool.or_else(|| sidecar.and_then(|s| s.spec.inbound_connection_pool.clone())),
+    })
+}
+
+/// Reads `defaultEndpoint`; `0.0.0.0` and `[::]` stand for the workload's own address.
+fn application(endpoint: &str, own: Option<&str>) -> Result<Option<Application>, String> {
+    if endpoint.is_empty() {
+        return Ok(None);
+    }
+    if let Some(path) = endpoint.strip_prefix("unix://") {
+        return Ok(Some(Application::Unix(path.to_owned())));
+    }
+    let bad = || format!("defaultEndpoint {endpoint:?} is not ADDRESS:PORT or unix://PATH");
+    let (address, port) = endpoint.rsplit_once(':').ok_or_else(bad)?;
+    let port = port.parse().map_err(|_| bad())?;
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    let address = match address {
+        "0.0.0.0" | "::" => match own {
+            Some(own) => own,
+            None => return Ok(None),
+        },
+        given => given,
+    };
+    address.parse::<std::net::IpAddr>().map_err(|_| bad())?;
+    Ok(Some(Application::Tcp(address.to_owned(), port)))
+}

@@ -1,0 +1,79 @@
+//! Checks: ext_authz filters, one for each failure mode, with the headers that its rules read and no other.
+
+use envoy_types::pb::envoy::config::core::v3::ApiVersion;
+use envoy_types::pb::envoy::config::listener::v3::Filter;
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{ExtAuthz, ext_authz::Services};
+use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3::ExtAuthz as NetworkExtAuthz;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
+use envoy_types::pb::envoy::r#type::matcher::v3::ListStringMatcher;
+use envoy_types::pb::envoy::r#type::v3::{HttpStatus, StatusCode};
+use policy::{Check, FAIL_CLOSED, FAIL_OPEN, FAILURE_MODE_METADATA, Headers};
+
+use super::service;
+use crate::filter;
+use crate::wire::{exact, plain_any};
+
+/// The HTTP filters of some checks.
+pub(crate) fn http_filters(cluster: &str, checks: &[Check]) -> Vec<HttpFilter> {
+    checks.iter().map(|check| http(cluster, check)).collect()
+}
+
+fn http(cluster: &str, check: &Check) -> HttpFilter {
+    let mode = mode(check);
+    let claims = check.claims.then(|| filter::JWT.to_owned());
+    let config = ExtAuthz {
+        transport_api_version: ApiVersion::V3 as i32,
+        services: Some(Services::GrpcService(service(
+            cluster,
+            &[(FAILURE_MODE_METADATA, mode)],
+        ))),
+        failure_mode_allow: check.fail_open,
+        status_on_error: Some(HttpStatus {
+            code: StatusCode::ServiceUnavailable as i32,
+        }),
+        metadata_context_namespaces: claims.into_iter().collect(),
+        allowed_headers: allowed(&check.headers),
+        stat_prefix: format!("mixer_{mode}"),
+        ..Default::default()
+    };
+    filter::http(&format!("{}.mixer-{mode}", filter::EXT_AUTHZ), plain_any(&config))
+}
+
+/// The network filters of some checks.
+pub(crate) fn network_filters(cluster: &str, checks: &[Check]) -> Vec<Filter> {
+    checks.iter().map(|check| network(cluster, check)).collect()
+}
+
+fn network(cluster: &str, check: &Check) -> Filter {
+    let mode = mode(check);
+    let config = NetworkExtAuthz {
+        stat_prefix: format!("mixer_{mode}"),
+        grpc_service: Some(service(cluster, &[(FAILURE_MODE_METADATA, mode)])),
+        failure_mode_allow: check.fail_open,
+        transport_api_version: ApiVersion::V3 as i32,
+        ..Default::default()
+    };
+    filter::network(
+        &format!("envoy.filters.network.ext_authz.mixer-{mode}"),
+        plain_any(&config),
+    )
+}
+
+fn mode(check: &Check) -> &'static str {
+    if check.fail_open { FAIL_OPEN } else { FAIL_CLOSED }
+}
+
+/// Envoy sends all headers where nothing is listed, so a header that each request has is always on the list.
+fn allowed(headers: &Headers) -> Option<ListStringMatcher> {
+    match headers {
+        Headers::All => None,
+        Headers::Named(names) => {
+            let always = std::iter::once(":authority");
+            let patterns = always
+                .chain(names.iter().map(String::as_str))
+                .map(exact)
+                .collect();
+            Some(ListStringMatcher { patterns })
+        }
+    }
+}

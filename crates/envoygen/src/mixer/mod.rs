@@ -1,0 +1,161 @@
+//! Calls to Mixer: checks (ext_authz), quotas (rate limit service) and reports (access log service). Which of them a workload
+//! needs `policy` says; here it becomes Envoy's configuration.
+
+mod address;
+mod check;
+mod quota;
+mod report;
+
+use std::time::Duration;
+
+use config::Finding;
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::core::v3::{
+    BackoffStrategy, GrpcService, HeaderValue, RetryPolicy,
+    grpc_service::{EnvoyGrpc, TargetSpecifier},
+};
+use model::Identity;
+use policy::Requirements;
+
+use crate::generator::Generator;
+use crate::wire::{duration, u32_value};
+
+pub(crate) use check::{http_filters as checks, network_filters as tcp_checks};
+pub(crate) use quota::{filters as quotas, rate_limits};
+pub(crate) use report::{http_log, tcp_log};
+
+/// Longest wait for Mixer's answer, retries included; then the failure mode holds.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a workload's proxy asks of Mixer for HTTP and for TCP.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Asks {
+    /// For HTTP and gRPC.
+    pub http: Requirements,
+    /// For other connections.
+    pub tcp: Requirements,
+}
+
+impl Asks {
+    fn checks(&self) -> bool {
+        [&self.http, &self.tcp]
+            .iter()
+            .any(|r| !r.checks.is_empty() || !r.quotas.is_empty())
+    }
+
+    fn reports(&self) -> bool {
+        self.http.report.is_some() || self.tcp.report.is_some()
+    }
+}
+
+/// The Mixers that a proxy calls; none where nothing is asked, or where no address is known.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Mixers {
+    /// Cluster for checks and quotas.
+    pub(crate) check: Option<String>,
+    /// Cluster for reports.
+    pub(crate) report: Option<String>,
+    /// The clusters themselves, each once.
+    pub(crate) clusters: Vec<Cluster>,
+    pub(crate) findings: Vec<Finding>,
+}
+
+impl Mixers {
+    /// The Mixers for what is asked. MeshConfig's addresses come before the settings'.
+    pub(crate) fn new(generator: &Generator, asks: &Asks, own: Option<std::net::IpAddr>) -> Mixers {
+        let mut out = Mixers::default();
+        let mesh = generator.snapshot.mesh();
+        if asks.checks() && !mesh.disable_policy_checks {
+            let address = out.address(generator, &mesh.mixer_check_server, "mixerCheckServer");
+            out.check = address.map(|address| out.add(generator, &address, "", own));
+        }
+        if asks.reports() && !mesh.disable_mixer_http_reports {
+            let address = out.address(generator, &mesh.mixer_report_server, "mixerReportServer");
+            out.report = address.map(|address| out.add(generator, &address, "report", own));
+        }
+        out
+    }
+
+    fn address(&mut self, generator: &Generator, given: &str, field: &str) -> Option<address::MixerAddress> {
+        let text = if given.is_empty() {
+            generator.settings.mixer_address.as_deref()
+        } else {
+            Some(given)
+        };
+        let parsed = text.map(address::MixerAddress::parse);
+        let problem = match parsed {
+            Some(Ok(address)) => return Some(address),
+            Some(Err(reason)) => reason,
+            None => "no address of Mixer is known".to_owned(),
+        };
+        let help = format!("set {field} in MeshConfig, or start Pilot with Mixer's address");
+        self.findings.push(
+            Finding::warning(format!("{problem}: rules that need Mixer have no effect"))
+                .at(field)
+                .help(help),
+        );
+        None
+    }
+
+    /// Adds the cluster of an address; gives its name.
+    fn add(
+        &mut self,
+        generator: &Generator,
+        address: &address::MixerAddress,
+        role: &str,
+        own: Option<std::net::IpAddr>,
+    ) -> String {
+        let mixer = Identity::new(
+            generator.snapshot.trust_domain(),
+            &generator.settings.system_namespace,
+            "mixer",
+        );
+        let mut cluster = address::cluster(generator, address, &mixer, "", own);
+        if let Some(same) = self.clusters.iter().find(|known| known.name == cluster.name) {
+            if *same == cluster {
+                return cluster.name;
+            }
+            cluster = address::cluster(generator, address, &mixer, role, own);
+        }
+        let name = cluster.name.clone();
+        self.clusters.push(cluster);
+        name
+    }
+}
+
+/// A gRPC service of Mixer. Calls are retried within the deadline, so that a restart of Mixer refuses nobody.
+fn service(cluster: &str, metadata: &[(&str, &str)]) -> GrpcService {
+    let header = |(key, value): &(&str, &str)| HeaderValue {
+        key: (*key).to_owned(),
+        value: (*value).to_owned(),
+        ..Default::default()
+    };
+    GrpcService {
+        timeout: duration(DEADLINE),
+        initial_metadata: metadata.iter().map(header).collect(),
+        retry_policy: Some(retries()),
+        target_specifier: Some(target(cluster)),
+    }
+}
+
+/// A gRPC service behind a cluster. The authority is the host alone: a cluster's name is no well-formed one, and strict
+/// HTTP/2 servers refuse it.
+fn target(cluster: &str) -> TargetSpecifier {
+    TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
+        cluster_name: cluster.to_owned(),
+        authority: cluster.rsplit('|').next().unwrap_or_default().to_owned(),
+        ..Default::default()
+    })
+}
+
+fn retries() -> RetryPolicy {
+    RetryPolicy {
+        retry_back_off: Some(BackoffStrategy {
+            base_interval: duration(Duration::from_millis(100)),
+            max_interval: duration(Duration::from_millis(300)),
+        }),
+        num_retries: u32_value(20),
+        retry_on: "connect-failure,refused-stream,reset,gateway-error,unavailable,cancelled".to_owned(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,76 @@
+//! Quotas: rate limit filters, one for each failure mode, and the descriptors that routes give them.
+
+use envoy_types::pb::envoy::config::core::v3::{ApiVersion, TypedExtensionConfig};
+use envoy_types::pb::envoy::config::ratelimit::v3::RateLimitServiceConfig;
+use envoy_types::pb::envoy::config::route::v3::{RateLimit as RouteRateLimit, rate_limit};
+use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimit;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
+use envoy_types::pb::envoy::extensions::rate_limit_descriptors::expr::v3::{
+    Descriptor, descriptor::ExprSpecifier,
+};
+use policy::{DescriptorEntry, FAIL_CLOSED, FAIL_OPEN, QuotaDescriptor, RATE_LIMIT_DOMAIN};
+
+use super::{DEADLINE, service};
+use crate::filter;
+use crate::wire::{duration, plain_any, u32_value};
+
+/// Stages tell the filters' descriptors apart.
+const CLOSED: u32 = 0;
+const OPEN: u32 = 1;
+
+/// The filters that some quotas need.
+pub(crate) fn filters(cluster: &str, quotas: &[QuotaDescriptor]) -> Vec<HttpFilter> {
+    let modes = [(CLOSED, FAIL_CLOSED, false), (OPEN, FAIL_OPEN, true)];
+    let needed = modes
+        .into_iter()
+        .filter(|(_, _, open)| quotas.iter().any(|quota| quota.fail_open == *open));
+    needed
+        .map(|(stage, mode, open)| filter(cluster, stage, mode, open))
+        .collect()
+}
+
+fn filter(cluster: &str, stage: u32, mode: &str, open: bool) -> HttpFilter {
+    let config = RateLimit {
+        domain: RATE_LIMIT_DOMAIN.to_owned(),
+        stage,
+        timeout: duration(DEADLINE),
+        failure_mode_deny: !open,
+        rate_limited_as_resource_exhausted: true,
+        rate_limit_service: Some(RateLimitServiceConfig {
+            grpc_service: Some(service(cluster, &[])),
+            transport_api_version: ApiVersion::V3 as i32,
+        }),
+        stat_prefix: format!("mixer_{mode}"),
+        ..Default::default()
+    };
+    filter::http(
+        &format!("{}.mixer-{mode}", filter::RATE_LIMIT),
+        plain_any(&config),
+    )
+}
+
+/// What a route tells the filters.
+pub(crate) fn rate_limits(quotas: &[QuotaDescriptor]) -> Vec<RouteRateLimit> {
+    let limit = |quota: &QuotaDescriptor| RouteRateLimit {
+        stage: u32_value(if quota.fail_open { OPEN } else { CLOSED }),
+        actions: quota.entries.iter().map(action).collect(),
+        ..Default::default()
+    };
+    quotas.iter().map(limit).collect()
+}
+
+fn action(entry: &DescriptorEntry) -> rate_limit::Action {
+    let config = Descriptor {
+        descriptor_key: entry.key.clone(),
+        skip_if_error: false,
+        expr_specifier: Some(ExprSpecifier::Text(entry.cel.clone())),
+    };
+    rate_limit::Action {
+        action_specifier: Some(rate_limit::action::ActionSpecifier::Extension(
+            TypedExtensionConfig {
+                name: "envoy.rate_limit_descriptors.expr".to_owned(),
+                typed_config: Some(plain_any(&config)),
+            },
+        )),
+    }
+}
