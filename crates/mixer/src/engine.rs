@@ -11,6 +11,7 @@ use feed::State;
 use parking_lot::Mutex;
 use policy::{Code, HeaderChange, MetricDefinition, QuotaDenial, Request, Rules, Verdict, Windows};
 use runtime::Metrics;
+use tokio::sync::watch;
 
 use crate::attributes::check::Check;
 use crate::attributes::descriptor;
@@ -78,6 +79,7 @@ pub(crate) struct Engine {
     pub(crate) meters: Meters,
     clock: Clock,
     pace: Pace,
+    configured: watch::Sender<bool>,
 }
 
 impl Engine {
@@ -90,12 +92,28 @@ impl Engine {
             meters: Meters::new(metrics),
             clock,
             pace: Pace::default(),
+            configured: watch::Sender::new(false),
         }
     }
 
     /// The configuration in force.
     pub(crate) fn policies(&self) -> Result<Arc<Policies>, Undecided> {
         self.policies.load_full().ok_or(Undecided::NoConfiguration)
+    }
+
+    /// The configuration in force, as soon as there is one.
+    pub(crate) async fn configured(&self) -> Arc<Policies> {
+        loop {
+            if let Ok(policies) = self.policies() {
+                return policies;
+            }
+            // The sender lives as long as self, so this cannot fail.
+            let _ = self
+                .configured
+                .subscribe()
+                .wait_for(|configured| *configured)
+                .await;
+        }
     }
 
     /// Builds configuration from the feed's objects and puts it in force. Takes time: not for a request's path.
@@ -112,6 +130,7 @@ impl Engine {
             .workloads
             .set(i64::try_from(policies.mesh.len()).unwrap_or(i64::MAX));
         self.policies.store(Some(policies.clone()));
+        self.configured.send_replace(true);
         policies
     }
 

@@ -94,7 +94,9 @@ impl Worker {
     pub(crate) async fn run(mut self) {
         let mut done = 0;
         while let Some(batch) = self.batches.recv().await {
-            done += self.take(batch);
+            // Reports of the time before the first configuration wait for it, as far as there is room.
+            let policies = self.engine.configured().await;
+            done += self.take(&policies, batch);
             if done >= TURN {
                 done = 0;
                 tokio::task::yield_now().await;
@@ -102,22 +104,18 @@ impl Worker {
         }
     }
 
-    fn take(&mut self, batch: Batch) -> usize {
+    fn take(&mut self, policies: &Policies, batch: Batch) -> usize {
         let count = size(&batch.entries).1;
         self.engine.meters.reports.inc_by(count as u64);
-        // Without configuration nothing is known to be counted.
-        let Ok(policies) = self.engine.policies() else {
-            return count;
-        };
         match batch.entries {
             LogEntries::HttpLogs(logs) => {
                 for log in logs.log_entry.into_iter().filter_map(HttpLog::new) {
                     log.with_request(&policies.mesh, &batch.sender, |request| {
-                        self.engine.report(&policies, request)
+                        self.engine.report(policies, request)
                     });
                 }
             }
-            LogEntries::TcpLogs(logs) => self.tcp(&policies, &batch.sender, logs.log_entry),
+            LogEntries::TcpLogs(logs) => self.tcp(policies, &batch.sender, logs.log_entry),
         }
         count
     }

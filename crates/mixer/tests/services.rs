@@ -20,14 +20,15 @@ use envoy_types::pb::envoy::data::accesslog::v3::tls_properties::certificate_pro
     SubjectAltName, subject_alt_name::San,
 };
 use envoy_types::pb::envoy::data::accesslog::v3::{
-    AccessLogCommon, HttpAccessLogEntry, HttpRequestProperties, HttpResponseProperties, TlsProperties,
+    AccessLogCommon, AccessLogType, ConnectionProperties, HttpAccessLogEntry, HttpRequestProperties,
+    HttpResponseProperties, TcpAccessLogEntry, TlsProperties,
 };
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
 use envoy_types::pb::envoy::service::accesslog::v3::StreamAccessLogsMessage;
 use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_client::AccessLogServiceClient;
 use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::{
-    HttpAccessLogEntries, Identifier, LogEntries,
+    HttpAccessLogEntries, Identifier, LogEntries, TcpAccessLogEntries,
 };
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{
     HttpRequest, Peer, Request as AuthRequest,
@@ -497,4 +498,120 @@ async fn a_bad_object_is_told_and_leaves_the_rest_in_force() {
     );
     let refused = server.check("catalog", check("mallory")).await.unwrap();
     assert_eq!(refused.status.unwrap().code, 7);
+}
+
+/// TCP to port 9000 is for the frontend alone, and its bytes are counted.
+const TCP: &str = r#"
+apiVersion: config.istio.io/v1alpha2
+kind: rule
+metadata: {name: frontend-only, namespace: istio-system}
+spec:
+  match: context.protocol == "tcp" && destination.port == 9000 && (source.workload.name | "") != "frontend-v1"
+  actions:
+  - {handler: doorman, instances: [visit]}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: instance
+metadata: {name: sent, namespace: istio-system}
+spec:
+  compiledTemplate: metric
+  params:
+    value: connection.sent.bytes | 0
+    dimensions: {to: destination.workload.name | "unknown", event: connection.event | "none"}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: handler
+metadata: {name: tcp, namespace: istio-system}
+spec:
+  compiledAdapter: prometheus
+  params:
+    metrics:
+    - {name: tcp_sent_bytes_total, instance_name: sent.instance.istio-system, kind: COUNTER, label_names: [to, event]}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: rule
+metadata: {name: count-tcp, namespace: istio-system}
+spec:
+  match: context.protocol == "tcp"
+  actions:
+  - {handler: tcp, instances: [sent]}
+"#;
+
+#[tokio::test]
+async fn connections_are_checked_and_their_bytes_counted_once() {
+    let server = Server::start().await;
+    server
+        .mixer
+        .configure(common::state([SAMPLE[0], SAMPLE[1], SAMPLE[2], TCP]));
+    assert!(
+        server.mixer.findings().is_empty(),
+        "{:?}",
+        server.mixer.findings()
+    );
+    let connection = |from: &str| {
+        let mut request = check("");
+        let attributes = request.attributes.as_mut().unwrap();
+        attributes.request = None;
+        attributes.source.as_mut().unwrap().address = address(from, 40000);
+        attributes.destination.as_mut().unwrap().address = address("127.1.0.21", 9000);
+        request
+    };
+    let passed = server.check("catalog", connection("127.1.0.10")).await.unwrap();
+    assert_eq!(passed.status.unwrap().code, 0);
+    // The frontend's identity from another address is not the workload frontend-v1.
+    let refused = server.check("catalog", connection("127.1.0.99")).await.unwrap();
+    assert_eq!(refused.status.unwrap().code, 7);
+
+    let entry = |kind: AccessLogType, sent_bytes| TcpAccessLogEntry {
+        common_properties: Some(AccessLogCommon {
+            stream_id: "1".into(),
+            access_log_type: kind.into(),
+            downstream_local_address: address("127.1.0.21", 9000),
+            ..AccessLogCommon::default()
+        }),
+        connection_properties: Some(ConnectionProperties {
+            received_bytes: 0,
+            sent_bytes,
+        }),
+    };
+    let log_entry = vec![
+        entry(AccessLogType::TcpConnectionStart, 0),
+        entry(AccessLogType::TcpPeriodic, 70),
+        entry(AccessLogType::TcpConnectionEnd, 100),
+    ];
+    let message = StreamAccessLogsMessage {
+        identifier: Some(Identifier {
+            node: None,
+            log_name: "argosy.inbound".into(),
+        }),
+        log_entries: Some(LogEntries::TcpLogs(TcpAccessLogEntries { log_entry })),
+    };
+    send(server.proxy("catalog"), vec![message]).await;
+    server
+        .page("istio_tcp_sent_bytes_total{to=\"catalog-v1\",event=\"continue\"} 70\n")
+        .await;
+    server
+        .page("istio_tcp_sent_bytes_total{to=\"catalog-v1\",event=\"close\"} 30\n")
+        .await;
+}
+
+#[tokio::test]
+async fn reports_that_come_before_the_configuration_wait_for_it() {
+    let server = Server::start().await;
+    let catalog = "sidecar~127.1.0.21~catalog-v1.shop~shop.svc.cluster.local";
+    send(
+        server.proxy("catalog"),
+        vec![message("argosy.inbound", catalog, vec![inbound_entry()])],
+    )
+    .await;
+    server.mixer.configure(common::state(SAMPLE));
+    let page = server.page("istio_requests_total{").await;
+    has(
+        &page,
+        &[
+            "source_workload=\"frontend-v1\"",
+            "destination_workload=\"catalog-v1\"",
+        ],
+        "1",
+    );
 }
