@@ -43,9 +43,9 @@ pub struct Args {
         default_value = "127.0.0.1:15012"
     )]
     pub pilot_address: String,
-    /// The agent's own folder: socket, bootstrap, lock
+    /// The agent's own folder: socket, bootstrap, lock; one for each workload in the user's runtime folder unless given
     #[arg(long, env = "ARGOSY_STATE_DIR", value_name = "DIR")]
-    pub state_dir: PathBuf,
+    pub state_dir: Option<PathBuf>,
     /// DNS domain of the mesh's services
     #[arg(
         long,

@@ -215,7 +215,11 @@ impl Watched {
                     self.end_with(&status);
                 }
             }
-            Some(Err(status)) => self.end_with(status),
+            Some(Err(status)) => {
+                // HTTP/2's and TLS's words for it are many and say no more.
+                tracing::debug!(reason = text(status), "Pilot's stream broke");
+                self.end_with(&Status::unavailable("the connection broke"));
+            }
             None => self.ended = true,
         }
     }

@@ -48,7 +48,10 @@ struct Agent<'a> {
 /// away, a token refused, a WorkloadEntry missing) is waited for and told by readiness and log.
 pub async fn run(args: &Args, context: &Context, own: Option<PathBuf>) -> anyhow::Result<()> {
     let program = command::find(&args.envoy.envoy, std::env::var_os("PATH").as_deref())?;
-    let state_dir = StateDir::open(&args.state_dir)?;
+    let state_dir = match &args.state_dir {
+        Some(path) => StateDir::open(path)?,
+        None => StateDir::open_default(&args.workload)?,
+    };
     let restarts = context.metrics.counter(
         "argosy_agent_envoy_restarts_total",
         "Starts of Envoy after the first",

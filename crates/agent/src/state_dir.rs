@@ -1,13 +1,17 @@
 //! The agent's folder: readable by its user alone, used by one agent at a time.
 
 use std::{
+    ffi::OsStr,
     fs::{File, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
+use rustix::process::geteuid;
 use tokio::net::UnixListener;
+
+use crate::workload::WorkloadName;
 
 /// Longest path of a Unix socket in bytes (`sun_path` of Linux, without the zero at its end).
 const LONGEST_SOCKET: usize = 107;
@@ -42,24 +46,61 @@ pub struct StateDir {
     _lock: File,
 }
 
+/// Where a workload's agent keeps its files unless told: in the user's runtime folder (`XDG_RUNTIME_DIR`), else in a
+/// folder of that user among temporary files.
+pub fn default_path(
+    runtime: Option<&OsStr>,
+    temporary: &Path,
+    user: u32,
+    workload: &WorkloadName,
+) -> PathBuf {
+    let base = match runtime.map(Path::new).filter(|path| path.is_absolute()) {
+        Some(runtime) => runtime.join("argosy"),
+        None => temporary.join(format!("argosy-{user}")),
+    };
+    base.join(format!("{}.{}", workload.namespace, workload.name))
+}
+
+fn unusable(path: &Path) -> impl FnOnce(io::Error) -> StateDirError + use<> {
+    let path = path.to_owned();
+    move |source| StateDirError::Unusable { path, source }
+}
+
+/// Makes a folder that only this user can enter. Among temporary files, others could have put something there.
+fn close(path: &Path) -> Result<(), StateDirError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(unusable(path))?;
+    let found = std::fs::symlink_metadata(path).map_err(unusable(path))?;
+    if !found.is_dir() || found.uid() != geteuid().as_raw() {
+        let source = io::Error::new(io::ErrorKind::PermissionDenied, "not a folder of this user");
+        return Err(unusable(path)(source));
+    }
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o700)).map_err(unusable(path))
+}
+
 impl StateDir {
+    /// The folder at [`default_path`].
+    ///
+    /// # Errors
+    /// Says what stands in the way.
+    pub fn open_default(workload: &WorkloadName) -> Result<Self, StateDirError> {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR");
+        let user = geteuid().as_raw();
+        let path = default_path(runtime.as_deref(), &std::env::temp_dir(), user, workload);
+        path.parent().map_or(Ok(()), close)?;
+        Self::open(&path)
+    }
+
     /// Makes the folder (mode 0700) and locks it.
     ///
     /// # Errors
     /// Says what stands in the way.
     pub fn open(path: &Path) -> Result<Self, StateDirError> {
-        let unusable = |path: &Path| {
-            let path = path.to_owned();
-            move |source| StateDirError::Unusable { path, source }
-        };
         let path = std::path::absolute(path).map_err(unusable(path))?;
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&path)
-            .map_err(unusable(&path))?;
-        // Fails for a folder of somebody else.
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).map_err(unusable(&path))?;
+        close(&path)?;
         let lock_path = path.join("agent.lock");
         let mut options = File::options();
         let lock = options
@@ -102,17 +143,13 @@ impl StateDir {
     /// When the folder cannot hold a socket.
     pub fn listen(&self) -> Result<UnixListener, StateDirError> {
         let path = self.socket();
-        let unusable = |source| StateDirError::Unusable {
-            path: path.clone(),
-            source,
-        };
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(&path)(error)),
             _ => {}
         }
-        let listener = UnixListener::bind(&path).map_err(unusable)?;
+        let listener = UnixListener::bind(&path).map_err(unusable(&path))?;
         // Nobody else could connect meanwhile: the folder is closed to them.
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).map_err(unusable)?;
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).map_err(unusable(&path))?;
         Ok(listener)
     }
 
@@ -121,16 +158,12 @@ impl StateDir {
     /// # Errors
     /// When the disk is full or the folder is gone.
     pub fn write(&self, path: &Path, content: &[u8]) -> Result<(), StateDirError> {
-        let unusable = |source| StateDirError::Unusable {
-            path: path.to_owned(),
-            source,
-        };
         let mut file = tempfile::Builder::new()
             .prefix(".new-")
             .tempfile_in(&self.path)
-            .map_err(unusable)?;
-        io::Write::write_all(&mut file, content).map_err(unusable)?;
-        file.persist(path).map_err(|error| unusable(error.error))?;
+            .map_err(unusable(path))?;
+        io::Write::write_all(&mut file, content).map_err(unusable(path))?;
+        file.persist(path).map_err(|error| unusable(path)(error.error))?;
         Ok(())
     }
 }
@@ -163,6 +196,30 @@ mod tests {
         assert_eq!(mode(&folder.socket()), 0o600);
         folder.write(&folder.bootstrap(), b"{}").unwrap();
         assert_eq!(mode(&folder.bootstrap()), 0o600);
+    }
+
+    #[test]
+    fn the_default_is_the_users_own() {
+        let workload = "shop/catalog-v1".parse().unwrap();
+        let check = |runtime: Option<&str>, expected: &str| {
+            let path = default_path(runtime.map(OsStr::new), Path::new("/tmp"), 1000, &workload);
+            assert_eq!(path, Path::new(expected), "{runtime:?}");
+        };
+        check(Some("/run/user/1000"), "/run/user/1000/argosy/shop.catalog-v1");
+        check(Some(""), "/tmp/argosy-1000/shop.catalog-v1");
+        check(None, "/tmp/argosy-1000/shop.catalog-v1");
+    }
+
+    #[test]
+    fn a_link_of_somebody_else_is_not_followed() {
+        let parent = tempfile::tempdir().unwrap();
+        let (real, link) = (parent.path().join("real"), parent.path().join("link"));
+        std::fs::create_dir(&real).unwrap();
+        std::fs::set_permissions(&real, PermissionsExt::from_mode(0o755)).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let refusal = StateDir::open(&link).unwrap_err().to_string();
+        assert!(refusal.contains("not a folder of this user"), "{refusal}");
+        assert_eq!(mode(&real), 0o755);
     }
 
     #[test]

@@ -79,7 +79,9 @@ impl fmt::Display for Diagnosis {
 
 /// Explains an end of Envoy that nobody asked for.
 pub fn diagnose(status: ExitStatus, tail: &mut Tail, admin: SocketAddr) -> Diagnosis {
-    let last_line = tail.last().map(str::to_owned);
+    // Who is told to end from outside does not say why.
+    let was_told = matches!(status.signal(), Some(1 | 2 | 9 | 15));
+    let last_line = tail.last().filter(|_| !was_told).map(str::to_owned);
     let help = last_line
         .as_deref()
         .and_then(|line| help(line, admin))
