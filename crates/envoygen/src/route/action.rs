@@ -14,7 +14,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 
 use super::{RouteContext, headers::Operations, retry};
 use crate::names;
-use crate::wire::{bool_value, duration, fixed_percent, regex, u32_value};
+use crate::wire::{bool_value, fixed_percent, regex, u32_value};
 
 impl RouteContext<'_> {
     /// Sets what the route does. `authority` is the host that its header operations set.
@@ -30,11 +30,7 @@ impl RouteContext<'_> {
 
     fn forward(&self, route: &mut pb::Route, http: &HttpRoute, authority: Option<String>) -> pb::RouteAction {
         let timeout = http.timeout.map(|t| t.0).unwrap_or_default();
-        let mut action = pb::RouteAction {
-            timeout: duration(timeout),
-            max_stream_duration: super::grpc_timeout(timeout),
-            ..Default::default()
-        };
+        let mut action = super::timed_action(timeout);
         let mut authority = authority;
         if let Some(rewrite) = &http.rewrite {
             apply_rewrite(&mut action, rewrite);

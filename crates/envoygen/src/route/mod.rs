@@ -99,9 +99,7 @@ impl RouteContext<'_> {
         let action = pb::RouteAction {
             cluster_specifier: Some(pb::route_action::ClusterSpecifier::Cluster(cluster)),
             retry_policy: retry::policy(retries, false),
-            timeout: duration(std::time::Duration::ZERO),
-            max_stream_duration: grpc_timeout(std::time::Duration::ZERO),
-            ..Default::default()
+            ..timed_action(std::time::Duration::ZERO)
         };
         let mut route = pb::Route {
             name: DEFAULT_ROUTE.to_owned(),
@@ -139,12 +137,10 @@ impl RouteContext<'_> {
     }
 }
 
-/// gRPC clients may ask for a timeout, up to the route's own (none if that is zero).
-pub(crate) fn grpc_timeout(longest: std::time::Duration) -> Option<pb::route_action::MaxStreamDuration> {
-    Some(pb::route_action::MaxStreamDuration {
-        grpc_timeout_header_max: duration(longest),
-        ..Default::default()
-    })
+/// An action that ends requests after `longest` (never if that is zero); gRPC clients may ask for less.
+#[allow(deprecated, reason = "with `max_stream_duration`, its successor, Envoy no longer looks at `timeout`")]
+pub(crate) fn timed_action(longest: std::time::Duration) -> pb::RouteAction {
+    pb::RouteAction { timeout: duration(longest), max_grpc_timeout: duration(longest), ..Default::default() }
 }
 
 fn route_name(http: &HttpRoute, condition: Option<&HttpMatchRequest>) -> String {

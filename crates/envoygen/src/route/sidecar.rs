@@ -11,7 +11,6 @@ use super::{RouteContext, configuration};
 use crate::names;
 use crate::output::Origins;
 use crate::view::Egress;
-use crate::wire::duration;
 
 /// A port's route configuration for a sidecar, and the objects behind it.
 pub(crate) fn route_configuration(
@@ -230,15 +229,12 @@ fn routed_as_http(protocol: Protocol) -> bool {
 fn catch_all(context: &RouteContext<'_>) -> pb::VirtualHost {
     let redirected = context.view.scope.interception != crate::proxy::Interception::None;
     let (name, action) = if redirected && context.view.allows_any() {
-        let none = duration(std::time::Duration::ZERO);
         let cluster = context.view.egress_proxy().map(|to| context.cluster(to));
         let forward = pb::RouteAction {
             cluster_specifier: Some(ClusterSpecifier::Cluster(
                 cluster.unwrap_or_else(|| names::PASSTHROUGH_CLUSTER.to_owned()),
             )),
-            timeout: none,
-            max_stream_duration: super::grpc_timeout(std::time::Duration::ZERO),
-            ..Default::default()
+            ..super::timed_action(std::time::Duration::ZERO)
         };
         ("allow_any", Action::Route(forward))
     } else {
