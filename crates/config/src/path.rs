@@ -56,8 +56,8 @@ pub(crate) struct Report {
 struct Found {
     issues: Vec<Issue>,
     errors: usize,
-    /// Fields that are missing: nothing further is said about them.
-    missing: Vec<Vec<Segment>>,
+    /// Fields without a value that could be used: nothing further is said about them.
+    unusable: Vec<Vec<Segment>>,
 }
 
 impl Report {
@@ -161,7 +161,7 @@ impl<'a> At<'a> {
     fn add(&self, severity: Severity, message: String, help: Option<String>) {
         let mut found = self.report.found.borrow_mut();
         let path = self.path();
-        if found.missing.contains(&path) {
+        if found.unusable.contains(&path) {
             return;
         }
         if severity == Severity::Error {
@@ -187,10 +187,10 @@ impl<'a> At<'a> {
         self.report.found.borrow().errors
     }
 
-    /// This field must be given, and is not. Nothing further will be said about it.
-    pub(crate) fn missing(&self) {
-        self.error("this field is required");
-        self.report.found.borrow_mut().missing.push(self.path());
+    /// This field has no value that could be used. Nothing further will be said about it.
+    pub(crate) fn unusable(&self, message: impl Into<String>, help: Option<String>) {
+        self.add(Severity::Error, message.into(), help);
+        self.report.found.borrow_mut().unusable.push(self.path());
     }
 
     /// This is wrong.

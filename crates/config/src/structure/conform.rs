@@ -11,9 +11,11 @@ use crate::path::At;
 use crate::yaml::camel_case;
 use crate::{Duration, syntax};
 
-/// The value as the shape has it; a null object counts as an empty one.
+/// The value as the shape has it; null, or what is no object, counts as an empty one.
 pub(crate) fn object(shape: &Shape, value: &Value, at: &At<'_>) -> Value {
-    conform(shape, value, at).unwrap_or(Value::Object(Map::new()))
+    let empty = Value::Object(Map::new());
+    let value = if value.is_null() { &empty } else { value };
+    conform(shape, value, at).unwrap_or(empty.clone())
 }
 
 /// The value in its normal form, or none where it is absent (null) or wrong.
@@ -90,7 +92,10 @@ fn choice(choices: &[Box<str>], text: &str, at: &At<'_>) -> Option<Value> {
     let known: Vec<&str> = choices.iter().map(AsRef::as_ref).collect();
     let help =
         suggestion(text, known.iter().copied()).unwrap_or_else(|| format!("use one of {}", known.join(", ")));
-    at.error_help(format!("{text:?} is not one of the values of this field"), help);
+    at.unusable(
+        format!("{text:?} is not one of the values of this field"),
+        Some(help),
+    );
     None
 }
 
@@ -133,7 +138,7 @@ fn unquoted_ipv6(entries: &Map<String, Value>) -> Option<String> {
 }
 
 fn fail(at: &At<'_>, message: String) -> Option<Value> {
-    at.error(message);
+    at.unusable(message, None);
     None
 }
 
@@ -209,7 +214,7 @@ fn fields(known: &Fields, entries: &Map<String, Value>, at: &At<'_>) -> Map<Stri
         }
     }
     for name in known.required.iter().filter(|name| !given.contains(&***name)) {
-        at.key(name).missing();
+        at.key(name).unusable("this field is required", None);
     }
     for group in &known.exclusive {
         let given: Vec<&str> = group

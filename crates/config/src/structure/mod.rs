@@ -2,6 +2,8 @@
 //! reported, with the nearest known name. What values mean is `validate`'s matter.
 
 mod conform;
+#[cfg(test)]
+mod generate;
 mod nearest;
 mod shape;
 
