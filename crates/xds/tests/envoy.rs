@@ -20,7 +20,8 @@ use testkit::envoy::{Admin, binary};
 use testkit::net::Block;
 use testkit::{Process, Rundir, Spec, wait};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Status;
@@ -56,7 +57,36 @@ struct Test {
     events: mpsc::UnboundedReceiver<Event>,
     admin: Admin,
     envoy: Process,
+    server: (oneshot::Sender<()>, JoinHandle<()>),
+    address: SocketAddr,
     _dir: Rundir,
+}
+
+/// Serves the tables until it is told to stop.
+async fn serve(
+    address: SocketAddr,
+    tables: watch::Receiver<Arc<Table>>,
+    events: mpsc::UnboundedSender<Event>,
+) -> (SocketAddr, (oneshot::Sender<()>, JoinHandle<()>)) {
+    let listener = TcpListener::bind(address).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = Limits {
+        stream: Settings {
+            drain: DRAIN,
+            ..Settings::default()
+        },
+        ..Limits::default()
+    };
+    let server = Server::new(Tables { tables, events }, limits);
+    let (stop, stopped) = oneshot::channel();
+    let stopped = async move { _ = stopped.await };
+    let serving = Transport::builder()
+        .add_service(server.ads())
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped);
+    (
+        address,
+        (stop, tokio::spawn(async move { serving.await.unwrap() })),
+    )
 }
 
 impl Test {
@@ -64,28 +94,10 @@ impl Test {
     async fn start(name: &str, api_type: &str, table: impl Fn(&Block) -> Table) -> Self {
         let block = Block::take().unwrap();
         let dir = Rundir::new(name).unwrap();
-        let listener = TcpListener::bind(block.addr(1, 0)).await.unwrap();
-        let config = bootstrap(listener.local_addr().unwrap(), block.addr(2, 15000), api_type);
         let (tables, receiver) = watch::channel(Arc::new(table(&block)));
         let (sender, events) = mpsc::unbounded_channel();
-        let limits = Limits {
-            stream: Settings {
-                drain: DRAIN,
-                ..Settings::default()
-            },
-            ..Limits::default()
-        };
-        let server = Server::new(
-            Tables {
-                tables: receiver,
-                events: sender,
-            },
-            limits,
-        );
-        let serving = Transport::builder()
-            .add_service(server.ads())
-            .serve_with_incoming(TcpListenerStream::new(listener));
-        tokio::spawn(async move { serving.await.unwrap() });
+        let (address, server) = serve(block.addr(1, 0), receiver, sender).await;
+        let config = bootstrap(address, block.addr(2, 15000), api_type);
         let envoy = envoy(dir.path(), &config).start().unwrap();
         let admin = Admin::new(block.addr(2, 15000));
         let mut test = Self {
@@ -94,6 +106,8 @@ impl Test {
             events,
             admin,
             envoy,
+            server,
+            address,
             _dir: dir,
         };
         test.synced().await;
@@ -104,6 +118,26 @@ impl Test {
     async fn publish(&mut self, table: Builder) -> Vec<Event> {
         self.tables.send_replace(Arc::new(table.build(None)));
         self.synced().await
+    }
+
+    /// Another server in the place of this one, with another table. The events until Envoy has answered all of it.
+    async fn restart(&mut self, table: Builder) -> Vec<Event> {
+        let (tables, receiver) = watch::channel(Arc::new(table.build(None)));
+        let (sender, events) = mpsc::unbounded_channel();
+        let (unused, _) = oneshot::channel();
+        let stop = std::mem::replace(&mut self.server.0, unused);
+        stop.send(()).unwrap();
+        // Its streams end with its tables, and the server with its streams.
+        self.tables = tables;
+        (&mut self.server.1).await.unwrap();
+        self.events = events;
+        self.server = serve(self.address, receiver, sender).await.1;
+        // Envoy asks type by type, routes last; what it has asked for so far may be answered before.
+        let asked_for_routes =
+            |event: &Event| matches!(event, Event::Subscribed { type_url, .. } if *type_url == ROUTE);
+        let mut events = self.until(asked_for_routes).await;
+        events.extend(self.synced().await);
+        events
     }
 
     async fn synced(&mut self) -> Vec<Event> {
@@ -221,6 +255,43 @@ async fn a_change_never_waits_for_endpoints(api_type: &str) {
     test.answers(8002, 200).await;
 }
 
+async fn what_changed_while_the_server_was_away_comes_without_a_wait(api_type: &str) {
+    let mut test = Test::start("xds-restart", api_type, |block| {
+        mesh(block, &["a"], 1).build(None)
+    })
+    .await;
+    test.restart(mesh(&test.block, &["a", "b"], 2)).await;
+    wait::until("the new cluster", SOON, || async {
+        or_not_yet(test.has_cluster("b").await)
+    })
+    .await
+    .unwrap();
+    test.answers(8001, 200).await;
+}
+
+fn or_not_yet(holds: bool) -> Result<(), &'static str> {
+    if holds { Ok(()) } else { Err("not yet") }
+}
+
+/// Delta only: a state-of-the-world client cannot say what it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_that_changes_nothing_sends_nothing() {
+    let mut test = Test::start("xds-resume", "DELTA_GRPC", |block| {
+        mesh(block, &["a"], 1).build(None)
+    })
+    .await;
+    let events = test.restart(mesh(&test.block, &["a"], 1)).await;
+    for event in &events {
+        if let Event::Sent {
+            resources, removed, ..
+        } = event
+        {
+            assert_eq!((*resources, *removed), (0, 0), "{events:#?}");
+        }
+    }
+    test.answers(8001, 200).await;
+}
+
 async fn what_is_replaced_goes_after_the_drain_time(api_type: &str) {
     let mut test = Test::start("xds-drain", api_type, |block| mesh(block, &["a"], 1).build(None)).await;
     test.publish(mesh(&test.block, &["b"], 1)).await;
@@ -300,6 +371,7 @@ macro_rules! both_variants {
 
 both_variants! {
     a_change_never_waits_for_endpoints
+    what_changed_while_the_server_was_away_comes_without_a_wait
     what_is_replaced_goes_after_the_drain_time
     a_bad_cluster_is_named_and_harms_no_other
     a_bad_route_is_found_among_others

@@ -9,6 +9,9 @@
 //! - what is no longer there is removed when the client has answered what replaces it and [`Settings::drain`] is over;
 //! - what the client rejected is not sent again until it changes or is asked for; a rejection that names no resource is
 //!   pinned down by sending the resources apart.
+//!
+//! A state-of-the-world client cannot say what it has from an earlier stream: its new stream begins with the whole state,
+//! and what is gone meanwhile goes at once. Delta clients keep it for the drain time.
 
 mod delta;
 mod event;

@@ -308,7 +308,7 @@ proptest! {
 
     #[test]
     fn state_of_the_world_histories_end_well(steps in steps()) {
-        // A new stream does not know what the client had and is to lose: see the module's words on reconnects.
+        // A new stream does not know what the client had, so what is gone goes at once: see `xds::stream`.
         let steps = steps.into_iter().filter(|step| !matches!(step, Step::Reconnect)).collect();
         let mut history = History::new(Variant::Sotw);
         prop_assert_eq!(history.run(steps), Ok(()));
