@@ -29,9 +29,11 @@ test: envoy
 	@$(MAKE) --no-print-directory corpora
 
 # Cases made from other projects' data; they are not part of the repository.
+# analyze and simulate come with the crates that they try.
+CORPORA ?= cexl inputs validation validation-1.4
 corpora:
 ifdef ARGOSY_SHARED
-	$(BIN)/corpora $(ARGOSY_SHARED)/corpora
+	$(BIN)/corpora $(ARGOSY_SHARED)/corpora $(CORPORA)
 else
 	@echo 'ARGOSY_SHARED is not set: the corpora are left out'
 endif

@@ -21,16 +21,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("feed", &["config", "proto", "runtime", "xds"]),
     (
         "galley",
-        &["analysis", "config", "model", "proto", "runtime", "xds"],
+        &["analysis", "config", "feed", "model", "runtime", "xds"],
     ),
     (
         "pilot",
-        &["config", "envoygen", "model", "policy", "proto", "runtime", "xds"],
+        &["config", "envoygen", "feed", "model", "policy", "runtime", "xds"],
     ),
     ("citadel", &["proto", "runtime", "xds"]),
     (
         "mixer",
-        &["config", "expr", "model", "policy", "proto", "runtime", "xds"],
+        &["config", "expr", "feed", "model", "policy", "runtime", "xds"],
     ),
     ("injector", &["config", "proto", "runtime"]),
     ("agent", &["config", "feed", "runtime", "xds"]),
@@ -49,7 +49,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "analysis", "config", "envoygen", "expr", "model", "policy", "simulate",
         ],
     ),
-    ("mesh", &["testkit", "proto"]),
+    ("mesh", &["config", "proto", "testkit"]),
     ("layering", &[]),
 ];
 
