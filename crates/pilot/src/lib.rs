@@ -122,7 +122,7 @@ async fn plaintext(address: Option<SocketAddr>) -> Result<Option<TcpListener>, E
     }
 }
 
-/// Gives each new snapshot to the proxies. Pilot is ready once there is one.
+/// Gives each new snapshot to the proxies, and ends their streams at the shutdown. Pilot is ready once there is one.
 async fn advance(mut epochs: Epochs, proxies: Arc<Proxies>, context: Context) {
     let ready = context.readiness.condition("snapshot");
     ready.set_not_ready("waiting for the first complete configuration");
@@ -139,6 +139,8 @@ async fn advance(mut epochs: Epochs, proxies: Arc<Proxies>, context: Context) {
             ready.set_ready();
         }
     }
+    // Streams last for as long as they are served; without this a shutdown would wait for its whole grace.
+    proxies.close();
 }
 
 async fn next(epochs: &mut Epochs, shutdown: &CancellationToken) -> bool {

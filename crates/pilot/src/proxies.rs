@@ -1,18 +1,20 @@
 //! The connected proxies: what each should have, and what it has accepted. One registry feeds the streams, the debug
 //! pages and the metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use config::{Finding, ObjectKey};
 use envoygen::{Generator, Proxy, Settings};
 use parking_lot::{Mutex, RwLock};
+use runtime::Peer;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use xds::server::StreamId;
 use xds::table::TypeTable;
 use xds::{Event, Table, TypeUrl};
 
+use crate::access::{self, Denied};
 use crate::epoch::Epoch;
 use crate::metrics::{PilotMetrics, RejectLabel, TypeLabel};
 use crate::status::{Status, short};
@@ -22,7 +24,7 @@ use crate::tables::{ProxyTable, Tables};
 struct Connected {
     proxy: Proxy,
     node: String,
-    peer: Option<String>,
+    peer: Option<Peer>,
     wanted: ProxyTable,
     sender: watch::Sender<Arc<Table>>,
     status: Status,
@@ -36,6 +38,8 @@ pub struct Proxies {
     metrics: PilotMetrics,
     tables: RwLock<Option<(Arc<Epoch>, Arc<Tables>)>>,
     streams: Mutex<BTreeMap<StreamId, Connected>>,
+    /// Findings that are in the log already.
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl Proxies {
@@ -47,6 +51,7 @@ impl Proxies {
             metrics,
             tables: RwLock::default(),
             streams: Mutex::default(),
+            told: Mutex::default(),
         }
     }
 
@@ -74,18 +79,53 @@ impl Proxies {
         self.metrics
             .rejected_objects
             .set(i64::try_from(epoch.snapshot.rejected.len()).unwrap_or(i64::MAX));
-        let open: Vec<(StreamId, Proxy)> = self
+        let mut findings: BTreeSet<String> = generator_findings(&tables);
+        let open: Vec<(StreamId, Proxy, Option<Peer>)> = self
             .streams
             .lock()
             .iter()
-            .map(|(id, connected)| (*id, connected.proxy.clone()))
+            .map(|(id, connected)| (*id, connected.proxy.clone(), connected.peer.clone()))
             .collect();
-        for (id, proxy) in open {
+        for (id, proxy, peer) in open {
+            if let Err(denied) = access::check(&epoch.snapshot, &proxy, peer.as_ref()) {
+                self.dismiss(id, &denied);
+                continue;
+            }
             let wanted = tables.of(&proxy);
+            findings.extend(wanted.findings().map(Finding::to_string));
             if let Some(connected) = self.streams.lock().get_mut(&id) {
                 connected.advance(wanted, epoch);
             }
         }
+        self.tell(&findings);
+        *self.told.lock() = findings;
+    }
+
+    /// Ends a stream whose proxy may not have its table any longer. It keeps what it has until it may connect again.
+    fn dismiss(&self, id: StreamId, denied: &Denied) {
+        let mut streams = self.streams.lock();
+        if let Some(connected) = streams.remove(&id) {
+            tracing::warn!(node = connected.node, reason = %denied, "no longer serves a proxy");
+            self.forget_rejects(&connected);
+        }
+        self.count(streams.len());
+    }
+
+    /// Ends all streams, and takes none any more: proxies go to another Pilot or wait.
+    pub fn close(&self) {
+        let mut tables = self.tables.write();
+        *tables = None;
+        self.streams.lock().clear();
+        self.count(0);
+    }
+
+    /// Logs what is not in the log yet.
+    fn tell(&self, findings: &BTreeSet<String>) {
+        let mut told = self.told.lock();
+        for finding in findings.difference(&told) {
+            tracing::warn!("{finding}");
+        }
+        told.extend(findings.iter().cloned());
     }
 
     /// Takes a stream in; the receiver follows the table that its proxy should have. `None` before the first snapshot.
@@ -94,14 +134,12 @@ impl Proxies {
         id: StreamId,
         proxy: Proxy,
         node: &str,
-        peer: Option<String>,
+        peer: Option<Peer>,
     ) -> Option<watch::Receiver<Arc<Table>>> {
         // The read lock is held until the stream is in the map, so that no snapshot comes between.
         let tables = self.tables.read();
         let wanted = tables.as_ref()?.1.of(&proxy);
-        for finding in wanted.findings() {
-            tracing::warn!(node, "{finding}");
-        }
+        self.tell(&wanted.findings().map(Finding::to_string).collect());
         let (sender, receiver) = watch::channel(wanted.table.clone());
         let status = Status::default();
         let connected = Connected {
@@ -192,7 +230,7 @@ impl Proxies {
                 if let Some(epoch) = connected
                     .pending
                     .as_ref()
-                    .filter(|_| Arc::ptr_eq(table, &connected.wanted.table))
+                    .filter(|_| table.version() == connected.wanted.table.version())
                 {
                     self.metrics
                         .convergence
@@ -266,10 +304,16 @@ impl Connected {
         let findings: Vec<String> = self.wanted.findings().map(Finding::to_string).collect();
         json!({
             "proxy": self.node,
-            "identity": self.peer,
+            "identity": self.peer.as_ref().map(|peer| peer.spiffe_id.to_string()),
             "synced": self.pending.is_none(),
             "types": self.status.json(),
             "findings": findings,
         })
     }
+}
+
+/// What of Mixer's configuration cannot be used.
+fn generator_findings(tables: &Tables) -> BTreeSet<String> {
+    let findings = tables.generator().findings();
+    findings.iter().map(Finding::to_string).collect()
 }

@@ -47,9 +47,8 @@ impl Mesh {
         let snapshot: &Snapshot = tables.generator().snapshot();
         access::check(snapshot, &proxy, peer)
             .map_err(|denied| Status::permission_denied(denied.to_string()))?;
-        let peer = peer.map(|peer| peer.spiffe_id.to_string());
         self.0
-            .connect(hello.stream, proxy, &node.id, peer)
+            .connect(hello.stream, proxy, &node.id, peer.cloned())
             .ok_or_else(not_synced)
     }
 }

@@ -127,7 +127,7 @@ impl Tables {
     /// agent learns address and labels.
     #[must_use]
     pub fn of(&self, proxy: &Proxy) -> ProxyTable {
-        let scope = Scope::of(proxy, self.generator.snapshot());
+        let scope = Scope::of(proxy, &self.generator);
         let outbound = self.outbound.get(&scope.outbound, |before| {
             Part::new(self.generator.outbound(&scope.outbound), before)
         });
