@@ -1,4 +1,4 @@
-//! HTTP pages: the Prometheus adapter's /metrics, and /debug/config on the admin port.
+//! HTTP pages: the Prometheus adapter's /metrics, and /debug/mixer on the admin port.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::engine::Engine;
 
 /// Where the configuration page is mounted on the admin port.
-pub(crate) const DEBUG_CONFIG: &str = "/debug/mixer";
+pub(crate) const DEBUG_MIXER: &str = "/debug/mixer";
 
 /// The Prometheus adapter's page.
 pub(crate) fn prometheus(engine: Arc<Engine>) -> Router {
@@ -43,7 +43,7 @@ pub(crate) fn debug_config(engine: Arc<Engine>) -> Router {
     async fn page(State(engine): State<Arc<Engine>>) -> Json<Configuration> {
         Json(configuration(&engine))
     }
-    Router::new().route(DEBUG_CONFIG, get(page)).with_state(engine)
+    Router::new().route(DEBUG_MIXER, get(page)).with_state(engine)
 }
 
 fn configuration(engine: &Engine) -> Configuration {

@@ -100,7 +100,7 @@ pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(),
     let mixer = Mixer::new(args.prometheus_series, Clock::system(), &context.metrics);
     context
         .admin
-        .mount(pages::DEBUG_CONFIG, pages::debug_config(mixer.engine.clone()))?;
+        .mount(pages::DEBUG_MIXER, pages::debug_config(mixer.engine.clone()))?;
 
     let options = feed::Options {
         address: args.galley_address,
@@ -128,6 +128,6 @@ pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(),
     following.abort();
     // The services are gone, and with them the queue: what waits is worked off.
     let _ = tokio::time::timeout(context.grace, working).await;
-    context.admin.unmount(pages::DEBUG_CONFIG);
+    context.admin.unmount(pages::DEBUG_MIXER);
     served
 }
