@@ -21,7 +21,7 @@ enum Command {
     /// Make a sample folder: configuration, a root certificate, a token issuer and tokens
     Init(init::Args),
     /// Run Galley, Pilot, Citadel and Mixer in this process
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Say what is wrong with configuration, without applying it
     Validate(validate::Args),
 }
@@ -29,7 +29,7 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Init(args) => report(init::run(&args)),
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(*args),
         Command::Validate(args) => validate::run(&args),
     }
 }

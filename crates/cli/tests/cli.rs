@@ -1,5 +1,7 @@
 //! `argosy` as its user meets it: the sample folder, and what is said about bad configuration.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! Runs the corpus `cexl` of the folder that `ARGOSY_SHARED` names.
 
+#![allow(clippy::disallowed_methods, reason = "the cases are files")]
+
 use std::path::Path;
 
 use expr::corpus::{Case, Manifests};

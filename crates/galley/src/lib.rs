@@ -2,8 +2,6 @@
 //!
 //! It knows where configuration comes from (a folder, so far) and nothing of what it means to Envoy.
 
-#![allow(clippy::disallowed_methods, reason = "a service reads files and the clock")]
-
 pub mod folder;
 pub mod report;
 mod serve;

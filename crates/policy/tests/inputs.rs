@@ -1,5 +1,7 @@
 //! The Mixer configurations of the corpus `inputs` load: what is not served is named, and nothing else is wrong.
 
+#![allow(clippy::disallowed_methods, reason = "the cases are files")]
+
 use std::path::Path;
 use std::sync::Arc;
 

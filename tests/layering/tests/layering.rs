@@ -1,6 +1,8 @@
 //! The layers of docs/architecture.md, read from `cargo metadata`: which crate may use which, and which outside
 //! libraries stay out of the pure crates. It knows nothing of the code itself.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
