@@ -3,6 +3,7 @@
 //!
 //! [`Proxy::parse`] reads who asks, [`Scope::of`] says what its configuration depends on, [`Generator::generate`] gives it.
 
+mod access_log;
 mod authz;
 mod cluster;
 mod endpoint;

@@ -4,6 +4,7 @@ use config::Finding;
 use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use model::MESH_GATEWAY;
 
+use crate::access_log;
 use crate::authz::Authz;
 use crate::cluster::{self, Clusters};
 use crate::gateway::Merged;
@@ -90,18 +91,21 @@ fn redirected(view: &View<'_>, log: Vec<AccessLog>, out: &mut Output) {
 }
 
 /// Where requests and connections are logged.
-#[derive(Default)]
 struct Logs {
     http: Vec<AccessLog>,
     tcp: Vec<AccessLog>,
 }
 
 impl Logs {
-    /// Logs to Mixer, if it wants them; adds its cluster.
+    /// The mesh's log, and logs to Mixer if it wants them; adds its cluster.
     fn new(generator: &Generator, scope: &Outbound, out: &mut Output) -> Logs {
         let mixers = Mixers::new(generator, &scope.asks, scope.address);
         let mesh = generator.snapshot.mesh();
-        let mut logs = Logs::default();
+        let file = access_log::file(mesh);
+        let mut logs = Logs {
+            http: file.clone().into_iter().collect(),
+            tcp: file.into_iter().collect(),
+        };
         if let Some(mixer) = &mixers.report {
             let http = scope.asks.http.report.as_ref();
             logs.http

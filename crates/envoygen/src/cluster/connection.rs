@@ -2,11 +2,12 @@
 
 use config::mesh::{MeshConfig, MeshH2UpgradePolicy};
 use config::networking::{
-    ConnectionPoolSettings, H2UpgradePolicy, HttpSettings, OutlierDetection, TcpKeepalive,
+    ConnectionPoolSettings, H2UpgradePolicy, HttpSettings, OutlierDetection, RetryBudget, TcpKeepalive,
 };
 use envoy_types::pb::envoy::config::cluster::v3::{
     CircuitBreakers, Cluster, OutlierDetection as EnvoyOutlier, UpstreamConnectionOptions,
-    circuit_breakers::Thresholds, cluster::CommonLbConfig,
+    circuit_breakers::{Thresholds, thresholds::RetryBudget as EnvoyBudget},
+    cluster::CommonLbConfig,
 };
 use envoy_types::pb::envoy::config::core::v3::{
     Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonHttp, KeepaliveSettings,
@@ -73,7 +74,7 @@ pub(super) fn apply(cluster: &mut Cluster, policy: &Effective, port: Protocol, m
         .clone()
         .or_else(|| defaults.and_then(|d| d.connection_pool.clone()));
     let pool = pool.unwrap_or_default();
-    cluster.circuit_breakers = Some(circuit_breakers(&pool));
+    cluster.circuit_breakers = Some(circuit_breakers(&pool, policy.retry_budget.as_ref()));
     apply_tcp(cluster, &pool, mesh);
     let http = pool.http.clone().unwrap_or_default();
     let protocol = upstream_protocol(policy, port, mesh);
@@ -155,7 +156,7 @@ fn positive(value: i32) -> Option<u32> {
 }
 
 /// Bounds as asked for, and none where nothing is (Envoy's own bound of 1,024 would surprise).
-fn circuit_breakers(pool: &ConnectionPoolSettings) -> CircuitBreakers {
+fn circuit_breakers(pool: &ConnectionPoolSettings, budget: Option<&RetryBudget>) -> CircuitBreakers {
     let bound = |value: Option<i32>| u32_value(value.and_then(positive).unwrap_or(u32::MAX));
     let (tcp, http) = (pool.tcp.as_ref(), pool.http.as_ref());
     CircuitBreakers {
@@ -165,8 +166,21 @@ fn circuit_breakers(pool: &ConnectionPoolSettings) -> CircuitBreakers {
             max_requests: bound(http.map(|http| http.http2_max_requests)),
             max_retries: bound(http.map(|http| http.max_retries)),
             track_remaining: true,
+            retry_budget: budget.map(retry_budget),
             ..Default::default()
         }],
+        ..Default::default()
+    }
+}
+
+/// Retries as a share of the active requests, 20% if none is given (Istio).
+fn retry_budget(budget: &RetryBudget) -> EnvoyBudget {
+    let concurrency = budget.min_retry_concurrency;
+    EnvoyBudget {
+        budget_percent: Some(Percent {
+            value: budget.percent.unwrap_or(20.0).clamp(0.0, 100.0),
+        }),
+        min_retry_concurrency: (concurrency > 0).then_some(concurrency).and_then(u32_value),
         ..Default::default()
     }
 }

@@ -2,7 +2,7 @@
 
 use config::networking::{
     ClientTlsSettings, ConnectionPoolSettings, LoadBalancerSettings, OutlierDetection, PortTrafficPolicy,
-    SimpleLb, TrafficPolicy,
+    RetryBudget, SimpleLb, TrafficPolicy,
 };
 use model::DestinationRule;
 
@@ -16,6 +16,7 @@ pub(crate) struct Effective {
     pub(crate) connection_pool: Option<ConnectionPoolSettings>,
     pub(crate) outlier_detection: Option<OutlierDetection>,
     pub(crate) tls: Option<ClientTlsSettings>,
+    pub(crate) retry_budget: Option<RetryBudget>,
 }
 
 impl Effective {
@@ -40,6 +41,7 @@ impl Effective {
                 connection_pool: own.connection_pool.or(whole.connection_pool),
                 outlier_detection: own.outlier_detection.or(whole.outlier_detection),
                 tls: own.tls.or(whole.tls),
+                retry_budget: own.retry_budget.or(whole.retry_budget),
             },
         }
     }
@@ -65,12 +67,14 @@ fn of_policy(policy: &TrafficPolicy, port: u16) -> Effective {
             connection_pool: settings.connection_pool.clone(),
             outlier_detection: settings.outlier_detection.clone(),
             tls: settings.tls.clone(),
+            retry_budget: policy.retry_budget.clone(),
         },
         None => Effective {
             load_balancer: policy.load_balancer.clone(),
             connection_pool: policy.connection_pool.clone(),
             outlier_detection: policy.outlier_detection.clone(),
             tls: policy.tls.clone(),
+            retry_budget: policy.retry_budget.clone(),
         },
     }
 }

@@ -5,6 +5,7 @@ use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain};
 use envoy_types::pb::envoy::config::route::v3::{self as routes, route_action};
 use model::PeerModes;
 
+use crate::access_log;
 use crate::authz::Authz;
 use crate::cluster;
 use crate::generator::Generator;
@@ -95,7 +96,7 @@ impl Build<'_> {
             routes: Routes::Inline(Box::new(inbound_routes(port, limits))),
             decides: self.authz.decides() || (!asks.checks.is_empty() && self.mixers.check.is_some()),
             filters,
-            access_log: log.into_iter().collect(),
+            access_log: access_log::file(mesh).into_iter().chain(log).collect(),
         };
         vec![http.build()]
     }
@@ -116,7 +117,7 @@ impl Build<'_> {
         filters.push(tcp::proxy(
             &cluster.clone(),
             vec![(cluster, 1)],
-            log.into_iter().collect(),
+            access_log::file(mesh).into_iter().chain(log).collect(),
         ));
         filters
     }

@@ -138,9 +138,16 @@ impl RouteContext<'_> {
 }
 
 /// An action that ends requests after `longest` (never if that is zero); gRPC clients may ask for less.
-#[allow(deprecated, reason = "with `max_stream_duration`, its successor, Envoy no longer looks at `timeout`")]
+#[allow(
+    deprecated,
+    reason = "with `max_stream_duration`, its successor, Envoy no longer looks at `timeout`"
+)]
 pub(crate) fn timed_action(longest: std::time::Duration) -> pb::RouteAction {
-    pb::RouteAction { timeout: duration(longest), max_grpc_timeout: duration(longest), ..Default::default() }
+    pb::RouteAction {
+        timeout: duration(longest),
+        max_grpc_timeout: duration(longest),
+        ..Default::default()
+    }
 }
 
 fn route_name(http: &HttpRoute, condition: Option<&HttpMatchRequest>) -> String {

@@ -5,6 +5,7 @@ use envoy_types::pb::envoy::config::{
     cluster::v3::Cluster, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener,
     route::v3::RouteConfiguration,
 };
+use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
 use envoy_types::pb::envoy::extensions::filters::http::{
     jwt_authn::v3::JwtAuthentication, rbac::v3::Rbac as HttpRbac, rbac::v3::RbacPerRoute,
 };
@@ -123,6 +124,16 @@ static NETWORK_RBAC: Shape = Shape {
     children: &[(1, &RBAC), (2, &RBAC)],
 };
 
+/// Access log formats: SubstitutionFormatString's `json_format`.
+static LOG_FORMAT: Shape = Shape {
+    maps: &[],
+    children: &[(2, &STRUCT)],
+};
+static FILE_LOG: Shape = Shape {
+    maps: &[],
+    children: &[(5, &LOG_FORMAT)],
+};
+
 /// jwt_authn: `providers`, `requirement_map`.
 static JWT: Shape = Shape {
     maps: &[(1, None), (5, None)],
@@ -147,6 +158,7 @@ canonical! {
     RbacPerRoute => HTTP_RBAC_PER_ROUTE,
     NetworkRbac => NETWORK_RBAC,
     JwtAuthentication => JWT,
+    FileAccessLog => FILE_LOG,
 }
 
 /// The message with the entries of each map in the order of their bytes (so of keys of one length, by key).
