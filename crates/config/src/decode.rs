@@ -14,9 +14,24 @@ use crate::{
 pub(crate) struct Decoded {
     /// Which object it is, as far as that can be told.
     pub(crate) key: Option<ObjectKey>,
-    /// The object, when nothing is wrong with it.
-    pub(crate) object: Option<Object>,
+    /// The object, when nothing is wrong with it; or else as much of it as has its kind's structure.
+    pub(crate) object: Result<Object, Option<Object>>,
     pub(crate) issues: Vec<Issue>,
+}
+
+impl Decoded {
+    /// What a report says of an object.
+    pub(crate) fn new(key: Option<ObjectKey>, object: Option<Object>, report: Report) -> Self {
+        let object = match object {
+            Some(object) if !report.has_errors() => Ok(object),
+            other => Err(other),
+        };
+        Self {
+            key,
+            object,
+            issues: report.into_issues(),
+        }
+    }
 }
 
 /// The object that a JSON value describes, with what there is to say about it.
@@ -33,8 +48,8 @@ pub fn decode(value: &Value) -> Result<(Object, Vec<Finding>), Vec<Finding>> {
         .map(|issue| issue.into_finding(key.as_ref()))
         .collect();
     match object {
-        Some(object) => Ok((object, findings)),
-        None => {
+        Ok(object) => Ok((object, findings)),
+        Err(_) => {
             if !findings.iter().any(Finding::is_error) {
                 findings
                     .iter_mut()
@@ -73,12 +88,7 @@ pub(crate) fn body(
 pub(crate) fn object(value: &Value, namespace: &str, options: Options) -> Decoded {
     let report = Report::new(options);
     let (key, object) = identify_and_read(value, namespace, &At::root(&report));
-    let object = object.filter(|_| !report.has_errors());
-    Decoded {
-        key,
-        object,
-        issues: report.into_issues(),
-    }
+    Decoded::new(key, object, report)
 }
 
 fn identify_and_read(value: &Value, namespace: &str, at: &At<'_>) -> (Option<ObjectKey>, Option<Object>) {

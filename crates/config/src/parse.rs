@@ -15,6 +15,9 @@ const MAX_FINDINGS: usize = 1000;
 pub struct Parsed {
     /// The objects with which nothing is wrong, in the file's order.
     pub objects: Vec<Object>,
+    /// Objects that have errors, as far as they have their kind's structure. They must not be used but for finding out
+    /// more that is wrong.
+    pub invalid: Vec<Object>,
     /// What there is to say, about these objects and about documents that are none.
     pub findings: Vec<Finding>,
 }
@@ -128,21 +131,14 @@ impl Reader {
         let report = Report::default();
         let at = path::At::root(&report);
         let key = ObjectKey::new(kind, &*meta.namespace, &*meta.name);
-        let spec = decode::checked(kind, &meta, &node.to_value(), &at).filter(|_| !report.has_errors());
+        let spec = decode::checked(kind, &meta, &node.to_value(), &at);
         let object = spec.map(|spec| Object {
             kind,
             meta,
             spec,
             origin: Origin::default(),
         });
-        self.keep(
-            node,
-            Decoded {
-                key: Some(key),
-                object,
-                issues: report.into_issues(),
-            },
-        );
+        self.keep(node, Decoded::new(Some(key), object, report));
     }
 
     fn keep(&mut self, node: &Node, decoded: Decoded) {
@@ -151,10 +147,14 @@ impl Reader {
             let place = self.place(node, &issue);
             self.push(issue.into_finding(key.as_ref()).from(place));
         }
-        if let Some(mut object) = object {
-            object.origin = Origin::new(self.file.clone(), node.line, node.column);
-            self.parsed.objects.push(object);
-        }
+        let (objects, object) = match object {
+            Ok(object) => (&mut self.parsed.objects, Some(object)),
+            Err(object) => (&mut self.parsed.invalid, object),
+        };
+        objects.extend(object.map(|object| Object {
+            origin: Origin::new(self.file.clone(), node.line, node.column),
+            ..object
+        }));
     }
 
     fn place(&self, node: &Node, issue: &Issue) -> Origin {

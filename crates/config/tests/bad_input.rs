@@ -69,6 +69,39 @@ spec:
 }
 
 #[test]
+fn fields_that_the_api_once_had() {
+    let bad = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: x}
+spec:
+  hosts: [reviews]
+  http:
+  - fault: {abort: {httpStatus: 500, percent: 100}}
+    route:
+    - destination: {host: reviews}
+";
+    check(
+        bad,
+        &[
+            "f.yaml:7:38: VirtualService shop/x: spec.http[0].fault.abort.percent: this field is no longer in the API; use \
+             percentage.value",
+        ],
+    );
+}
+
+#[test]
+fn what_is_left_of_invalid_objects_is_set_apart() {
+    let bad =
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: x}\nspec: {selector: {a: b}}\n";
+    let parsed = parse("f.yaml", bad.as_bytes(), "shop");
+    assert!(parsed.has_errors() && parsed.objects.is_empty());
+    let config::Spec::Gateway(gateway) = &parsed.invalid[0].spec else {
+        panic!("{parsed:?}")
+    };
+    assert_eq!(gateway.selector["a"], "b");
+}
+
+#[test]
 fn wrong_types() {
     check(
         "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: x}\nspec:\n  host: [a]\n  subsets: {}\n",

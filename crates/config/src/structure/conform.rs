@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use regex::Regex;
 use serde_json::{Map, Number, Value};
 
-use super::nearest::suggestion;
+use super::nearest::{replacement, suggestion};
 use super::shape::{Bounds, Fields, Shape};
 use crate::path::At;
 use crate::yaml::camel_case;
@@ -233,6 +233,9 @@ fn fields(known: &Fields, entries: &Map<String, Value>, at: &At<'_>) -> Map<Stri
 }
 
 fn unknown(name: &str, known: &Fields, at: &At<'_>) {
+    if let Some(help) = replacement(&camel_case(name)) {
+        return at.error_help("this field is no longer in the API", help);
+    }
     let message = "unknown field";
     match suggestion(name, known.fields.keys().map(AsRef::as_ref)) {
         Some(help) => at.error_help(message, help),

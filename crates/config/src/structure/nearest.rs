@@ -21,6 +21,28 @@ pub(crate) fn suggestion<'a>(name: &str, candidates: impl IntoIterator<Item = &'
     nearest(name, candidates).map(|candidate| format!("did you mean {candidate:?}?"))
 }
 
+/// Fields that the API once had, and what replaces them.
+const REMOVED: &[(&str, &str)] = &[
+    ("appendHeaders", "use headers.request.add"),
+    ("appendRequestHeaders", "use headers.request.add"),
+    ("appendResponseHeaders", "use headers.response.add"),
+    ("removeRequestHeaders", "use headers.request.remove"),
+    ("removeResponseHeaders", "use headers.response.remove"),
+    (
+        "websocketUpgrade",
+        "remove it: upgrades to WebSocket are always possible",
+    ),
+    ("percent", "use percentage.value"),
+];
+
+/// What replaces a field that the API once had.
+pub(super) fn replacement(name: &str) -> Option<&'static str> {
+    REMOVED
+        .iter()
+        .find(|(removed, _)| *removed == name)
+        .map(|(_, help)| *help)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
