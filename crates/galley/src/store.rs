@@ -52,13 +52,18 @@ struct File {
 #[derive(Debug, Default)]
 pub struct Store {
     files: BTreeMap<String, File>,
-    folder: Option<String>,
+    /// What is wrong with the folder as a whole.
+    folder: Option<Finding>,
 }
 
 impl Store {
-    /// Takes a whole scan of the folder: new and changed files are parsed, files that are gone are dropped.
+    /// Takes a whole scan of the folder: new and changed files are parsed, files that are gone are dropped. A folder
+    /// from which every file is gone is taken for an accident (a volume that is not mounted), and nothing is dropped.
     /// Says whether anything changed.
     pub fn apply(&mut self, scan: Scan) -> bool {
+        if scan.is_empty() {
+            return self.whole(folder_empty(!self.files.is_empty()));
+        }
         let before = self.files.len();
         self.files.retain(|path, _| scan.contains_key(path));
         let mut changed = self.files.len() != before || self.folder.take().is_some();
@@ -75,8 +80,12 @@ impl Store {
     /// The folder itself cannot be read: everything stays as it was and the reason is shown.
     /// Says whether that is news.
     pub fn folder_lost(&mut self, reason: &str) -> bool {
-        let news = self.folder.as_deref() != Some(reason);
-        self.folder = Some(reason.to_owned());
+        self.whole(folder_unreadable(reason))
+    }
+
+    fn whole(&mut self, finding: Finding) -> bool {
+        let news = self.folder.as_ref() != Some(&finding);
+        self.folder = Some(finding);
         news
     }
 
@@ -85,7 +94,7 @@ impl Store {
     #[must_use]
     pub fn state(&self) -> State {
         let mut seen: BTreeMap<&ObjectKey, &Arc<Object>> = BTreeMap::new();
-        let mut findings: Vec<Finding> = self.folder.iter().map(|reason| folder_finding(reason)).collect();
+        let mut findings: Vec<Finding> = self.folder.iter().cloned().collect();
         for file in self.files.values() {
             findings.extend(file.findings.iter().cloned());
             for (key, object) in &file.objects {
@@ -187,12 +196,37 @@ fn error(path: &str, message: String, help: &str) -> Finding {
     }
 }
 
-fn folder_finding(reason: &str) -> Finding {
-    error(
-        "",
+fn folder_unreadable(reason: &str) -> Finding {
+    of_folder(
+        Severity::Error,
         format!("the configuration folder cannot be read: {reason}"),
         "the last good state is still served; bring the folder back",
     )
+}
+
+fn folder_empty(had_files: bool) -> Finding {
+    let message = "the configuration folder is empty: it holds no .yaml, .yml or .json file".to_owned();
+    if had_files {
+        let help = "the last good state is still served; bring the files back (or leave one file without objects, to serve nothing)";
+        of_folder(Severity::Error, message, help)
+    } else {
+        of_folder(
+            Severity::Warning,
+            message,
+            "put the mesh's configuration there; `argosy init` makes a sample",
+        )
+    }
+}
+
+fn of_folder(severity: Severity, message: String, help: &str) -> Finding {
+    Finding {
+        severity,
+        object: None,
+        path: String::new(),
+        message,
+        help: Some(help.to_owned()),
+        origin: Origin::default(),
+    }
 }
 
 fn duplicate(key: &ObjectKey, second: &Object, first: &Object) -> Finding {
@@ -271,6 +305,26 @@ mod tests {
             &["b"],
             &[],
         );
+    }
+
+    #[test]
+    fn an_emptied_folder_is_an_accident_and_a_file_without_objects_is_not() {
+        let a = service("a");
+        check(&[&[("a.yaml", &a)], &[]], &["a"], &["folder is empty"]);
+        check(&[&[("a.yaml", &a)], &[], &[("a.yaml", &a)]], &["a"], &[]);
+        check(
+            &[&[("a.yaml", &a)], &[("b.yaml", "# nothing is meant\n")]],
+            &[],
+            &[],
+        );
+        check(&[&[]], &[], &[]);
+        let mut store = Store::default();
+        assert!(
+            store.apply(Scan::new()),
+            "a folder that is empty from the start is told"
+        );
+        assert!(!store.apply(Scan::new()), "once");
+        assert_eq!(store.state().findings[0].severity, Severity::Warning);
     }
 
     #[test]
