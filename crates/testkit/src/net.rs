@@ -37,7 +37,7 @@ impl Block {
         )
     }
 
-    /// Takes 127.`second`.`third`.0/24, unless it is taken.
+    /// Takes 127.`second`.`third`.0/24, unless it is taken, or something listens there that takes no locks.
     ///
     /// # Errors
     /// When the lock file cannot be written.
@@ -89,6 +89,21 @@ pub fn free_port(ip: Ipv4Addr) -> anyhow::Result<u16> {
     Ok(listener.local_addr()?.port())
 }
 
+/// Whether a TCP socket listens on an address of the block, by the kernel's table of sockets (where there is one).
+fn listened_on(second: u8, third: u8) -> bool {
+    const LISTENING: &str = "0A";
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    // `  sl  local_address rem_address st …`, addresses as hexadecimal numbers in the machine's byte order.
+    let listens = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let (local, state) = (words.next()?, words.nth(1)?);
+        let address = u32::from_str_radix(local.split(':').next()?, 16).ok()?;
+        let [first, second_, third_, _] = address.to_ne_bytes();
+        Some(state == LISTENING && [first, second_, third_] == [127, second, third])
+    };
+    table.lines().any(|line| listens(line).unwrap_or(false))
+}
+
 fn lock_dir() -> PathBuf {
     std::env::temp_dir().join("argosy-loopback")
 }
@@ -107,6 +122,17 @@ mod tests {
             Block::try_take(second, third).unwrap().is_some(),
             "not given back"
         );
+    }
+
+    #[test]
+    fn a_block_that_somebody_listens_on_is_not_given() {
+        let block = Block::take().unwrap();
+        let [_, second, third, _] = block.ip(1).octets();
+        let listener = TcpListener::bind((block.ip(7), 0)).unwrap();
+        drop(block);
+        assert!(Block::try_take(second, third).unwrap().is_none());
+        drop(listener);
+        assert!(Block::try_take(second, third).unwrap().is_some());
     }
 
     #[test]

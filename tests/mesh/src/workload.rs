@@ -49,6 +49,7 @@ impl Ground<'_> {
                 .path("--ca-root", self.folder.ca_root())
                 .path("--token", self.folder.token(namespace, &entry.account))
                 .path("--envoy", self.envoy)
+                .flag("--envoy-concurrency", 1)
                 .path("--state-dir", state),
         )
     }

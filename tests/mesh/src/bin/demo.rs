@@ -1,6 +1,7 @@
 //! `make demo`: a mesh on this machine, until Ctrl-C; with `--once` the scenario, as a table.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
@@ -103,11 +104,16 @@ async fn stay(args: &Args) -> anyhow::Result<bool> {
     // The addresses of the documentation, if nobody else has them.
     let block = Block::try_take(1, 0)?.map_or_else(Block::take, Ok)?;
     let layout = layout(args.layout.unwrap_or(Which::OneProcess));
-    let mesh = Mesh::start(layout, block, |what| eprintln!("     {what}")).await?;
+    let mut mesh = Mesh::start(layout, block, |what| eprintln!("     {what}")).await?;
     println!("{}", guide(&mesh));
-    std::future::pending::<()>().await;
-    drop(mesh);
-    Ok(true)
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let ended = mesh.ended();
+        if !ended.is_empty() {
+            mesh.failed();
+            anyhow::bail!("ended by itself: {}", ended.join("\n"));
+        }
+    }
 }
 
 /// What runs where, and what to try.
