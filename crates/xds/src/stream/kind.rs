@@ -2,7 +2,6 @@
 
 use super::event::{Event, Rejection};
 use super::held::{Held, Hold};
-use super::nack;
 use super::subscription::{Changed, Subscription};
 use super::{Response, Stage, Variant};
 use crate::cluster::no_endpoints;
@@ -24,11 +23,11 @@ pub(super) struct Kind {
     pub(super) in_flight: Option<InFlight>,
     /// Nonce of the newest response, ACKed or not.
     pub(super) last_nonce: Option<u64>,
-    rejected: BTreeMap<Arc<str>, Rejection>,
+    pub(super) rejected: BTreeMap<Arc<str>, Rejection>,
     /// `rejected` is another than those who watch know.
-    rejections_changed: bool,
+    pub(super) rejections_changed: bool,
     /// Groups of names from a rejected message, to be sent apart.
-    isolate: VecDeque<Vec<Arc<str>>>,
+    pub(super) isolate: VecDeque<Vec<Arc<str>>>,
     /// The newest table that was sent entirely.
     pub(super) sent: Option<Stage>,
     /// The newest table that was sent entirely and answered.
@@ -46,11 +45,11 @@ pub(super) struct Kind {
 pub(super) struct InFlight {
     pub(super) nonce: u64,
     pub(super) sent_at: Duration,
-    version: u64,
+    pub(super) version: u64,
     /// What it changed, and what the client had before.
-    changes: Vec<(Change, Hold)>,
+    pub(super) changes: Vec<(Change, Hold)>,
     /// The table that the client stands at once it has answered; `None` when parts are still to come.
-    completes: Option<Stage>,
+    pub(super) completes: Option<Stage>,
 }
 
 /// One change to be sent.
@@ -347,118 +346,5 @@ impl Kind {
             changes.push((change, before));
         }
         changes
-    }
-
-    /// The client answered the response with this nonce; another nonce means nothing.
-    pub(super) fn answered(
-        &mut self,
-        nonce: u64,
-        error: Option<&str>,
-        now: Duration,
-        events: &mut Vec<Event>,
-    ) {
-        let Some(answered) = self.in_flight.take_if(|in_flight| in_flight.nonce == nonce) else {
-            return;
-        };
-        self.dirty = true;
-        match error {
-            None => {
-                events.push(Event::Acked {
-                    type_url: self.url.clone(),
-                    nonce,
-                    version: answered.version,
-                    after: now.saturating_sub(answered.sent_at),
-                });
-                self.settle(answered.completes);
-            }
-            Some(message) => self.refused(answered, message, events),
-        }
-    }
-
-    fn settle(&mut self, completes: Option<Stage>) {
-        if completes.is_some() {
-            self.settled = completes;
-            self.partial = false;
-        }
-    }
-
-    fn refused(&mut self, answered: InFlight, message: &str, events: &mut Vec<Event>) {
-        let sent: Vec<_> = answered
-            .changes
-            .iter()
-            .map(|(change, _)| change.name().clone())
-            .collect();
-        let blamed = nack::blamed(self.rank, message, &sent);
-        let certain = !blamed.is_empty() || sent.is_empty();
-        let message: Arc<str> = message.into();
-        events.push(Event::Nacked {
-            type_url: self.url.clone(),
-            nonce: answered.nonce,
-            message: message.clone(),
-            suspects: if certain { blamed.clone() } else { sent.clone() },
-            certain,
-        });
-        for (change, before) in answered.changes {
-            let name = change.name().clone();
-            if !certain {
-                self.held.set(name, before);
-            } else if blamed.contains(&name) {
-                self.reject(change, before, &message);
-            }
-        }
-        if certain {
-            self.settle(answered.completes);
-        } else {
-            self.partial = true;
-            for group in nack::split(&sent).into_iter().rev() {
-                self.isolate.push_front(group);
-            }
-        }
-    }
-
-    fn reject(&mut self, change: Change, before: Hold, message: &Arc<str>) {
-        let name = change.name().clone();
-        if let Change::Upsert(resource) = change {
-            let rejection = Rejection {
-                name: name.clone(),
-                version: resource.version,
-                message: message.clone(),
-            };
-            self.rejected.insert(name.clone(), rejection);
-            self.rejections_changed = true;
-        }
-        self.held.set(
-            name,
-            if before == Hold::Asked {
-                Hold::Nothing
-            } else {
-                before
-            },
-        );
-    }
-
-    /// A rejection is over when the resource is another or nobody wants it.
-    fn forget_rejected(&mut self, target: &TypeTable) {
-        let before = self.rejected.len();
-        let subscription = &self.subscription;
-        self.rejected.retain(|name, rejection| {
-            subscription.covers(name)
-                && target
-                    .get(name)
-                    .is_some_and(|resource| resource.version == rejection.version)
-        });
-        self.rejections_changed |= self.rejected.len() != before;
-    }
-
-    fn forgive(&mut self, name: &str) {
-        self.rejections_changed |= self.rejected.remove(name).is_some();
-    }
-
-    /// What is rejected now, if that is news.
-    pub(super) fn rejections(&mut self) -> Option<Event> {
-        std::mem::take(&mut self.rejections_changed).then(|| Event::Rejected {
-            type_url: self.url.clone(),
-            resources: self.rejected.values().cloned().collect(),
-        })
     }
 }

@@ -13,6 +13,7 @@
 //! A state-of-the-world client cannot say what it has from an earlier stream: its new stream begins with the whole state,
 //! and what is gone meanwhile goes at once. Delta clients keep it for the drain time.
 
+mod answer;
 mod delta;
 mod event;
 mod held;
