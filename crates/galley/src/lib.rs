@@ -24,7 +24,7 @@ use xds::Table;
 use crate::report::{Reporter, States};
 use crate::serve::Feed;
 
-/// Flags of Galley.
+/// Galley reads the mesh's configuration, checks it and distributes it
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Folder with the mesh's configuration (YAML, JSON)

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// Mixer's flags.
+/// Mixer decides policy and quota for Argosy's proxies, and hears of their requests
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Address of the gRPC services for proxies (mutual TLS)

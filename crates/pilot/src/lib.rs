@@ -3,8 +3,6 @@
 //! A shell around `model` (what the mesh is), `envoygen` (what a proxy should have) and `xds` (how it gets it). It knows
 //! nothing of where configuration comes from.
 
-#![allow(clippy::disallowed_methods, reason = "a service reads the clock")]
-
 pub mod access;
 pub mod debug;
 pub mod epoch;
@@ -31,7 +29,7 @@ use crate::metrics::PilotMetrics;
 use crate::proxies::Proxies;
 use crate::source::Mesh;
 
-/// Flags of Pilot.
+/// Pilot turns the mesh's configuration into Envoy's and serves it over xDS
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Address to serve xDS on, over mutual TLS

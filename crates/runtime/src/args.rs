@@ -64,9 +64,14 @@ pub struct IdentityArgs {
 /// of `--admin-address`, and `--help` shows it.
 #[must_use]
 pub fn parse<T: CommandFactory + FromArgMatches>(admin_default: SocketAddr) -> T {
+    parse_as(T::command(), admin_default)
+}
+
+/// As [`parse`], by a command that was made of `T`'s.
+pub(crate) fn parse_as<T: FromArgMatches>(command: clap::Command, admin_default: SocketAddr) -> T {
     // clap keeps texts for as long as the process lives.
     let default: &'static str = admin_default.to_string().leak();
-    let mut command = T::command().mut_arg("admin_address", |arg| arg.default_value(default));
+    let mut command = command.mut_arg("admin_address", |arg| arg.default_value(default));
     let matches = command.clone().get_matches();
     T::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
 }

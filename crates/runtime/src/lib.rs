@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod args;
+mod binary;
 pub mod context;
 pub mod grpc;
 pub mod identity;
@@ -18,6 +19,7 @@ pub mod spiffe;
 pub mod tls;
 
 pub use admin::Admin;
+pub use binary::identified_main;
 pub use context::{Context, service_main};
 pub use identity::{Identity, Svid};
 pub use listen::{BindError, bind};

@@ -1,0 +1,73 @@
+//! The binary of a service that gets its identity from Citadel: flags, identity, and the service's own life. Written
+//! once for Galley, Pilot and Mixer.
+
+use std::error::Error;
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+
+use clap::{Command, CommandFactory, Parser};
+
+use crate::args::{Common, IdentityArgs, parse_as};
+use crate::context::{Context, service_main};
+use crate::identity::Identity;
+
+/// Where a service's admin server listens unless told: Istio's port for monitoring.
+const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15014);
+
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli<A: clap::Args> {
+    #[command(flatten)]
+    service: A,
+    #[command(flatten)]
+    identity: IdentityArgs,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Parses the flags `A`, gets the identity, and runs the service until it ends. The help text starts with the
+/// documentation of `A`.
+pub fn identified_main<A, F, Fut, E>(service: &'static str, run: F) -> ExitCode
+where
+    A: clap::Args,
+    F: FnOnce(A, Identity, Context) -> Fut,
+    Fut: Future<Output = Result<(), E>>,
+    E: Error + Send + Sync + 'static,
+{
+    let cli: Cli<A> = parse_as(command::<A>(service), ADMIN);
+    service_main(service, &cli.common, ADMIN, async |context| {
+        let identity = Identity::from_citadel(&cli.identity, &context).await?;
+        run(cli.service, identity, context).await?;
+        Ok::<(), Box<dyn Error + Send + Sync>>(())
+    })
+}
+
+fn command<A: clap::Args>(service: &'static str) -> Command {
+    let about = A::augment_args(Command::new(service))
+        .get_about()
+        .cloned()
+        .unwrap_or_default();
+    Cli::<A>::command().name(service).about(about).long_about(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tries whether the help says this
+    #[derive(Debug, clap::Args)]
+    struct Flags {
+        #[arg(long)]
+        own: bool,
+    }
+
+    #[test]
+    fn help_is_the_services_own() {
+        let help = command::<Flags>("trier").render_help().to_string();
+        assert!(help.starts_with("Tries whether the help says this"), "{help}");
+        for flag in ["Usage: trier", "--own", "--citadel-address", "--admin-address"] {
+            assert!(help.contains(flag), "{flag} is not in {help}");
+        }
+    }
+}
