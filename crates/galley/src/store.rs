@@ -165,7 +165,7 @@ impl File {
         let finding = error(
             path,
             format!("the file cannot be read: {reason}"),
-            "what it held before is still served; make it readable for Galley or remove it",
+            "what it held before is still served; make it readable for Galley, split it if it is too large, or remove it",
         );
         let news = self.findings != [finding.clone()];
         self.hash = 0;

@@ -39,9 +39,12 @@ impl Backoff {
         full.mul_f64(0.5 + share / 2.0)
     }
 
-    /// An attempt was successful.
-    pub fn reset(&mut self) {
-        self.tries = 0;
+    /// An attempt was successful, and its stream lived this long. A stream that ended at once counts as a failure all
+    /// the same: a server may accept it and refuse what is asked.
+    pub fn lived(&mut self, life: Duration) {
+        if life >= self.most {
+            self.tries = 0;
+        }
     }
 }
 
@@ -57,7 +60,9 @@ mod tests {
         for _ in 0..100 {
             assert!(backoff.next(0) == Duration::from_millis(500));
         }
-        backoff.reset();
+        backoff.lived(Duration::from_millis(999));
+        assert_eq!(backoff.next(0), Duration::from_millis(500));
+        backoff.lived(Duration::from_secs(1));
         assert_eq!(backoff.next(0), Duration::from_millis(50));
     }
 }

@@ -16,7 +16,7 @@ use std::future::Future;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -86,10 +86,12 @@ where
     /// Runs until the receiver of `notices` is dropped. A full channel holds the server back.
     pub async fn run(mut self, notices: mpsc::Sender<Notice>) {
         loop {
+            let began = Instant::now();
             let ended = tokio::select! {
                 ended = self.stream(&notices) => ended,
                 () = notices.closed() => return,
             };
+            self.backoff.lived(began.elapsed());
             if matches!(ended, Ended::Owner) {
                 return;
             }
@@ -135,7 +137,6 @@ where
         let mut responses = response.into_inner();
         let mut silent = true;
         while let Some(response) = responses.message().await? {
-            self.backoff.reset();
             if std::mem::take(&mut silent) {
                 notices.send(Notice::Connected).await.map_err(|_| Ended::Owner)?;
             }
