@@ -5,7 +5,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "tests may fail loudly"
+    clippy::disallowed_methods,
+    reason = "tests may fail loudly, and this one starts Envoys"
 )]
 
 mod support;

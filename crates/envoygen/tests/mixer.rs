@@ -1,0 +1,163 @@
+//! Calls to Mixer: filters, descriptors, logs and the cluster, and what happens without an address.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod support;
+
+use envoy_types::pb::envoy::config::accesslog::v3::access_log;
+use envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType as SocketConfig;
+use envoy_types::pb::envoy::config::route::v3::{rate_limit::action::ActionSpecifier, route::Action};
+use envoy_types::pb::envoy::extensions::access_loggers::grpc::v3::HttpGrpcAccessLogConfig;
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{ExtAuthz, ext_authz::Services};
+use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimit;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, http_connection_manager::RouteSpecifier, http_filter,
+};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
+use envoygen::{Generator, Output, Settings};
+use prost::Message;
+use support::{MIXER, SHOP, cluster, generator, listener, manager, snapshot, tables};
+
+const FRONTEND: &str = "sidecar~127.1.0.10~frontend-v1.shop~shop.svc.cluster.local";
+const CATALOG: &str = "sidecar~127.1.0.21~catalog-v1.shop~shop.svc.cluster.local";
+const MIXER_CLUSTER: &str = "outbound|15004||mixer.argosy-system.svc.cluster.local";
+
+fn inbound(output: &Output, name: &str) -> HttpConnectionManager {
+    manager(&listener(output, name).filter_chains[0].filters[0]).unwrap()
+}
+
+fn filter<M: Message + Default>(manager: &HttpConnectionManager, name: &str) -> Option<M> {
+    let found = manager.http_filters.iter().find(|f| f.name.contains(name))?;
+    match &found.config_type {
+        Some(http_filter::ConfigType::TypedConfig(any)) => Some(M::decode(any.value.as_slice()).unwrap()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn checks_are_retried_and_carry_only_what_rules_read() {
+    let output = tables(&generator(&[SHOP, MIXER]), CATALOG);
+    let manager = inbound(&output, "127.1.0.21_8080");
+    let check: ExtAuthz = filter(&manager, "ext_authz").unwrap();
+    assert!(!check.failure_mode_allow);
+    assert_eq!(check.status_on_error.unwrap().code, 503);
+    let headers: Vec<_> = check
+        .allowed_headers
+        .unwrap()
+        .patterns
+        .into_iter()
+        .map(|p| p.match_pattern.unwrap())
+        .collect();
+    let shown = format!("{headers:?}");
+    assert!(
+        shown.contains("x-forbidden") && !shown.contains("cookie"),
+        "{shown}"
+    );
+    let Some(Services::GrpcService(service)) = check.services else {
+        panic!()
+    };
+    assert_eq!(service.timeout.unwrap().seconds, 5);
+    assert_eq!(service.retry_policy.unwrap().num_retries.unwrap().value, 20);
+    assert_eq!(service.initial_metadata[0].value, "closed");
+}
+
+#[test]
+fn quotas_have_descriptors_on_the_route() {
+    let output = tables(&generator(&[SHOP, MIXER]), CATALOG);
+    let manager = inbound(&output, "127.1.0.21_8080");
+    let limit: RateLimit = filter(&manager, "ratelimit").unwrap();
+    assert_eq!(limit.domain, "argosy");
+    assert!(limit.failure_mode_deny);
+    assert_eq!(
+        limit.timeout.unwrap().seconds,
+        5,
+        "Envoy's own 20 ms would not outlive a retry"
+    );
+    let Some(RouteSpecifier::RouteConfig(routes)) = &manager.route_specifier else {
+        panic!()
+    };
+    let Some(Action::Route(action)) = &routes.virtual_hosts[0].routes[0].action else {
+        panic!()
+    };
+    assert_eq!(action.rate_limits[0].stage.unwrap().value, limit.stage);
+    let all_expressions = action.rate_limits[0].actions.iter().all(
+        |a| matches!(&a.action_specifier, Some(ActionSpecifier::Extension(e)) if e.name.ends_with("expr")),
+    );
+    assert!(all_expressions && !action.rate_limits[0].actions.is_empty());
+}
+
+#[test]
+fn both_sides_report() {
+    let generator = generator(&[SHOP, MIXER]);
+    let log = |output: &Output, name: &str| {
+        let manager = inbound(output, name);
+        let Some(access_log::ConfigType::TypedConfig(any)) = &manager.access_log[0].config_type else {
+            panic!()
+        };
+        HttpGrpcAccessLogConfig::decode(any.value.as_slice())
+            .unwrap()
+            .common_config
+            .unwrap()
+            .log_name
+    };
+    assert_eq!(
+        log(&tables(&generator, CATALOG), "127.1.0.21_8080"),
+        "argosy.inbound"
+    );
+    assert_eq!(
+        log(&tables(&generator, FRONTEND), "127.1.0.10_7080"),
+        "argosy.outbound"
+    );
+}
+
+#[test]
+fn only_workloads_that_rules_are_about_are_checked() {
+    let output = tables(&generator(&[SHOP, MIXER]), FRONTEND);
+    let manager = inbound(&output, "127.1.0.10_8080");
+    assert_eq!(filter::<ExtAuthz>(&manager, "ext_authz"), None);
+    assert_eq!(filter::<RateLimit>(&manager, "ratelimit"), None);
+    assert!(!manager.access_log.is_empty(), "reports are for all");
+}
+
+#[test]
+fn mixer_is_known_by_its_identity() {
+    let output = tables(&generator(&[SHOP, MIXER]), CATALOG);
+    let mixer = cluster(&output, MIXER_CLUSTER);
+    let Some(SocketConfig::TypedConfig(any)) = mixer.transport_socket.unwrap().config_type else {
+        panic!()
+    };
+    let context = UpstreamTlsContext::decode(any.value.as_slice())
+        .unwrap()
+        .common_tls_context
+        .unwrap();
+    assert_eq!(context.alpn_protocols, ["h2"]);
+    assert!(format!("{context:?}").contains("spiffe://cluster.local/ns/argosy-system/sa/mixer"));
+}
+
+#[test]
+fn without_an_address_nothing_is_asked_and_somebody_is_told() {
+    let generator = Generator::new(snapshot(&[SHOP, MIXER]), Settings::default());
+    let output = tables(&generator, CATALOG);
+    let manager = inbound(&output, "127.1.0.21_8080");
+    assert!(manager.http_filters.iter().all(|f| !f.name.contains("mixer")) && manager.access_log.is_empty());
+    let told: Vec<_> = output.findings.iter().map(ToString::to_string).collect();
+    assert!(
+        told.iter().any(|f| f.contains("no address of Mixer is known")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn mesh_config_names_mixers_of_its_own() {
+    let mesh = "apiVersion: mesh.istio.io/v1alpha1\nkind: MeshConfig\nmetadata: {name: istio, namespace: istio-system}\nspec: {mixerCheckServer: 'policy.example:9091', mixerReportServer: 'telemetry.example:9092'}\n";
+    let output = tables(&generator(&[SHOP, MIXER, mesh]), CATALOG);
+    cluster(&output, "outbound|9091||policy.example");
+    cluster(&output, "outbound|9092||telemetry.example");
+    assert!(output.get(envoygen::type_url::CLUSTER, MIXER_CLUSTER).is_none());
+}

@@ -1,0 +1,355 @@
+//! Mutual TLS and policies: who is let in, and who is trusted to answer.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod support;
+
+use envoy_types::pb::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
+use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::config::rbac::v3::{Policy, Principal, Rbac, principal::Identifier, rbac};
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac as HttpRbac;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager,
+    http_connection_manager::{ForwardClientCertDetails, PathWithEscapedSlashesAction},
+    http_filter,
+};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
+    CommonTlsContext, DownstreamTlsContext, UpstreamTlsContext, common_tls_context::ValidationContextType,
+};
+use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use envoygen::Output;
+use prost::Message;
+use support::{FEATURES, SHOP, cluster, generator, listener, manager, tables};
+
+const FRONTEND: &str = "sidecar~127.1.0.10~frontend-v1.shop~shop.svc.cluster.local";
+const CATALOG: &str = "sidecar~127.1.0.21~catalog-v1.shop~shop.svc.cluster.local";
+const EDGE: &str = "router~127.1.0.1~ingressgateway.istio-system~istio-system.svc.cluster.local";
+
+fn decode<M: Message + Default>(socket: &TransportSocket) -> M {
+    match &socket.config_type {
+        Some(ConfigType::TypedConfig(any)) => M::decode(any.value.as_slice()).unwrap(),
+        None => panic!("no config"),
+    }
+}
+
+/// The names that a peer may have, as they are compared.
+fn peers(context: &CommonTlsContext) -> Vec<String> {
+    let Some(ValidationContextType::CombinedValidationContext(combined)) = &context.validation_context_type
+    else {
+        panic!("{:?}", context.validation_context_type)
+    };
+    let names = &combined
+        .default_validation_context
+        .as_ref()
+        .unwrap()
+        .match_typed_subject_alt_names;
+    names
+        .iter()
+        .map(
+            |name| match name.matcher.as_ref().unwrap().match_pattern.as_ref().unwrap() {
+                MatchPattern::Exact(text) => text.clone(),
+                MatchPattern::Prefix(text) => format!("{text}*"),
+                other => format!("{other:?}"),
+            },
+        )
+        .collect()
+}
+
+#[test]
+fn a_client_expects_the_accounts_of_the_service() {
+    let output = tables(&generator(&[SHOP]), FRONTEND);
+    let catalog = cluster(&output, "outbound|7080|v1|catalog.shop.svc.cluster.local");
+    assert_eq!(catalog.transport_socket, None, "each endpoint's metadata decides");
+    let context: UpstreamTlsContext = decode(
+        catalog.transport_socket_matches[0]
+            .transport_socket
+            .as_ref()
+            .unwrap(),
+    );
+    assert_eq!(context.sni, "outbound_.7080_.v1_.catalog.shop.svc.cluster.local");
+    let common = context.common_tls_context.unwrap();
+    assert_eq!(peers(&common), ["spiffe://cluster.local/ns/shop/sa/catalog"]);
+    assert_eq!(common.alpn_protocols, ["istio-http/1.1", "istio", "http/1.1"]);
+    assert_eq!(common.tls_certificate_sds_secret_configs[0].name, "default");
+    assert!(
+        common.tls_certificate_sds_secret_configs[0]
+            .sds_config
+            .as_ref()
+            .unwrap()
+            .initial_fetch_timeout
+            .is_some()
+    );
+    let grpc = cluster(&output, "outbound|7090||stock.shop.svc.cluster.local");
+    let context: UpstreamTlsContext = decode(
+        grpc.transport_socket_matches[0]
+            .transport_socket
+            .as_ref()
+            .unwrap(),
+    );
+    assert_eq!(
+        context.common_tls_context.unwrap().alpn_protocols,
+        ["istio-h2", "istio", "h2"]
+    );
+}
+
+#[test]
+fn destination_rules_choose_tls() {
+    let output = tables(&generator(&[SHOP, FEATURES]), FRONTEND);
+    let stock = cluster(&output, "outbound|7080||stock.shop.svc.cluster.local");
+    assert!(stock.transport_socket_matches.is_empty());
+    let context: UpstreamTlsContext = decode(&stock.transport_socket.unwrap());
+    assert_eq!(
+        peers(&context.common_tls_context.unwrap()),
+        ["spiffe://cluster.local/ns/shop/sa/stock"]
+    );
+    let outside = cluster(&output, "outbound|7080||api.outside.example");
+    let context: UpstreamTlsContext = decode(&outside.transport_socket.unwrap());
+    assert_eq!(context.sni, "api.outside.example");
+    let common = context.common_tls_context.unwrap();
+    let Some(ValidationContextType::ValidationContext(validation)) = common.validation_context_type else {
+        panic!()
+    };
+    assert!(
+        validation.trusted_ca.is_some(),
+        "certificates outside are verified too"
+    );
+    assert_eq!(validation.match_typed_subject_alt_names.len(), 1);
+    assert!(
+        common.tls_certificate_sds_secret_configs.is_empty(),
+        "the mesh's certificate stays in the mesh"
+    );
+}
+
+fn inbound(texts: &[&str]) -> (Output, Listener) {
+    let output = tables(&generator(texts), CATALOG);
+    let listener = listener(&output, "127.1.0.21_8080");
+    (output, listener)
+}
+
+#[test]
+fn strict_ports_demand_a_certificate_of_the_trust_domain() {
+    let (_, listener) = inbound(&[SHOP, FEATURES]);
+    assert!(
+        !listener.enable_reuse_port.unwrap().value,
+        "nobody shares the port"
+    );
+    let [chain] = listener.filter_chains.as_slice() else {
+        panic!("one chain: no plaintext")
+    };
+    assert_eq!(
+        chain.filter_chain_match.as_ref().unwrap().transport_protocol,
+        "tls"
+    );
+    let context: DownstreamTlsContext = decode(chain.transport_socket.as_ref().unwrap());
+    assert!(context.require_client_certificate.unwrap().value);
+    assert_eq!(
+        peers(&context.common_tls_context.unwrap()),
+        ["spiffe://cluster.local/*"]
+    );
+    assert_eq!(listener.listener_filters.len(), 1, "the TLS inspector");
+}
+
+#[test]
+fn permissive_ports_take_plaintext_too() {
+    let (_, listener) = inbound(&[SHOP]);
+    let kinds: Vec<_> = listener
+        .filter_chains
+        .iter()
+        .map(|c| {
+            (
+                c.filter_chain_match.as_ref().unwrap().transport_protocol.as_str(),
+                c.transport_socket.is_some(),
+            )
+        })
+        .collect();
+    assert_eq!(kinds, [("tls", true), ("raw_buffer", false)]);
+}
+
+fn http(listener: &Listener) -> HttpConnectionManager {
+    manager(&listener.filter_chains[0].filters[0]).unwrap()
+}
+
+#[test]
+fn the_peers_identity_is_passed_on() {
+    let (_, listener) = inbound(&[SHOP]);
+    let manager = http(&listener);
+    assert_eq!(
+        manager.forward_client_cert_details,
+        ForwardClientCertDetails::AppendForward as i32
+    );
+    assert!(manager.set_current_client_cert_details.unwrap().uri);
+    let edge = tables(&generator(&[SHOP]), EDGE);
+    let manager = manager_of_edge(&edge);
+    assert_eq!(
+        manager.forward_client_cert_details,
+        ForwardClientCertDetails::SanitizeSet as i32
+    );
+    assert!(manager.use_remote_address.unwrap().value);
+}
+
+fn manager_of_edge(output: &Output) -> HttpConnectionManager {
+    http(&listener(output, "127.1.0.1_8080"))
+}
+
+#[test]
+fn paths_have_one_spelling_where_policies_decide() {
+    let (_, plain) = inbound(&[SHOP]);
+    let keep = PathWithEscapedSlashesAction::KeepUnchanged as i32;
+    assert_eq!(http(&plain).path_with_escaped_slashes_action, keep);
+    let (_, decided) = inbound(&[SHOP, FEATURES]);
+    let manager = http(&decided);
+    assert_eq!(
+        manager.path_with_escaped_slashes_action,
+        PathWithEscapedSlashesAction::UnescapeAndForward as i32
+    );
+    assert!(manager.merge_slashes && manager.normalize_path.unwrap().value);
+}
+
+/// The RBAC filters of the catalog, in order.
+fn policies(texts: &[&str]) -> Vec<HttpRbac> {
+    let (_, listener) = inbound(texts);
+    let filters = http(&listener).http_filters;
+    filters
+        .iter()
+        .filter(|f| f.name == "envoy.filters.http.rbac")
+        .map(|f| match &f.config_type {
+            Some(http_filter::ConfigType::TypedConfig(any)) => {
+                HttpRbac::decode(any.value.as_slice()).unwrap()
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+fn rules(filter: &HttpRbac) -> &Rbac {
+    filter.rules.as_ref().unwrap()
+}
+
+#[test]
+fn deny_comes_before_allow() {
+    let filters = policies(&[SHOP, FEATURES]);
+    let actions: Vec<_> = filters
+        .iter()
+        .map(|f| f.rules.as_ref().map(|r| r.action))
+        .collect();
+    use rbac::Action::{Allow, Deny, Log};
+    assert_eq!(actions, [Some(Log as i32), Some(Deny as i32), Some(Allow as i32)]);
+    let names: Vec<_> = rules(&filters[2]).policies.keys().collect();
+    assert_eq!(names, ["ns[shop]-policy[catalog-allow]-rule[0]"]);
+    let trial = filters[1].shadow_rules.as_ref().unwrap();
+    assert!(
+        trial
+            .policies
+            .contains_key("ns[shop]-policy[catalog-trial]-rule[0]"),
+        "a trial is not enforced"
+    );
+    assert!(
+        !rules(&filters[1])
+            .policies
+            .contains_key("ns[shop]-policy[catalog-trial]-rule[0]")
+    );
+}
+
+/// A policy for the catalog with one rule.
+fn one(action: &str, rule: &str) -> Policy {
+    let text = format!(
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: shop}}\nspec: {{action: {action}, rules: [{rule}]}}\n"
+    );
+    let filters = policies(&[SHOP, &text]);
+    rules(&filters[0]).policies["ns[shop]-policy[p]-rule[0]"].clone()
+}
+
+/// Whether a rule's callers must have an identity at all.
+fn demands_identity(principal: &Principal) -> bool {
+    match principal.identifier.as_ref().unwrap() {
+        Identifier::Authenticated(_) => true,
+        Identifier::AndIds(set) => set.ids.iter().any(demands_identity),
+        Identifier::OrIds(set) => set.ids.iter().all(demands_identity),
+        _ => false,
+    }
+}
+
+#[test]
+fn a_missing_identity_never_lets_in() {
+    for field in ["notPrincipals", "notNamespaces"] {
+        let rule = format!("{{from: [{{source: {{{field}: [evil]}}}}]}}");
+        assert!(
+            demands_identity(&one("ALLOW", &rule).principals[0]),
+            "ALLOW {field}"
+        );
+        assert!(
+            !demands_identity(&one("DENY", &rule).principals[0]),
+            "DENY {field} refuses plaintext"
+        );
+    }
+    let by_condition = one(
+        "ALLOW",
+        "{when: [{key: source.principal, notValues: [x/ns/a/sa/b]}]}",
+    );
+    assert!(demands_identity(&by_condition.principals[0]));
+}
+
+#[test]
+fn trust_domains_and_their_aliases() {
+    let mesh = "apiVersion: mesh.istio.io/v1alpha1\nkind: MeshConfig\nmetadata: {name: istio, namespace: istio-system}\nspec: {trustDomain: new.example, trustDomainAliases: [old.example]}\n";
+    let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\nspec: {rules: [{from: [{source: {principals: [old.example/ns/a/sa/b, cluster.local/ns/c/sa/d, third.example/ns/e/sa/f]}}]}]}\n";
+    let filters = policies(&[SHOP, mesh, policy]);
+    let principal = &rules(&filters[0]).policies["ns[shop]-policy[p]-rule[0]"].principals[0];
+    let Some(Identifier::OrIds(set)) = &principal.identifier else {
+        panic!("{principal:?}")
+    };
+    let names: Vec<_> = set
+        .ids
+        .iter()
+        .map(|id| match &id.identifier {
+            Some(Identifier::Authenticated(a)) => match &a.principal_name.as_ref().unwrap().match_pattern {
+                Some(MatchPattern::Exact(text)) => text.clone(),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "spiffe://new.example/ns/a/sa/b",
+            "spiffe://old.example/ns/a/sa/b",
+            "spiffe://new.example/ns/c/sa/d",
+            "spiffe://old.example/ns/c/sa/d",
+            "spiffe://third.example/ns/e/sa/f"
+        ]
+    );
+}
+
+#[test]
+fn a_policy_without_rules_allows_nothing() {
+    let text = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: istio-system}\nspec: {}\n";
+    let filters = policies(&[SHOP, text]);
+    assert_eq!(rules(&filters[0]).action, rbac::Action::Allow as i32);
+    let policy = &rules(&filters[0]).policies["ns[istio-system]-policy[p]-rule[0]"];
+    assert!(
+        matches!(policy.principals[0].identifier, Some(Identifier::NotId(_))),
+        "matches nobody"
+    );
+}
+
+#[test]
+fn custom_refuses_until_it_is_served() {
+    let text = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\nspec: {action: CUSTOM, provider: {name: x}, rules: [{to: [{operation: {paths: [/admin]}}]}]}\n";
+    let (output, _) = inbound(&[SHOP, text]);
+    assert!(
+        output.findings.iter().any(|f| f.message.contains("CUSTOM")),
+        "{:?}",
+        output.findings
+    );
+    assert_eq!(
+        rules(&policies(&[SHOP, text])[0]).action,
+        rbac::Action::Deny as i32
+    );
+}
