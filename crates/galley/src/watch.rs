@@ -22,7 +22,11 @@ const COMPARE: Duration = Duration::from_secs(1);
 
 /// Reads the folder and then whatever changes in it, until `shutdown`. The receiver holds `None` before the
 /// first complete read.
-pub(crate) async fn run(root: PathBuf, states: watch::Sender<Option<Arc<State>>>, shutdown: CancellationToken) {
+pub(crate) async fn run(
+    root: PathBuf,
+    states: watch::Sender<Option<Arc<State>>>,
+    shutdown: CancellationToken,
+) {
     let mut source = Source {
         folder: Folder::new(&root),
         store: Store::default(),
