@@ -3,14 +3,19 @@
 
 use std::error::Error;
 
-const FILES: [&str; 3] =
-    ["argosy/feed/v1/feed.proto", "argosy/sample/v1/echo.proto", "istio/v1/auth/ca.proto"];
+const FILES: [&str; 3] = [
+    "argosy/feed/v1/feed.proto",
+    "argosy/sample/v1/echo.proto",
+    "istio/v1/auth/ca.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = "../../proto";
     println!("cargo::rerun-if-changed={root}");
     let descriptors = protox::compile(FILES, [root])?;
     // Sorted maps: equal objects must have equal bytes, since versions are hashes of them.
-    tonic_prost_build::configure().btree_map(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .btree_map(".")
+        .compile_fds(descriptors)?;
     Ok(())
 }
