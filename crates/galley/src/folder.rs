@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -119,14 +119,17 @@ impl Folder {
         if self.stamps.get(name) == Some(&stamp) {
             return (Some(Content::Same), Some(stamp));
         }
-        if metadata.len() > MAX_FILE {
-            let reason = format!(
-                "it has {} bytes and Galley reads at most {MAX_FILE} of one file",
-                metadata.len()
-            );
+        // Opening a pipe would wait for a writer, and devices may never end.
+        if !metadata.is_file() {
+            let reason = "it is not a regular file".to_owned();
             return (Some(Content::Unreadable(reason)), Some(stamp));
         }
-        match std::fs::read(path) {
+        if metadata.len() > MAX_FILE {
+            return (Some(too_long(metadata.len())), Some(stamp));
+        }
+        match bounded(path) {
+            // It grew meanwhile, or its system tells no size.
+            Ok(bytes) if bytes.len() as u64 > MAX_FILE => (Some(too_long(bytes.len() as u64)), Some(stamp)),
             Ok(bytes) => (Some(Content::Bytes(bytes)), Some(stamp)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
             Err(error) => (Some(Content::Unreadable(error.to_string())), None),
@@ -153,6 +156,21 @@ impl Folder {
         }
         Ok(files)
     }
+}
+
+fn too_long(bytes: u64) -> Content {
+    Content::Unreadable(format!(
+        "it has {bytes} bytes and Galley reads at most {MAX_FILE} of one file"
+    ))
+}
+
+/// A file's bytes; one more than [`MAX_FILE`] of a longer one.
+fn bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?
+        .take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Names, paths and whether they are folders, without what is hidden. Links are followed, as a ConfigMap's
@@ -261,6 +279,22 @@ mod tests {
             .unwrap();
         let scan = Folder::new(dir.path()).scan().unwrap();
         assert!(matches!(&scan["a.yaml"], Content::Unreadable(reason) if reason.contains("at most")));
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_named_and_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join("endless.yaml")).unwrap();
+        let socket = dir.path().join("socket.yaml");
+        let _listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+        let scan = Folder::new(dir.path()).scan().unwrap();
+        for name in ["endless.yaml", "socket.yaml"] {
+            let content = &scan[name];
+            assert!(
+                matches!(content, Content::Unreadable(reason) if reason.contains("not a regular file")),
+                "{name}: {content:?}"
+            );
+        }
     }
 
     #[test]
