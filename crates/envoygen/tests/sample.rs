@@ -91,3 +91,21 @@ fn a_gateway() {
     "#]]
     .assert_eq(&describe(&output));
 }
+
+#[test]
+fn a_server_that_cannot_be_opened_is_told() {
+    let gateway = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: east-west, namespace: istio-system}\n\
+                   spec:\n  selector: {istio: ingressgateway}\n  servers:\n  - port: {number: 15443, name: tls, protocol: TLS}\n    \
+                   tls: {mode: AUTO_PASSTHROUGH}\n    hosts: ['*.local']\n";
+    let output = tables(
+        &generator(&[SHOP, gateway]),
+        "router~127.1.0.1~ingressgateway.istio-system~istio-system.svc.cluster.local",
+    );
+    let told: Vec<String> = output.findings.iter().map(ToString::to_string).collect();
+    assert!(
+        told.iter()
+            .any(|line| line.contains("Gateway istio-system/east-west") && line.contains("AUTO_PASSTHROUGH")),
+        "{told:?}"
+    );
+    assert!(!describe(&output).contains("15443"));
+}

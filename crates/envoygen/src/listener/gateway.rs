@@ -17,6 +17,9 @@ use crate::output::Origins;
 use crate::route::{RouteContext, gateway::common_hosts};
 use crate::view::View;
 
+const AUTO_PASSTHROUGH: &str = "mode AUTO_PASSTHROUGH is not served yet, so the server is not opened; use PASSTHROUGH \
+                                with a VirtualService";
+
 /// A router's listeners.
 pub(crate) struct Gateways<'a> {
     pub(crate) generator: &'a Generator,
@@ -76,6 +79,9 @@ impl Gateways<'_> {
         let mut chains = Vec::new();
         for server in &bound.servers {
             let made = match (&server.tls(), &server.route_name) {
+                (Some(tls), _) if tls.mode == ServerTlsMode::AutoPassthrough => {
+                    Err(AUTO_PASSTHROUGH.to_owned())
+                }
                 (Some(_), _) if server.passes_through() => {
                     Ok(self.passthrough(bind, server, origins, &mut taken))
                 }
@@ -135,9 +141,6 @@ impl Gateways<'_> {
         taken: &mut std::collections::HashSet<String>,
     ) -> Vec<FilterChain> {
         let mut out = Vec::new();
-        if server.tls().map(|tls| tls.mode) == Some(ServerTlsMode::AutoPassthrough) {
-            return out;
-        }
         let context = self.context(server);
         for vs in self
             .view
