@@ -1,6 +1,8 @@
 //! What the tests share: a mesh from YAML, a proxy's tables, and short descriptions of them.
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod envoy;
+
 use std::fmt::Write;
 use std::sync::Arc;
 
