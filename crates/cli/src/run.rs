@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Folder of the root's key and certificate; DIR/identity/ca unless given
     #[arg(long, env = "ARGOSY_CA_DIR", value_name = "DIR")]
     ca_dir: Option<PathBuf>,
+    /// Folder where Galley keeps the last good objects over a restart; DIR/.argosy unless given
+    #[arg(long, env = "ARGOSY_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
     /// Address of Pilot's xDS server (mutual TLS)
     #[arg(
         long,
@@ -109,6 +112,7 @@ async fn services(args: Args, context: Context) -> anyhow::Result<()> {
     services.spawn(async move { citadel::run(citadel, own).await.context("citadel") });
 
     let galley = galley::Args {
+        state_dir: Some(args.state_dir.unwrap_or_else(|| args.config.join(".argosy"))),
         config: args.config,
         listen: args.galley_address,
     };

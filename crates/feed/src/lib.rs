@@ -8,5 +8,5 @@ mod message;
 mod store;
 
 pub use follow::{FollowError, Options, follow};
-pub use message::{DecodeError, decode, encode, table, type_url};
+pub use message::{DecodeError, decode, decode_all, encode, encode_all, table, type_url};
 pub use store::{State, Store};

@@ -55,13 +55,33 @@ pub fn table(objects: &[Arc<Object>], previous: Option<&Table>) -> Table {
 /// The object's message, encoded: the same object always gives the same bytes.
 #[must_use]
 pub fn encode(object: &Object) -> Bytes {
+    message(object).encode_to_vec().into()
+}
+
+/// Objects as one message, to be kept on disk.
+#[must_use]
+pub fn encode_all<'a>(objects: impl IntoIterator<Item = &'a Arc<Object>>) -> Vec<u8> {
+    let objects = objects.into_iter().map(|object| message(object)).collect();
+    feed::Objects { objects }.encode_to_vec()
+}
+
+/// The objects that [`encode_all`] wrote, and those of them that cannot be read any more (by a newer release, say).
+///
+/// # Errors
+/// When the bytes are no such message.
+pub fn decode_all(bytes: &[u8]) -> Result<Vec<Result<Object, DecodeError>>, prost::DecodeError> {
+    let all = feed::Objects::decode(bytes)?;
+    Ok(all.objects.into_iter().map(object).collect())
+}
+
+fn message(object: &Object) -> feed::Object {
     let wire = object.to_feed();
     let origin = feed::Origin {
         file: wire.origin.file.as_deref().unwrap_or_default().to_owned(),
         line: wire.origin.line,
         column: wire.origin.column,
     };
-    let message = feed::Object {
+    feed::Object {
         api_version: wire.api_version,
         kind: wire.kind,
         namespace: wire.namespace,
@@ -74,8 +94,7 @@ pub fn encode(object: &Object) -> Bytes {
         created: wire.created,
         body: wire.body,
         origin: Some(origin),
-    };
-    message.encode_to_vec().into()
+    }
 }
 
 /// The object in a resource.
@@ -87,8 +106,19 @@ pub fn decode(name: &str, bytes: &[u8]) -> Result<Object, DecodeError> {
         name: name.to_owned(),
         source,
     })?;
+    let object = object(message)?;
+    match object.key() {
+        key if key.resource_name() == name => Ok(object),
+        object => Err(DecodeError::Name {
+            name: name.to_owned(),
+            object,
+        }),
+    }
+}
+
+fn object(message: feed::Object) -> Result<Object, DecodeError> {
     let origin = message.origin.unwrap_or_default();
-    let object = Object::from_feed(Wire {
+    Ok(Object::from_feed(Wire {
         api_version: message.api_version,
         kind: message.kind,
         namespace: message.namespace,
@@ -105,12 +135,5 @@ pub fn decode(name: &str, bytes: &[u8]) -> Result<Object, DecodeError> {
             line: origin.line,
             column: origin.column,
         },
-    })?;
-    match object.key() {
-        key if key.resource_name() == name => Ok(object),
-        object => Err(DecodeError::Name {
-            name: name.to_owned(),
-            object,
-        }),
-    }
+    })?)
 }

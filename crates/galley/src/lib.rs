@@ -3,6 +3,7 @@
 //! It knows where configuration comes from (a folder, so far) and nothing of what it means to Envoy.
 
 pub mod folder;
+pub mod last_good;
 pub mod report;
 mod serve;
 pub mod store;
@@ -21,8 +22,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use xds::Table;
 
+use crate::last_good::LastGood;
 use crate::report::{Reporter, States};
 use crate::serve::Feed;
+use crate::store::{State, Store};
 
 /// Galley reads the mesh's configuration, checks it and distributes it
 #[derive(Debug, Clone, clap::Args)]
@@ -30,6 +33,10 @@ pub struct Args {
     /// Folder with the mesh's configuration (YAML, JSON)
     #[arg(long, env = "ARGOSY_CONFIG", value_name = "DIR")]
     pub config: PathBuf,
+    /// Folder where the last good objects are kept, so that a restart does not lose what a bad edit replaced; none are
+    /// kept unless given
+    #[arg(long, env = "ARGOSY_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
     /// Address to serve the feed on, over mutual TLS
     #[arg(
         long,
@@ -80,8 +87,10 @@ pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(),
     context
         .admin
         .mount("/debug/config", report::routes(seen.clone()))?;
-    let reading = tokio::spawn(watch::run(args.config, states, context.shutdown.clone()));
-    let publishing = tokio::spawn(publish(seen, tables, context.clone()));
+    let last_good = args.state_dir.as_deref().map(LastGood::new);
+    let store = remembered(last_good.clone()).await;
+    let reading = tokio::spawn(watch::run(args.config, store, states, context.shutdown.clone()));
+    let publishing = tokio::spawn(publish(seen, tables, last_good, context.clone()));
     let server = xds::Server::new(Feed::new(served), limits());
     let tls = tls::server(&identity, ClientAuth::Required)?;
     let served = grpc::serve(
@@ -112,7 +121,12 @@ fn limits() -> xds::server::Limits {
 }
 
 /// Turns each state into a table, and tells people what is wrong.
-async fn publish(mut states: States, tables: channel::Sender<Option<Arc<Table>>>, context: Context) {
+async fn publish(
+    mut states: States,
+    tables: channel::Sender<Option<Arc<Table>>>,
+    last_good: Option<LastGood>,
+    context: Context,
+) {
     let ready = context.readiness.condition("source");
     ready.set_not_ready("reading the folder");
     let mut reporter = Reporter::new(&context.metrics);
@@ -129,6 +143,29 @@ async fn publish(mut states: States, tables: channel::Sender<Option<Arc<Table>>>
             "configuration read"
         );
         reporter.report(&state);
+        keep(last_good.clone(), state).await;
+    }
+}
+
+/// What was served before the restart, if it was kept; a fault of the file is no reason not to start.
+async fn remembered(last_good: Option<LastGood>) -> Store {
+    let load = move || last_good.map_or(Ok(Vec::new()), |kept| kept.load());
+    match tokio::task::spawn_blocking(load).await {
+        Ok(Ok(objects)) => Store::remembering(objects),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the objects of the run before are not known");
+            Store::default()
+        }
+        Err(_) => Store::default(),
+    }
+}
+
+/// Keeps what is served for the next start; the mesh goes on where the disk refuses.
+async fn keep(last_good: Option<LastGood>, state: Arc<State>) {
+    let Some(last_good) = last_good else { return };
+    let saved = tokio::task::spawn_blocking(move || last_good.save(&state.objects)).await;
+    if let Ok(Err(error)) = saved {
+        tracing::warn!(%error, "the last good objects are not kept for a restart");
     }
 }
 

@@ -57,6 +57,19 @@ pub struct Store {
 }
 
 impl Store {
+    /// A store that remembers the objects that were served before a restart: where a file is broken now, what it held
+    /// then is still served.
+    #[must_use]
+    pub fn remembering(objects: impl IntoIterator<Item = Object>) -> Self {
+        let mut store = Self::default();
+        for object in objects {
+            if let Some(path) = object.origin.file.clone() {
+                store.file(&path).objects.insert(object.key(), Arc::new(object));
+            }
+        }
+        store
+    }
+
     /// Takes a whole scan of the folder: new and changed files are parsed, files that are gone are dropped. A folder
     /// from which every file is gone is taken for an accident (a volume that is not mounted), and nothing is dropped.
     /// Says whether anything changed.
@@ -361,6 +374,26 @@ mod tests {
             let history: Vec<&[(&str, &str)]> = history.iter().map(Vec::as_slice).collect();
             check(&history, &["a"], &["2.yaml"]);
         }
+    }
+
+    #[test]
+    fn after_a_restart_a_broken_file_still_serves_what_it_held() {
+        let both = format!("{}---\n{}", service("a"), service("b"));
+        let mut store = Store::default();
+        store.apply(scan(&[("x.yaml", &both), ("gone.yaml", &service("c"))]));
+        let served: Vec<Object> = store
+            .state()
+            .objects
+            .iter()
+            .map(|object| (**object).clone())
+            .collect();
+        let mut restarted = Store::remembering(served);
+        restarted.apply(scan(&[("x.yaml", &both.replace("7080", "seventy"))]));
+        assert_eq!(
+            names(&restarted),
+            ["a", "b"],
+            "and what was removed meanwhile is gone"
+        );
     }
 
     #[test]

@@ -20,16 +20,17 @@ const LONGEST_WAIT: Duration = Duration::from_millis(400);
 /// replaced as a whole is no longer the one that is watched.
 const COMPARE: Duration = Duration::from_secs(1);
 
-/// Reads the folder and then whatever changes in it, until `shutdown`. The receiver holds `None` before the
+/// Reads the folder into `store` and then whatever changes in it, until `shutdown`. The receiver holds `None` before the
 /// first complete read.
 pub(crate) async fn run(
     root: PathBuf,
+    store: Store,
     states: watch::Sender<Option<Arc<State>>>,
     shutdown: CancellationToken,
 ) {
     let mut source = Source {
         folder: Folder::new(&root),
-        store: Store::default(),
+        store,
         states,
     };
     let (events, mut woken) = mpsc::channel(1);
@@ -165,7 +166,7 @@ mod tests {
         fs::create_dir(&root).unwrap();
         let (states, mut seen) = watch::channel(None);
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(run(root.clone(), states, shutdown.clone()));
+        let task = tokio::spawn(run(root.clone(), Store::default(), states, shutdown.clone()));
         names(&mut seen, &[]).await;
         fs::write(root.join("a.yaml"), service("a")).unwrap();
         names(&mut seen, &["a"]).await;
