@@ -30,11 +30,13 @@ impl Options {
     /// The arguments after the program's name.
     ///
     /// Hot restart is off: several Envoys on one machine would meet in base id 0. Draining is immediate, as in
-    /// Istio: each response that is due asks its client to go elsewhere.
+    /// Istio: each response that is due asks its client to go elsewhere. That Pilot uses deprecated fields is no news
+    /// for a workload's operator, and would be told for each route.
     pub fn arguments(&self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["--config-path".into(), self.bootstrap.clone().into()];
         let fixed = [
             "--disable-hot-restart",
+            "--skip-deprecated-logs",
             "--drain-strategy",
             "immediate",
             "--drain-time-s",
@@ -120,13 +122,13 @@ mod tests {
         let line = |options: &Options| options.arguments().join(OsStr::new(" ")).into_string().unwrap();
         assert_eq!(
             line(&options),
-            "--config-path /run/a/envoy.json --disable-hot-restart --drain-strategy immediate \
+            "--config-path /run/a/envoy.json --disable-hot-restart --skip-deprecated-logs --drain-strategy immediate \
              --drain-time-s 45 --log-level warning --concurrency 2"
         );
         options.component_log_level = "upstream:debug".into();
-        options.extra = vec!["--skip-deprecated-logs".into()];
+        options.extra = vec!["--enable-fine-grain-logging".into()];
         assert!(line(&options).ends_with(
-            "--log-level warning --component-log-level upstream:debug --concurrency 2 --skip-deprecated-logs"
+            "--log-level warning --component-log-level upstream:debug --concurrency 2 --enable-fine-grain-logging"
         ));
     }
 
