@@ -108,15 +108,16 @@ impl Proxies {
             tracing::warn!(node = connected.node, reason = %denied, "no longer serves a proxy");
             self.forget_rejects(&connected);
         }
-        self.count(streams.len());
+        self.count(&streams);
     }
 
     /// Ends all streams, and takes none any more: proxies go to another Pilot or wait.
     pub fn close(&self) {
         let mut tables = self.tables.write();
         *tables = None;
-        self.streams.lock().clear();
-        self.count(0);
+        let mut streams = self.streams.lock();
+        streams.clear();
+        self.count(&streams);
     }
 
     /// Logs what is not in the log yet.
@@ -153,7 +154,7 @@ impl Proxies {
         };
         let mut streams = self.streams.lock();
         streams.insert(id, connected);
-        self.count(streams.len());
+        self.count(&streams);
         Some(receiver)
     }
 
@@ -164,19 +165,21 @@ impl Proxies {
             if let Some(connected) = streams.remove(&id) {
                 self.forget_rejects(&connected);
             }
-            self.count(streams.len());
+            self.count(&streams);
         } else if let Some(connected) = streams.get_mut(&id) {
             self.measure(connected, event);
             connected.observe(event, &self.metrics);
         }
     }
 
-    /// What each proxy has accepted: the contents of `/debug/syncz`.
+    /// What each proxy has accepted, and how many agents follow their workload: the contents of `/debug/syncz`.
     #[must_use]
     pub fn syncz(&self) -> Value {
         let epoch = self.tables.read().as_ref().map(|(epoch, _)| epoch.number);
-        let proxies: Vec<Value> = self.streams.lock().values().map(Connected::json).collect();
-        json!({ "snapshot": epoch, "proxies": proxies })
+        let streams = self.streams.lock();
+        let proxies = streams.values().filter(|each| each.is_proxy());
+        let proxies: Vec<Value> = proxies.map(Connected::json).collect();
+        json!({ "snapshot": epoch, "agents": streams.len() - proxies.len(), "proxies": proxies })
     }
 
     /// Names and versions of what a proxy should have, with the objects behind each resource.
@@ -205,10 +208,11 @@ impl Proxies {
         Some(wanted.table.types().map(of_type).collect())
     }
 
-    fn count(&self, streams: usize) {
+    fn count(&self, streams: &BTreeMap<StreamId, Connected>) {
+        let proxies = streams.values().filter(|each| each.is_proxy()).count();
         self.metrics
             .connected
-            .set(i64::try_from(streams).unwrap_or(i64::MAX));
+            .set(i64::try_from(proxies).unwrap_or(i64::MAX));
     }
 
     fn measure(&self, connected: &Connected, event: &Event) {
@@ -249,6 +253,11 @@ impl Proxies {
 }
 
 impl Connected {
+    /// Whether it is Envoy's stream: an agent that asks for its workload's address has none to name.
+    fn is_proxy(&self) -> bool {
+        !self.proxy.ip.is_unspecified()
+    }
+
     fn advance(&mut self, wanted: ProxyTable, epoch: &Arc<Epoch>) {
         let changed = wanted.table.version() != self.wanted.table.version();
         self.wanted = wanted;

@@ -271,6 +271,11 @@ async fn an_agent_learns_its_own_workload() {
         ["shop/orders-v1"],
         "another's is none of its business"
     );
+    pilot
+        .says("an agent is no proxy", |syncz, metrics| {
+            syncz.contains("\"agents\":1,\"proxies\":[]") && metrics.contains("pilot_xds 0")
+        })
+        .await;
 }
 
 #[tokio::test]
