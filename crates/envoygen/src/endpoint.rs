@@ -103,6 +103,9 @@ fn metadata(snapshot: &Snapshot, endpoint: &Endpoint, port: u16) -> Option<Metad
 
 /// Whether the workload's own policy switches mutual TLS off for the port, so that clients must not try.
 fn mtls_is_off(snapshot: &Snapshot, endpoint: &Endpoint, port: u16) -> bool {
+    if !snapshot.policies().may_disable() {
+        return false;
+    }
     let modes = snapshot
         .policies()
         .peer_modes(&endpoint.namespace, &endpoint.labels);

@@ -107,6 +107,14 @@ impl Policies {
         }
     }
 
+    /// Whether any policy switches mutual TLS off anywhere, so that endpoints must be looked at one by one.
+    pub fn may_disable(&self) -> bool {
+        self.peer.iter().any(|policy| {
+            let ports = policy.spec.port_level_mtls.values().chain(&policy.spec.mtls);
+            ports.into_iter().any(|mtls| mtls.mode == MutualTlsMode::Disable)
+        })
+    }
+
     /// The AuthorizationPolicies of a workload: those of the root namespace and of its own.
     pub fn authorization<'a>(
         &'a self,

@@ -15,6 +15,7 @@ use crate::listener::inbound::{Application, Port, chain, variants};
 use crate::listener::{tcp, tls};
 use crate::mixer::{self, Mixers};
 use crate::names;
+use crate::route::retry;
 use crate::scope::Inbound;
 use crate::wire::{duration, pipe_address, tcp_address};
 
@@ -131,6 +132,8 @@ fn inbound_routes(port: &Port, rate_limits: Vec<routes::RateLimit>) -> routes::R
         cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster.clone())),
         timeout: none,
         rate_limits,
+        // A gRPC stream may not be sent twice.
+        retry_policy: (!port.protocol.is_http2()).then(retry::inbound),
         max_stream_duration: Some(route_action::MaxStreamDuration {
             max_stream_duration: none,
             grpc_timeout_header_max: none,

@@ -55,6 +55,7 @@ impl Http<'_> {
         let mut manager = HttpConnectionManager {
             stat_prefix: self.stat_prefix,
             http_filters: self.filters,
+            server_name: server_name(self.class).to_owned(),
             access_log: self.access_log,
             use_remote_address: bool_value(self.class == Class::Gateway),
             stream_idle_timeout: duration(Duration::ZERO),
@@ -75,6 +76,14 @@ impl Http<'_> {
         normalize(&mut manager, self.mesh, self.decides);
         client_certificate(&mut manager, self.class, self.mesh);
         filter::network(filter::HTTP_CONNECTION_MANAGER, any(&manager))
+    }
+}
+
+/// The `server` header of answers; Envoy's own name for what only the application sees (Istio).
+fn server_name(class: Class) -> &'static str {
+    match class {
+        Class::SidecarOutbound => "",
+        Class::SidecarInbound | Class::Gateway => "istio-envoy",
     }
 }
 

@@ -6,7 +6,7 @@ mod filters;
 pub(crate) mod gateway;
 mod headers;
 mod matches;
-mod retry;
+pub(crate) mod retry;
 pub(crate) mod sidecar;
 
 use std::collections::BTreeMap;

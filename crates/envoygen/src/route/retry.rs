@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::extensions::retry::priority::previous_priorities::v3
 use crate::wire::{duration, plain_any, u32_value};
 
 /// What is retried when a route does not say.
-const DEFAULT_RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
+const DEFAULT_RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled";
 /// How often another host is sought that was not tried before.
 const HOST_ATTEMPTS: i64 = 5;
 
@@ -20,7 +20,7 @@ pub(super) fn policy(retries: Option<&HttpRetry>, hashed: bool) -> Option<RetryP
         .ok()
         .filter(|attempts| *attempts > 0)?;
     let (retry_on, codes) = conditions(&retries.retry_on);
-    let ignore_previous = retries.retry_ignore_previous_hosts.unwrap_or(true) && !hashed;
+    let ignore_previous = retries.retry_ignore_previous_hosts.unwrap_or(!hashed);
     let mut out = RetryPolicy {
         num_retries: u32_value(attempts),
         retry_on,
@@ -58,10 +58,19 @@ pub(super) fn policy(retries: Option<&HttpRetry>, hashed: bool) -> Option<RetryP
     Some(out)
 }
 
+/// Retries towards the application: of requests that it has not seen, such as those that meet a connection that it closes.
+pub(crate) fn inbound() -> RetryPolicy {
+    RetryPolicy {
+        num_retries: u32_value(2),
+        retry_on: "reset-before-request".to_owned(),
+        ..Default::default()
+    }
+}
+
 /// `retryOn` mixes names of conditions with status codes; Envoy has them apart.
 fn conditions(text: &str) -> (String, Vec<u32>) {
     if text.trim().is_empty() {
-        return (DEFAULT_RETRY_ON.to_owned(), vec![503]);
+        return (DEFAULT_RETRY_ON.to_owned(), Vec::new());
     }
     let (mut names, mut codes): (Vec<&str>, Vec<u32>) = (Vec::new(), Vec::new());
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -87,7 +96,7 @@ mod tests {
             ("5xx,reset,retriable-status-codes".into(), vec![429])
         );
         assert_eq!(conditions("5xx"), ("5xx".into(), vec![]));
-        assert_eq!(conditions("").1, [503]);
+        assert_eq!(conditions("").0, DEFAULT_RETRY_ON);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Virtual hosts of a sidecar's outbound routes: one for each service of the port, with the routes of the VirtualService that is
 //! about it, and one for everything else.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3::{self as pb, route::Action, route_action::ClusterSpecifier};
@@ -33,6 +33,10 @@ struct Build<'a> {
     services: BTreeMap<&'a str, &'a Arc<Service>>,
     /// VirtualServices with routes for this client, and those routes.
     routed: Vec<(&'a Arc<VirtualService>, Vec<pb::Route>)>,
+    /// The first of `routed` for each host without wildcard.
+    by_host: HashMap<&'a str, usize>,
+    /// Wildcard hosts with their place in `routed`, the most specific first.
+    wildcards: Vec<(&'a str, usize)>,
     hosts: Vec<pb::VirtualHost>,
     /// Domains that are taken; Envoy refuses a domain that stands in two virtual hosts.
     taken: HashSet<String>,
@@ -53,13 +57,27 @@ impl<'a> Build<'a> {
             .iter()
             .flat_map(|e| &e.virtual_services)
             .filter(|vs| seen.insert(&vs.key));
+        let routed: Vec<_> = virtual_services
+            .map(|vs| (vs, context.routes(vs)))
+            .filter(|(_, routes)| !routes.is_empty())
+            .collect();
+        let (mut by_host, mut wildcards) = (HashMap::new(), Vec::new());
+        for (index, (vs, _)) in routed.iter().enumerate() {
+            for host in &vs.spec.hosts {
+                if host::is_wildcard(host) {
+                    wildcards.push((host.as_str(), index));
+                } else {
+                    by_host.entry(host.as_str()).or_insert(index);
+                }
+            }
+        }
+        wildcards.sort_by(|a, b| host::by_specificity(a.0, b.0).then(a.1.cmp(&b.1)));
         Build {
             context,
             services: concrete.map(|service| (service.host.as_str(), service)).collect(),
-            routed: virtual_services
-                .map(|vs| (vs, context.routes(vs)))
-                .filter(|(_, r)| !r.is_empty())
-                .collect(),
+            routed,
+            by_host,
+            wildcards,
             hosts: Vec::new(),
             taken: HashSet::new(),
             origins: Origins::default(),
@@ -82,7 +100,12 @@ impl<'a> Build<'a> {
             .collect();
         for (vs, routes) in std::mem::take(&mut self.routed) {
             for host in &vs.spec.hosts {
-                if !known.iter().any(|service| host::subset_of(service, host)) {
+                let served = if host::is_wildcard(host) {
+                    known.iter().any(|service| host::subset_of(service, host))
+                } else {
+                    known.contains(host.as_str())
+                };
+                if !served {
                     self.push(host, vec![host.clone()], routes.clone());
                     self.origins.add(&vs.origins);
                 }
@@ -114,22 +137,14 @@ impl<'a> Build<'a> {
 
     /// The VirtualService for a host: the one with the most specific matching host, the oldest of several.
     fn best(&self, host: &str) -> Option<usize> {
-        let mut best: Option<(&str, usize)> = None;
-        for (index, (vs, _)) in self.routed.iter().enumerate() {
-            for pattern in vs
-                .spec
-                .hosts
+        let exact = self.by_host.get(host).copied();
+        let wildcard = || {
+            self.wildcards
                 .iter()
-                .filter(|pattern| host::subset_of(host, pattern))
-            {
-                if best
-                    .is_none_or(|(known, _)| host::by_specificity(pattern, known).is_lt() && pattern != known)
-                {
-                    best = Some((pattern, index));
-                }
-            }
-        }
-        best.map(|(_, index)| index)
+                .find(|(pattern, _)| host::subset_of(host, pattern))
+                .map(|(_, at)| *at)
+        };
+        exact.or_else(wildcard)
     }
 
     fn default_route(&mut self, service: &Service) -> pb::Route {

@@ -1,6 +1,8 @@
 //! A real Envoy that says whether it accepts tables: turned into a static bootstrap, they must pass `--mode validate`. It is
 //! taken from `ENVOY_BIN` or the development tools' cache; in CI (`CI` set) it must be there.
 
+#![allow(clippy::disallowed_methods, reason = "it starts Envoys")]
+
 use std::path::PathBuf;
 use std::process::Command;
 
