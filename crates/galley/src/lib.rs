@@ -88,7 +88,9 @@ pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(),
         .admin
         .mount("/debug/config", report::routes(seen.clone()))?;
     let last_good = args.state_dir.as_deref().map(LastGood::new);
-    let store = remembered(last_good.clone()).await;
+    let store = remembered(last_good.clone())
+        .await
+        .of_trust_domain(identity.id().trust_domain().to_string());
     let reading = tokio::spawn(watch::run(args.config, store, states, context.shutdown.clone()));
     let publishing = tokio::spawn(publish(seen, tables, last_good, context.clone()));
     let server = xds::Server::new(Feed::new(served), limits());

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::sync::Arc;
 
-use config::{Finding, Object, ObjectKey, Origin, Parsed, Severity};
+use config::{Finding, Object, ObjectKey, Origin, Parsed, Severity, Spec};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Namespace of objects that name none, as with `kubectl apply`.
@@ -54,6 +54,8 @@ pub struct Store {
     files: BTreeMap<String, File>,
     /// What is wrong with the folder as a whole.
     folder: Option<Finding>,
+    /// Trust domain of the mesh's certificates, where it is known.
+    trust_domain: Option<String>,
 }
 
 impl Store {
@@ -68,6 +70,15 @@ impl Store {
             }
         }
         store
+    }
+
+    /// The store of a mesh whose certificates are of this trust domain: a MeshConfig that says otherwise is told of.
+    #[must_use]
+    pub fn of_trust_domain(self, name: String) -> Self {
+        Self {
+            trust_domain: Some(name),
+            ..self
+        }
     }
 
     /// Takes a whole scan of the folder: new and changed files are parsed, files that are gone are dropped. A folder
@@ -117,10 +128,10 @@ impl Store {
                 }
             }
         }
-        State {
-            objects: seen.into_values().cloned().collect(),
-            findings,
-        }
+        let objects: Vec<Arc<Object>> = seen.into_values().cloned().collect();
+        let other = self.trust_domain.as_deref();
+        findings.extend(other.and_then(|own| other_trust_domain(own, &objects)));
+        State { objects, findings }
     }
 
     fn file(&mut self, path: &str) -> &mut File {
@@ -242,6 +253,26 @@ fn of_folder(severity: Severity, message: String, help: &str) -> Finding {
     }
 }
 
+/// The finding that certificates are of another trust domain than MeshConfig's; proxies would not trust each other.
+fn other_trust_domain(own: &str, objects: &[Arc<Object>]) -> Option<Finding> {
+    let mesh = objects.iter().find_map(|object| match &object.spec {
+        Spec::MeshConfig(mesh) => Some((object, mesh)),
+        _ => None,
+    });
+    let said = mesh.map_or("", |(_, mesh)| mesh.trust_domain.as_str());
+    let said = if said.is_empty() { "cluster.local" } else { said };
+    (said != own).then(|| Finding {
+        severity: Severity::Error,
+        object: mesh.map(|(object, _)| object.key()),
+        path: "trustDomain".to_owned(),
+        message: format!("is {said}, but the mesh's certificates are of {own}, so proxies trust nobody"),
+        help: Some(format!(
+            "set trustDomain: {own} in {MESH_FILE}, or the other one in identity.yaml"
+        )),
+        origin: mesh.map(|(object, _)| object.origin.clone()).unwrap_or_default(),
+    })
+}
+
 fn duplicate(key: &ObjectKey, second: &Object, first: &Object) -> Finding {
     Finding {
         severity: Severity::Error,
@@ -338,6 +369,32 @@ mod tests {
         );
         assert!(!store.apply(Scan::new()), "once");
         assert_eq!(store.state().findings[0].severity, Severity::Warning);
+    }
+
+    #[test]
+    fn a_trust_domain_other_than_the_certificates_is_told() {
+        let check = |mesh: &str, own: &str, expected: Option<&str>| {
+            let mut store = Store::default().of_trust_domain(own.to_owned());
+            store.apply(scan(&[("a.yaml", &service("a")), (MESH_FILE, mesh)]));
+            let told: Vec<String> = store.state().findings.iter().map(ToString::to_string).collect();
+            assert_eq!(told.len(), usize::from(expected.is_some()), "{told:?}");
+            assert!(expected.is_none_or(|words| told[0].contains(words)), "{told:?}");
+        };
+        check("trustDomain: example.org", "example.org", None);
+        check("enableAutoMtls: true", "cluster.local", None);
+        check(
+            "trustDomain: example.org",
+            "cluster.local",
+            Some("mesh.yaml:1:1: MeshConfig istio-system/istio: trustDomain"),
+        );
+        check("enableAutoMtls: true", "example.org", Some("is cluster.local"));
+        let store = Store::default().of_trust_domain("example.org".to_owned());
+        assert!(
+            store.state().findings[0]
+                .to_string()
+                .contains("trustDomain: example.org"),
+            "without a file too"
+        );
     }
 
     #[test]
