@@ -39,7 +39,8 @@ pub struct LastGood {
 }
 
 impl LastGood {
-    /// In this folder, which is made when first needed.
+    /// In this folder, which is made when first needed. The one above it must be there: where the state is kept in
+    /// the configuration folder, and that is gone, it is not for Galley to bring it back.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
         Self {
@@ -80,7 +81,7 @@ impl LastGood {
     pub fn save(&self, objects: &[Arc<Object>]) -> Result<(), LastGoodError> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let write = || {
-            std::fs::create_dir_all(folder)?;
+            make(folder)?;
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
             file.write_all(&feed::encode_all(objects))?;
             file.as_file().sync_all()?;
@@ -97,9 +98,25 @@ impl LastGood {
     }
 }
 
+fn make(folder: &Path) -> std::io::Result<()> {
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_configuration_folder_that_is_gone_stays_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("mesh");
+        let kept = LastGood::new(&folder.join(".argosy"));
+        assert!(matches!(kept.save(&[]), Err(LastGoodError::File { .. })));
+        assert!(!folder.exists());
+    }
 
     #[test]
     fn objects_survive_and_foreign_files_are_named() {
