@@ -1,6 +1,6 @@
 //! A real Envoy: where its binary is, and what its admin interface says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -85,6 +85,21 @@ impl Admin {
             Some((name.to_owned(), value.trim().parse().ok()?))
         };
         Ok(text.lines().filter_map(number).collect())
+    }
+
+    /// Serial numbers of the certificates that Envoy presents.
+    ///
+    /// # Errors
+    /// No answer, or not JSON.
+    pub async fn serials(&self) -> anyhow::Result<BTreeSet<String>> {
+        let page = self.get("certs").await?.expect_status(200)?.json()?;
+        let chains = page
+            .get("certificates")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        let serial = |chain: &Value| Some(chain.pointer("/cert_chain/0/serial_number")?.as_str()?.to_owned());
+        Ok(chains.filter_map(serial).collect())
     }
 
     /// The stats in Prometheus' text format.

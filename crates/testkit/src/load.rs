@@ -27,6 +27,8 @@ pub struct Plan {
 /// What came of it.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
+    /// Requests that were sent.
+    pub sent: u64,
     /// Requests that were answered or failed.
     pub done: u64,
     /// Those of them without an answer of status 200.
@@ -35,6 +37,21 @@ pub struct Tally {
     pub failures: BTreeMap<String, u64>,
     /// The slowest good answer.
     pub slowest: Duration,
+}
+
+impl Tally {
+    /// The two together.
+    #[must_use]
+    pub fn with(mut self, other: &Self) -> Self {
+        self.sent += other.sent;
+        self.done += other.done;
+        self.failed += other.failed;
+        self.slowest = self.slowest.max(other.slowest);
+        for (kind, count) in &other.failures {
+            *self.failures.entry(kind.clone()).or_default() += count;
+        }
+        self
+    }
 }
 
 /// Running load.
@@ -77,6 +94,7 @@ async fn drive(plan: Plan, tally: Arc<Mutex<Tally>>, stop: CancellationToken) {
             () = stop.cancelled() => break,
             _ = ticks.tick() => {}
         }
+        tally.lock().sent += 1;
         out.spawn(one(client.clone(), plan.clone(), tally.clone()));
         while out.try_join_next().is_some() {}
     }

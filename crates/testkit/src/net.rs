@@ -52,6 +52,7 @@ impl Block {
             .open(&path);
         let lock = lock.with_context(|| format!("cannot open {}", path.display()))?;
         match lock.try_lock() {
+            Ok(()) if listened_on(second, third) => Ok(None),
             Ok(()) => Ok(Some(Self {
                 second,
                 third,

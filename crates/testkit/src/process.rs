@@ -132,6 +132,13 @@ impl Process {
         self.child.id()
     }
 
+    /// The ids of the processes that it has started and that still run.
+    pub fn children(&self) -> Vec<u32> {
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        ids.filter(|id| parent(*id) == Some(self.id())).collect()
+    }
+
     /// How it ended, if it has.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
@@ -236,6 +243,36 @@ impl Process {
     fn pid(&self) -> Option<Pid> {
         i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
     }
+}
+
+/// The parent of a process; `None` when it has ended.
+fn parent(id: u32) -> Option<u32> {
+    // `PID (NAME) STATE PPID …`, where NAME may hold anything.
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let mut words = stat.rsplit(')').next()?.split_whitespace();
+    let state = words.next()?;
+    if state == "Z" {
+        None
+    } else {
+        words.next()?.parse().ok()
+    }
+}
+
+/// Whether a process runs. Not one that has ended and was not waited for.
+pub fn runs(id: u32) -> bool {
+    parent(id).is_some()
+}
+
+/// Ends a process that this one did not start itself, as a crash would (SIGKILL).
+///
+/// # Errors
+/// There is no such process.
+pub fn kill(id: u32) -> anyhow::Result<()> {
+    let pid = i32::try_from(id)
+        .ok()
+        .and_then(Pid::from_raw)
+        .context("not a process id")?;
+    rustix::process::kill_process(pid, Signal::KILL).with_context(|| format!("cannot end process {id}"))
 }
 
 impl Drop for Process {

@@ -20,16 +20,8 @@ fn shell(dir: &Path, script: &str) -> Process {
         .unwrap()
 }
 
-/// Whether a process runs (a zombie does not).
 fn runs(pid: &str) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        !stat
-            .rsplit(')')
-            .next()
-            .unwrap_or_default()
-            .trim_start()
-            .starts_with('Z')
-    })
+    testkit::process::runs(pid.parse().unwrap())
 }
 
 async fn first_line(process: &Process) -> String {
@@ -51,6 +43,10 @@ async fn dropping_a_process_ends_what_it_started() {
     );
     let pid = first_line(&process).await;
     assert!(runs(&pid));
+    assert_eq!(
+        process.children().iter().map(u32::to_string).collect::<Vec<_>>(),
+        std::slice::from_ref(&pid)
+    );
     drop(process);
     wait::until("the grandchild to be gone", BOUND, || {
         std::future::ready(if runs(&pid) { Err("it runs") } else { Ok(()) })

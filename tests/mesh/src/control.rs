@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -32,6 +33,15 @@ impl fmt::Display for Layout {
             Self::Separate => "separate binaries (galley, pilot, citadel, mixer)",
         })
     }
+}
+
+/// How a mesh is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How the services run.
+    pub layout: Layout,
+    /// Life of the workloads' certificates, as a flag's value. They are renewed at half of it.
+    pub leaf_ttl: &'static str,
 }
 
 /// One of the four services.
@@ -118,6 +128,7 @@ pub struct Control {
     folder: Folder,
     logs: PathBuf,
     client: Client,
+    leaf_ttl: &'static str,
     processes: BTreeMap<&'static str, Process>,
 }
 
@@ -126,21 +137,25 @@ impl Control {
     ///
     /// # Errors
     /// A binary that is missing, a service that ends or is not ready in time; with its log.
-    pub async fn start(layout: Layout, folder: &Folder, block: &Block, logs: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        options: Options,
+        folder: &Folder,
+        block: &Block,
+        logs: &Path,
+    ) -> anyhow::Result<Self> {
+        let Options { layout, leaf_ttl } = options;
         let mut control = Self {
             layout,
+            leaf_ttl,
             addresses: Addresses::new(layout, block),
             folder: folder.clone(),
             logs: logs.to_owned(),
             client: Client::default(),
             processes: BTreeMap::new(),
         };
-        match layout {
-            Layout::OneProcess => control.launch("argosy", &control.argosy()?)?,
-            Layout::Separate => {
-                for service in Service::ALL {
-                    control.launch(service.name(), &control.spec(service)?)?;
-                }
+        for service in Service::ALL {
+            if !control.running(service) {
+                control.launch(service)?;
             }
         }
         for service in Service::ALL {
@@ -149,32 +164,62 @@ impl Control {
         Ok(control)
     }
 
-    /// Ends a service as a crash would. In one process there is no single service to end.
+    /// Ends a service (in one process: all of them) as a crash would.
     ///
     /// # Errors
-    /// It is not running as a process of its own.
+    /// It was not running.
     pub fn kill(&mut self, service: Service) -> anyhow::Result<()> {
-        let mut process = self
-            .processes
-            .remove(service.name())
-            .with_context(|| format!("no {}", service.name()))?;
-        anyhow::ensure!(
-            process.exited().is_none(),
-            "{} had ended by itself:\n{}",
-            service.name(),
-            process.tail()
-        );
-        process.kill();
+        self.take(service)?.kill();
         Ok(())
     }
 
-    /// Starts a service again, and waits until it is ready.
+    /// Asks a service (in one process: all of them) to end, and waits for it.
+    ///
+    /// # Errors
+    /// It was not running, or does not end.
+    pub async fn stop(&mut self, service: Service) -> anyhow::Result<ExitStatus> {
+        self.take(service)?.stop(READY).await
+    }
+
+    fn take(&mut self, service: Service) -> anyhow::Result<Process> {
+        let name = self.process_name(service);
+        let mut process = self
+            .processes
+            .remove(name)
+            .with_context(|| format!("{name} was not running"))?;
+        anyhow::ensure!(
+            process.exited().is_none(),
+            "{name} had ended by itself:\n{}",
+            process.tail()
+        );
+        Ok(process)
+    }
+
+    /// Starts a service again that was ended, and waits for nothing.
+    ///
+    /// # Errors
+    /// Its binary is missing.
+    pub fn launch(&mut self, service: Service) -> anyhow::Result<()> {
+        let spec = match self.layout {
+            Layout::OneProcess => self.argosy()?,
+            Layout::Separate => self.spec(service)?,
+        };
+        self.processes.insert(self.process_name(service), spec.start()?);
+        Ok(())
+    }
+
+    /// Starts a service again that was ended, and waits until it is ready.
     ///
     /// # Errors
     /// It ends or is not ready in time.
     pub async fn restart(&mut self, service: Service) -> anyhow::Result<()> {
-        self.launch(service.name(), &self.spec(service)?)?;
+        self.launch(service)?;
         self.ready(service).await
+    }
+
+    /// Whether a service was started and not ended.
+    pub fn running(&self, service: Service) -> bool {
+        self.processes.contains_key(self.process_name(service))
     }
 
     /// Waits until a service says on `/readyz` that it is ready.
@@ -196,13 +241,18 @@ impl Control {
         process.until("ready", READY, look).await
     }
 
+    /// A request to a service's admin server.
+    pub fn ask(&self, service: Service, method: &str, path: &str) -> testkit::http::Request<'_> {
+        self.client
+            .request(method, format!("http://{}{path}", self.addresses.admin(service)))
+    }
+
     /// A page of a service's admin server.
     ///
     /// # Errors
     /// No answer, or another status than 200.
     pub async fn admin(&self, service: Service, path: &str) -> anyhow::Result<testkit::http::Response> {
-        let url = format!("http://{}{path}", self.addresses.admin(service));
-        self.client.get(url).send().await?.expect_status(200)
+        self.ask(service, "GET", path).send().await?.expect_status(200)
     }
 
     /// What a service's process has logged since it was started.
@@ -231,11 +281,6 @@ impl Control {
         }
     }
 
-    fn launch(&mut self, name: &'static str, spec: &Spec) -> anyhow::Result<()> {
-        self.processes.insert(name, spec.start()?);
-        Ok(())
-    }
-
     /// `argosy run` as this mesh runs it.
     fn argosy(&self) -> anyhow::Result<Spec> {
         let at = &self.addresses;
@@ -248,7 +293,8 @@ impl Control {
             .flag("--pilot-address", at.pilot)
             .flag("--mixer-address", at.mixer)
             .flag("--prometheus-address", at.prometheus)
-            .flag("--xds-plaintext", at.xds_plaintext))
+            .flag("--xds-plaintext", at.xds_plaintext)
+            .flag("--leaf-ttl", self.leaf_ttl))
     }
 
     /// A service's own binary as this mesh runs it.
@@ -263,7 +309,8 @@ impl Control {
             Service::Citadel => spec
                 .flag("--listen", at.citadel)
                 .path("--ca-dir", self.folder.path().join("identity/ca"))
-                .path("--identity", self.folder.file("identity.yaml")),
+                .path("--identity", self.folder.file("identity.yaml"))
+                .flag("--leaf-ttl", self.leaf_ttl),
             Service::Galley => self
                 .identified(spec, name)
                 .flag("--listen", at.galley)

@@ -12,7 +12,7 @@ pub mod scenario;
 mod table;
 mod workload;
 
-pub use control::{Layout, Service};
+pub use control::{Layout, Options, Service};
 pub use folder::Folder;
 pub use mesh::{Call, Mesh, Outcome};
 pub use table::{Row, Seen, Table};

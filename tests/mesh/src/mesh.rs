@@ -10,7 +10,7 @@ use testkit::http::{Client, Response, query};
 use testkit::net::Block;
 use testkit::{Rundir, Spec, envoy};
 
-use crate::control::{Control, Layout};
+use crate::control::{Control, Options};
 use crate::folder::{Entry, Folder};
 use crate::workload::{Ground, Workload};
 
@@ -38,10 +38,10 @@ impl Mesh {
     ///
     /// # Errors
     /// What is missing or did not become ready, with its log.
-    pub async fn start(layout: Layout, block: Block, progress: impl Fn(&str)) -> anyhow::Result<Self> {
+    pub async fn start(options: Options, block: Block, progress: impl Fn(&str)) -> anyhow::Result<Self> {
         let envoy = envoy::binary()?;
         let rundir = Rundir::new("argosy")?;
-        let started = Self::start_in(layout, block, &rundir, &envoy, &progress).await;
+        let started = Self::start_in(options, block, &rundir, &envoy, &progress).await;
         match started {
             Ok((folder, block, control, workloads)) => Ok(Self {
                 workloads,
@@ -60,15 +60,15 @@ impl Mesh {
     }
 
     async fn start_in(
-        layout: Layout,
+        options: Options,
         block: Block,
         rundir: &Rundir,
         envoy: &std::path::Path,
         progress: &impl Fn(&str),
     ) -> anyhow::Result<(Folder, Block, Control, BTreeMap<String, Workload>)> {
         let folder = Folder::init(&rundir.path().join("mesh"), &block)?;
-        progress(&format!("starting the control plane as {layout}"));
-        let control = Control::start(layout, &folder, &block, &rundir.dir("logs")?).await?;
+        progress(&format!("starting the control plane as {}", options.layout));
+        let control = Control::start(options, &folder, &block, &rundir.dir("logs")?).await?;
         let ground = Ground {
             folder: &folder,
             addresses: &control.addresses,
@@ -98,6 +98,16 @@ impl Mesh {
     pub fn workload(&self, name: &str) -> anyhow::Result<&Workload> {
         self.workloads
             .get(name)
+            .with_context(|| format!("the sample has no workload {name}"))
+    }
+
+    /// A workload by its name, to end and restart what it consists of.
+    ///
+    /// # Errors
+    /// The sample has none of that name.
+    pub fn workload_mut(&mut self, name: &str) -> anyhow::Result<&mut Workload> {
+        self.workloads
+            .get_mut(name)
             .with_context(|| format!("the sample has no workload {name}"))
     }
 

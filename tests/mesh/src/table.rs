@@ -90,7 +90,15 @@ impl Table {
         let mut out = format!("\n{}\n", self.title);
         let _ = writeln!(out, "     {:name$}  {:expected$}  seen", "row", "expected");
         for row in &self.rows {
-            let seen = row.seen.text.lines().next().unwrap_or_default();
+            let seen: String = row
+                .seen
+                .text
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .take(160)
+                .collect();
             let _ = writeln!(
                 out,
                 "{} {:name$}  {:expected$}  {seen}",

@@ -24,6 +24,7 @@ pub struct Workload {
     pub entry: Entry,
     app: Option<Process>,
     agent: Process,
+    agent_spec: Spec,
 }
 
 /// What is the same for all instances of a mesh.
@@ -78,18 +79,53 @@ impl Workload {
     /// Starts the application and the agent, and waits for neither.
     pub(crate) fn start(ground: &Ground<'_>, entry: Entry) -> anyhow::Result<Self> {
         let app = ground.app(&entry)?.map(|spec| spec.start()).transpose()?;
-        let agent = ground.agent(&entry)?.start()?;
-        Ok(Self { entry, app, agent })
+        let agent_spec = ground.agent(&entry)?;
+        let agent = agent_spec.start()?;
+        Ok(Self {
+            entry,
+            app,
+            agent,
+            agent_spec,
+        })
     }
 
     /// Waits until the agent says that its Envoy serves.
-    pub(crate) async fn ready(&mut self, client: &Client) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// The agent ended, or is not ready in time; with its log.
+    pub async fn ready(&mut self, client: &Client) -> anyhow::Result<()> {
         let url = format!("http://{}:{AGENT_STATUS}/healthz/ready", self.entry.address);
         let look = || {
             let request = client.get(&url).timeout(Duration::from_secs(5)).send();
             async { request.await?.expect_status(200).map(drop) }
         };
         self.agent.until("ready", READY, look).await
+    }
+
+    /// The process id of its Envoy.
+    ///
+    /// # Errors
+    /// The agent runs none, or several processes.
+    pub fn envoy_id(&self) -> anyhow::Result<u32> {
+        let children = self.agent.children();
+        let [only] = children.as_slice() else {
+            anyhow::bail!("{} runs {} processes, not one", self.agent.name(), children.len());
+        };
+        Ok(*only)
+    }
+
+    /// Ends the agent, and it alone, as a crash would.
+    pub fn kill_agent(&mut self) {
+        self.agent.kill();
+    }
+
+    /// Starts the agent again that was ended.
+    ///
+    /// # Errors
+    /// Its binary is missing.
+    pub fn restart_agent(&mut self) -> anyhow::Result<()> {
+        self.agent = self.agent_spec.start()?;
+        Ok(())
     }
 
     /// The base URL of the application itself, past its proxy.
@@ -105,11 +141,6 @@ impl Workload {
         Ok(Admin::new(
             format!("{}:{ENVOY_ADMIN}", self.entry.address).parse()?,
         ))
-    }
-
-    /// What its agent, and the Envoy with it, has logged.
-    pub fn agent_output(&self) -> String {
-        self.agent.output()
     }
 
     /// Processes of it that have ended, with the ends of their logs.

@@ -14,9 +14,11 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 async fn every_row_passes(layout: Layout) {
     let _turn = ONE_AT_A_TIME.lock().await;
-    let mut mesh = Mesh::start(layout, Block::take().unwrap(), |_| ()).await.unwrap();
+    let mut mesh = Mesh::start(scenario::options(layout), Block::take().unwrap(), |_| ())
+        .await
+        .unwrap();
     let mut table = Table::new(layout.to_string());
-    scenario::drive(&mut mesh, &mut table).await;
+    scenario::drive(&mut mesh, &mut table, &scenario::PARTS).await;
     assert!(!table.rows().is_empty(), "the scenario has no rows");
     let failed: Vec<String> = table
         .failed()

@@ -3,9 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use mesh::{Layout, Mesh, Service, Table, scenario};
+use mesh::{Layout, Mesh, Options, Service, Table, scenario};
 use testkit::net::Block;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,9 +17,9 @@ struct Args {
     /// How the control plane runs; the default is one process, and with --once both
     #[arg(long)]
     layout: Option<Which>,
-    /// Drive this part of the scenario alone
-    #[arg(long, requires = "once")]
-    part: Option<String>,
+    /// Drive this part of the scenario alone; may be given several times
+    #[arg(long, requires = "once", value_parser = scenario::PARTS)]
+    part: Vec<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -54,6 +53,11 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Shows progress.
+fn say(what: &str) {
+    eprintln!("     {what}");
+}
+
 async fn interrupted() {
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
@@ -81,16 +85,15 @@ async fn once(args: &Args) -> anyhow::Result<bool> {
         .map_or(vec![Layout::OneProcess, Layout::Separate], |which| {
             vec![layout(which)]
         });
+    let parts: Vec<&str> = match args.part.as_slice() {
+        [] => scenario::PARTS.to_vec(),
+        some => some.iter().map(String::as_str).collect(),
+    };
     let mut tables = Vec::new();
     for layout in layouts {
         let mut table = Table::new(format!("The control plane as {layout}"));
-        let mut mesh = Mesh::start(layout, Block::take()?, |what| eprintln!("     {what}")).await?;
-        match &args.part {
-            Some(part) => scenario::drive_part(&mut mesh, &mut table, part)
-                .await
-                .context("no such part")?,
-            None => scenario::drive(&mut mesh, &mut table).await,
-        }
+        let mut mesh = Mesh::start(scenario::options(layout), Block::take()?, say).await?;
+        scenario::drive(&mut mesh, &mut table, &parts).await;
         tables.push(table);
     }
     for table in &tables {
@@ -104,7 +107,15 @@ async fn stay(args: &Args) -> anyhow::Result<bool> {
     // The addresses of the documentation, if nobody else has them.
     let block = Block::try_take(1, 0)?.map_or_else(Block::take, Ok)?;
     let layout = layout(args.layout.unwrap_or(Which::OneProcess));
-    let mut mesh = Mesh::start(layout, block, |what| eprintln!("     {what}")).await?;
+    let mut mesh = Mesh::start(
+        Options {
+            layout,
+            leaf_ttl: "24h",
+        },
+        block,
+        say,
+    )
+    .await?;
     println!("{}", guide(&mesh));
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;

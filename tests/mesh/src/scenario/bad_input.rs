@@ -25,7 +25,7 @@ pub(super) async fn rows(mesh: &Mesh, table: &mut Table) {
     }
     table
         .row(
-            "bad input: all files gone",
+            "bad input: empty folder",
             "one message; the mesh keeps running",
             emptied(mesh),
         )
@@ -154,7 +154,7 @@ async fn emptied(mesh: &Mesh) -> anyhow::Result<Seen> {
 
 /// The folder goes away and comes back.
 async fn removed(mesh: &Mesh) -> anyhow::Result<Seen> {
-    without(mesh, false, "cannot be read").await
+    without(mesh, false, "configuration folder cannot be read").await
 }
 
 async fn without(mesh: &Mesh, empty: bool, told: &str) -> anyhow::Result<Seen> {
@@ -167,7 +167,8 @@ async fn without(mesh: &Mesh, empty: bool, told: &str) -> anyhow::Result<Seen> {
     let line = until_logged(mesh, told).await;
     let browsed = browse(mesh).await;
     if empty {
-        std::fs::remove_dir(folder)?;
+        // Galley may keep its own state there.
+        std::fs::remove_dir_all(folder)?;
     }
     std::fs::rename(&away, folder)?;
     came_back(mesh).await?;

@@ -1,13 +1,13 @@
 //! Edits of the folder while requests come in: a good one, a broken one, one that Envoy refuses.
 
 use std::net::TcpListener;
-use std::time::Duration;
 
 use serde_json::Value;
-use testkit::load::{Load, Plan};
 use testkit::wait;
 
-use super::{CHANGE_BOUND, PATIENCE, finding_about, no_finding_about, one_line, text, until_call};
+use super::{
+    CHANGE_BOUND, PATIENCE, RATE, Siege, finding_about, no_finding_about, one_line, text, until_call,
+};
 use crate::control::Service;
 use crate::mesh::{Call, Mesh};
 use crate::table::{Seen, Table};
@@ -28,18 +28,8 @@ pub(super) async fn rows(mesh: &Mesh, table: &mut Table) {
         .await;
 }
 
-/// Load through the ingress gateway to the catalog, at so many requests a second.
-pub(super) fn load(mesh: &Mesh, rate: u32) -> Load {
-    Load::start(Plan {
-        url: mesh.ingress_url("/catalog"),
-        headers: vec![("host".to_owned(), "shop.example.com".to_owned())],
-        rate,
-        timeout: Duration::from_secs(15),
-    })
-}
-
 async fn good_edit(mesh: &Mesh) -> anyhow::Result<Seen> {
-    let load = load(mesh, 50);
+    let siege = Siege::lay(mesh, RATE);
     let before = mesh.folder.edit(
         "traffic.yaml",
         "subset: v1}\n          weight: 90",
@@ -58,21 +48,15 @@ async fn good_edit(mesh: &Mesh) -> anyhow::Result<Seen> {
     };
     let moved = moved.await;
     mesh.folder.write("traffic.yaml", &before)?;
-    let tally = load.finish().await;
+    let lifted = siege.lift().await;
     let (there, back) = moved?;
-    let ok = there <= CHANGE_BOUND && back <= CHANGE_BOUND && tally.failed == 0;
+    let ok = there <= CHANGE_BOUND && back <= CHANGE_BOUND && lifted.ok;
     let text = format!(
         "there after {} ms, back after {} ms",
         there.as_millis(),
         back.as_millis()
     );
-    Ok(Seen::new(
-        ok,
-        format!(
-            "{text}; {} requests, {} failed {:?}",
-            tally.done, tally.failed, tally.failures
-        ),
-    ))
+    Ok(Seen::new(ok, format!("{text}; {}", lifted.text)))
 }
 
 async fn broken_edit(mesh: &Mesh) -> anyhow::Result<Seen> {

@@ -6,6 +6,7 @@ mod bad_input;
 mod change;
 mod outage;
 mod policy;
+mod proxies;
 mod security;
 mod start;
 mod tokens;
@@ -14,62 +15,84 @@ mod traffic;
 use std::time::Duration;
 
 use serde_json::Value;
+use testkit::load::{Load, Plan, Tally};
 use testkit::wait;
 
-use crate::control::{Layout, Service};
+use crate::control::{Layout, Options, Service};
 use crate::mesh::{Call, Mesh, Outcome};
 use crate::table::{Seen, Table};
 
+/// So many requests a second while something is killed.
+const RATE: u32 = 100;
 /// The aim is a second; beyond five, a change took too long.
 const CHANGE_BOUND: Duration = Duration::from_secs(5);
 /// For what has no promise of speed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Drives all rows. Killing single services needs them to be processes of their own.
-pub async fn drive(mesh: &mut Mesh, table: &mut Table) {
-    traffic::rows(mesh, table).await;
-    security::rows(mesh, table).await;
-    policy::rows(mesh, table).await;
-    change::rows(mesh, table).await;
-    bad_input::rows(mesh, table).await;
-    start::rows(mesh, table).await;
-    if mesh.control.layout == Layout::Separate {
-        outage::rows(mesh, table).await;
+/// How the scenario wants its mesh: certificates live so short that they are renewed while it is driven.
+pub fn options(layout: Layout) -> Options {
+    Options {
+        layout,
+        leaf_ttl: "40s",
     }
-    let ended = mesh.ended();
+}
+
+/// The parts of the scenario, in their order.
+pub const PARTS: [&str; 8] = [
+    "traffic",
+    "security",
+    "policy",
+    "change",
+    "bad-input",
+    "start",
+    "proxies",
+    "outage",
+];
+
+/// Drives these parts, of [`PARTS`].
+pub async fn drive(mesh: &mut Mesh, table: &mut Table, parts: &[&str]) {
+    let renewals = security::Renewals::begin(mesh).await;
+    for part in parts {
+        match *part {
+            "traffic" => traffic::rows(mesh, table).await,
+            "security" => security::rows(mesh, table).await,
+            "policy" => policy::rows(mesh, table).await,
+            "change" => change::rows(mesh, table).await,
+            "bad-input" => bad_input::rows(mesh, table).await,
+            "start" => start::rows(mesh, table).await,
+            "proxies" => proxies::rows(mesh, table).await,
+            "outage" => outage::rows(mesh, table).await,
+            other => {
+                let unknown = async { Err(anyhow::anyhow!("the parts are {}", PARTS.join(", "))) };
+                table.row(other, "a part of the scenario", unknown).await;
+            }
+        }
+    }
+    let expected = "each of them, with no Envoy restarted for it";
     table
-        .row("everything still runs", "no process ended by itself", async {
-            Ok(Seen::new(
-                ended.is_empty(),
-                if ended.is_empty() {
-                    "all run".into()
-                } else {
-                    ended.join("\n")
-                },
-            ))
-        })
+        .row(
+            "certificates renewed at half-life",
+            expected,
+            security::renewed(mesh, renewals),
+        )
+        .await;
+    let ended = mesh.ended();
+    let all_run = async {
+        Ok(Seen::new(
+            ended.is_empty(),
+            if ended.is_empty() {
+                "all run".into()
+            } else {
+                ended.join("\n")
+            },
+        ))
+    };
+    table
+        .row("everything still runs", "no process ended by itself", all_run)
         .await;
     if !table.failed().is_empty() {
         mesh.failed();
     }
-}
-
-/// Drives the rows of one part, by its name; `None` when there is no such part.
-pub async fn drive_part(mesh: &mut Mesh, table: &mut Table, part: &str) -> Option<()> {
-    match part {
-        "traffic" => traffic::rows(mesh, table).await,
-        "security" => security::rows(mesh, table).await,
-        "policy" => policy::rows(mesh, table).await,
-        "change" => change::rows(mesh, table).await,
-        "bad_input" => bad_input::rows(mesh, table).await,
-        "start" => start::rows(mesh, table).await,
-        "outage" => outage::rows(mesh, table).await,
-        _ => return None,
-    }
-    if !table.failed().is_empty() {
-        mesh.failed();
-    }
-    Some(())
 }
 
 /// A plain request of the frontend to the catalog.
@@ -97,6 +120,78 @@ async fn until_call(
         Ok(())
     };
     Ok(wait::until(what, bound, look).await?.1)
+}
+
+/// Steady load on the catalog by both ways: through the ingress gateway, and through the frontend's sidecar.
+struct Siege {
+    loads: [Load; 2],
+}
+
+impl Siege {
+    /// Starts it, at so many requests a second in sum.
+    fn lay(mesh: &Mesh, rate: u32) -> Self {
+        let plan = |url: String, host: &str| Plan {
+            url,
+            headers: vec![("host".to_owned(), host.to_owned())],
+            rate: rate / 2,
+            timeout: Duration::from_secs(15),
+        };
+        let egress = format!("http://{}/catalog", mesh.block.addr(10, 7080));
+        let loads = [
+            plan(mesh.ingress_url("/catalog"), "shop.example.com"),
+            plan(egress, "catalog"),
+        ];
+        Self {
+            loads: loads.map(Load::start),
+        }
+    }
+
+    fn tally(&self) -> Tally {
+        let [first, second] = &self.loads;
+        first.tally().with(&second.tally())
+    }
+
+    /// Waits until so many more requests were sent.
+    async fn sent(&self, more: u64) -> anyhow::Result<()> {
+        self.until("requests to be sent", more, |tally| tally.sent).await
+    }
+
+    /// Waits until so many more requests were answered.
+    async fn answered(&self, more: u64) -> anyhow::Result<()> {
+        self.until("requests to be answered", more, |tally| tally.done)
+            .await
+    }
+
+    async fn until(&self, what: &str, more: u64, count: impl Fn(&Tally) -> u64) -> anyhow::Result<()> {
+        let goal = count(&self.tally()) + more;
+        let look = || {
+            let now = count(&self.tally());
+            std::future::ready(if now >= goal {
+                Ok(())
+            } else {
+                Err(format!("{now} of {goal}"))
+            })
+        };
+        wait::until(what, PATIENCE, look).await.map(drop)
+    }
+
+    /// Ends it, and says what came of it: good when no request failed.
+    async fn lift(self) -> Seen {
+        let [first, second] = self.loads;
+        let tally = first.finish().await.with(&second.finish().await);
+        let text = format!(
+            "{} requests, {} failed, slowest {} ms",
+            tally.done,
+            tally.failed,
+            tally.slowest.as_millis()
+        );
+        let failures = if tally.failed == 0 {
+            String::new()
+        } else {
+            format!(" {:?}", tally.failures)
+        };
+        Seen::new(tally.failed == 0 && tally.done > 0, text + &failures)
+    }
 }
 
 /// What Galley finds wrong with the configuration.

@@ -1,24 +1,61 @@
-//! Services that die under load, and Mixer away for longer than its callers wait.
+//! Services that die or are ended under load, and Mixer away for longer than its callers wait.
 
 use std::time::Duration;
 
 use serde_json::Value;
-use testkit::load::Load;
 use testkit::wait;
 
-use super::change::load;
-use super::{PATIENCE, browse, until_call};
-use crate::control::Service;
+use super::{PATIENCE, RATE, Siege, browse, until_call};
+use crate::control::{Layout, Service};
 use crate::mesh::{Call, Mesh};
 use crate::table::{Seen, Table};
 
-/// Requests per second while services are killed.
-const RATE: u32 = 100;
-
 pub(super) async fn rows(mesh: &mut Mesh, table: &mut Table) {
-    for service in [Service::Pilot, Service::Galley, Service::Citadel, Service::Mixer] {
-        let name = format!("{} killed and restarted under load", service.name());
-        table.row(&name, "no failed request", killed(mesh, service)).await;
+    if mesh.control.layout == Layout::OneProcess {
+        table
+            .row(
+                "argosy run killed and restarted under load",
+                "no failed request",
+                killed(mesh, Service::Pilot),
+            )
+            .await;
+        let expected = "exit status 0, no failed request";
+        table
+            .row(
+                "argosy run ended and restarted under load",
+                expected,
+                ended(mesh, Service::Pilot),
+            )
+            .await;
+    } else {
+        for service in [Service::Pilot, Service::Galley, Service::Citadel, Service::Mixer] {
+            let name = format!("{} killed and restarted under load", service.name());
+            table.row(&name, "no failed request", killed(mesh, service)).await;
+        }
+        for service in Service::ALL {
+            let name = format!("{} ended and restarted under load", service.name());
+            table
+                .row(&name, "exit status 0, no failed request", ended(mesh, service))
+                .await;
+        }
+        let expected = "proxies keep what they have; no failed request";
+        table
+            .row(
+                "Pilot back while Galley is away",
+                expected,
+                pilot_without_galley(mesh),
+            )
+            .await;
+        let expected = "it holds when Galley and Pilot are back";
+        table
+            .row(
+                "an edit while Galley and Pilot are away",
+                expected,
+                edit_while_away(mesh),
+            )
+            .await;
+        let expected = "refused beyond the deadline; with policyCheckFailOpen: true let pass";
+        table.row("Mixer away for long", expected, mixer_away(mesh)).await;
     }
     table
         .row(
@@ -29,13 +66,11 @@ pub(super) async fn rows(mesh: &mut Mesh, table: &mut Table) {
         .await;
     table
         .row(
-            "an edit after the kills moves traffic",
+            "an edit after all that moves traffic",
             "x-preview goes to v2",
             edit_after(mesh),
         )
         .await;
-    let expected = "refused beyond the deadline; with policyCheckFailOpen: true let pass";
-    table.row("Mixer away for long", expected, mixer_away(mesh)).await;
 }
 
 /// How often each service is killed; more for a soak.
@@ -46,57 +81,113 @@ fn rounds() -> u32 {
         .unwrap_or(1)
 }
 
-async fn killed(mesh: &mut Mesh, service: Service) -> anyhow::Result<Seen> {
-    let load = load(mesh, RATE);
-    let mut result = answered(&load, 50).await;
-    for _ in 0..rounds() {
-        if result.is_ok() {
-            result = kill_once(mesh, service, &load).await;
+/// Starts again what is not running, whatever happened before.
+async fn restore(mesh: &mut Mesh) -> anyhow::Result<()> {
+    for service in Service::ALL {
+        if !mesh.control.running(service) {
+            mesh.control.launch(service)?;
         }
     }
-    let tally = load.finish().await;
-    if mesh.control.ready(service).await.is_err() {
-        mesh.control.restart(service).await?;
+    for service in Service::ALL {
+        mesh.control.ready(service).await?;
     }
-    result?;
-    let text = format!(
-        "{} requests, {} failed, slowest {} ms",
-        tally.done,
-        tally.failed,
-        tally.slowest.as_millis()
-    );
-    let failures = if tally.failed == 0 {
-        String::new()
-    } else {
-        format!(" {:?}", tally.failures)
-    };
-    Ok(Seen::new(tally.failed == 0, text + &failures))
+    Ok(())
 }
 
-async fn kill_once(mesh: &mut Mesh, service: Service, load: &Load) -> anyhow::Result<()> {
+async fn killed(mesh: &mut Mesh, service: Service) -> anyhow::Result<Seen> {
+    let siege = Siege::lay(mesh, RATE);
+    let mut result = siege.answered(50).await;
+    for _ in 0..rounds() {
+        if result.is_ok() {
+            result = kill_once(mesh, service, &siege).await;
+        }
+    }
+    restore(mesh).await?;
+    let lifted = siege.lift().await;
+    result.map(|()| lifted)
+}
+
+/// Away for about a second of requests.
+async fn kill_once(mesh: &mut Mesh, service: Service, siege: &Siege) -> anyhow::Result<()> {
     mesh.control.kill(service)?;
-    // Away while requests come in; Mixer's callers wait for it, so only the others' requests are answered meanwhile.
-    if service != Service::Mixer {
-        answered(load, 100).await?;
-    }
+    siege.sent(u64::from(RATE)).await?;
     mesh.control.restart(service).await?;
-    answered(load, 100).await
+    siege.answered(u64::from(RATE)).await
 }
 
-/// Waits until so many more requests are done.
-async fn answered(load: &Load, more: u64) -> anyhow::Result<()> {
-    let goal = load.tally().done + more;
-    let look = || {
-        let done = load.tally().done;
-        std::future::ready(if done >= goal {
-            Ok(())
-        } else {
-            Err(format!("{done} of {goal}"))
-        })
+async fn ended(mesh: &mut Mesh, service: Service) -> anyhow::Result<Seen> {
+    let siege = Siege::lay(mesh, RATE);
+    let status = async {
+        siege.answered(50).await?;
+        let status = mesh.control.stop(service).await?;
+        siege.sent(50).await?;
+        anyhow::Ok(status)
     };
-    wait::until("requests to be answered", PATIENCE, look)
-        .await
-        .map(drop)
+    let status = status.await;
+    restore(mesh).await?;
+    let answered = siege.answered(50).await;
+    let lifted = siege.lift().await;
+    let status = status?;
+    answered?;
+    Ok(Seen::new(
+        status.success() && lifted.ok,
+        format!("{status}; {}", lifted.text),
+    ))
+}
+
+/// A Pilot that knows nothing must say nothing: an empty configuration would be the end of all traffic.
+async fn pilot_without_galley(mesh: &mut Mesh) -> anyhow::Result<Seen> {
+    let siege = Siege::lay(mesh, RATE);
+    let away = async {
+        siege.answered(50).await?;
+        mesh.control.kill(Service::Galley)?;
+        mesh.control.kill(Service::Pilot)?;
+        mesh.control.launch(Service::Pilot)?;
+        siege.answered(3 * u64::from(RATE)).await?;
+        let page = mesh.control.ask(Service::Pilot, "GET", "/readyz").send().await?;
+        anyhow::Ok(format!(
+            "{}: {}",
+            page.status,
+            page.text().trim().replace('\n', ", ")
+        ))
+    };
+    let ready = away.await;
+    restore(mesh).await?;
+    let lifted = siege.lift().await;
+    let ready = ready?;
+    Ok(Seen::new(
+        lifted.ok && ready.starts_with("503"),
+        format!("{}; Pilot's /readyz meanwhile {ready}", lifted.text),
+    ))
+}
+
+async fn edit_while_away(mesh: &mut Mesh) -> anyhow::Result<Seen> {
+    mesh.control.kill(Service::Galley)?;
+    mesh.control.kill(Service::Pilot)?;
+    let before = mesh.folder.edit("traffic.yaml", PREVIEW_V3, PREVIEW_V2);
+    restore(mesh).await?;
+    let before = before?;
+    let took = until_call(mesh, "v2 to answer", PATIENCE, &preview(), |seen| {
+        seen.version("v2") == 1
+    })
+    .await;
+    mesh.folder.write("traffic.yaml", &before)?;
+    let took = took?;
+    until_call(mesh, "v3 to answer", PATIENCE, &preview(), |seen| {
+        seen.version("v3") == 1
+    })
+    .await?;
+    Ok(Seen::new(
+        true,
+        format!("{} ms after they were ready", took.as_millis()),
+    ))
+}
+
+const PREVIEW_V3: &str = "route:\n        - destination: {host: catalog, subset: v3}";
+const PREVIEW_V2: &str = "route:\n        - destination: {host: catalog, subset: v2}";
+
+fn preview() -> Call {
+    Call::to("catalog", "/").header("x-preview", "true")
 }
 
 async fn synced(mesh: &Mesh) -> anyhow::Result<Seen> {
@@ -119,19 +210,14 @@ async fn synced(mesh: &Mesh) -> anyhow::Result<Seen> {
 }
 
 async fn edit_after(mesh: &Mesh) -> anyhow::Result<Seen> {
-    let before = mesh.folder.edit(
-        "traffic.yaml",
-        "route:\n        - destination: {host: catalog, subset: v3}",
-        "route:\n        - destination: {host: catalog, subset: v2}",
-    )?;
-    let call = Call::to("catalog", "/").header("x-preview", "true");
-    let took = until_call(mesh, "v2 to answer", PATIENCE, &call, |seen| {
+    let before = mesh.folder.edit("traffic.yaml", PREVIEW_V3, PREVIEW_V2)?;
+    let took = until_call(mesh, "v2 to answer", PATIENCE, &preview(), |seen| {
         seen.version("v2") == 1
     })
     .await;
     mesh.folder.write("traffic.yaml", &before)?;
     let took = took?;
-    until_call(mesh, "v3 to answer", PATIENCE, &call, |seen| {
+    until_call(mesh, "v3 to answer", PATIENCE, &preview(), |seen| {
         seen.version("v3") == 1
     })
     .await?;

@@ -1,5 +1,10 @@
 //! Identities: mutual TLS, plaintext refused, who may call whom.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use testkit::wait;
+
+use super::PATIENCE;
 use crate::mesh::{Call, Mesh};
 use crate::table::{Seen, Table};
 
@@ -95,4 +100,53 @@ async fn denied(mesh: &Mesh) -> anyhow::Result<Seen> {
     let text = outcome.first_text();
     let ok = outcome.status("403") == 1 && text.contains("RBAC: access denied");
     Ok(Seen::new(ok, format!("{}: {text}", outcome.statuses())))
+}
+
+/// The certificates that the Envoys presented when the scenario began.
+pub(super) struct Renewals {
+    before: anyhow::Result<BTreeMap<String, BTreeSet<String>>>,
+}
+
+impl Renewals {
+    pub(super) async fn begin(mesh: &Mesh) -> Self {
+        Self {
+            before: serials(mesh).await,
+        }
+    }
+}
+
+async fn serials(mesh: &Mesh) -> anyhow::Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut all = BTreeMap::new();
+    for workload in mesh.workloads() {
+        let serials = workload.envoy()?.serials().await?;
+        anyhow::ensure!(
+            !serials.is_empty(),
+            "the Envoy of {} presents no certificate",
+            workload.entry.name
+        );
+        all.insert(workload.entry.name.clone(), serials);
+    }
+    Ok(all)
+}
+
+pub(super) async fn renewed(mesh: &Mesh, renewals: Renewals) -> anyhow::Result<Seen> {
+    let before = renewals.before?;
+    let look = || async {
+        let now = serials(mesh).await?;
+        let old: Vec<&String> = before
+            .iter()
+            .filter(|(name, old)| now.get(*name) == Some(old))
+            .map(|(name, _)| name)
+            .collect();
+        anyhow::ensure!(old.is_empty(), "still with its first certificate: {old:?}");
+        Ok(now.len())
+    };
+    let (count, _) = wait::until("new certificates", PATIENCE, look).await?;
+    let outcome = mesh
+        .call("frontend-v1", &Call::to("catalog", "/").times(20))
+        .await?;
+    Ok(Seen::new(
+        outcome.status("200") == 20,
+        format!("{count} of {count}; requests: {}", outcome.statuses()),
+    ))
 }
