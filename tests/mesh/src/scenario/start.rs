@@ -41,7 +41,7 @@ pub(super) async fn rows(mesh: &Mesh, table: &mut Table) {
         .row(
             "bad input: expired token",
             expected,
-            bad_token(mesh, "expired", -3600, -600, "expired"),
+            bad_token(mesh, "expired", -3600, -600, "it expired at"),
         )
         .await;
     let expected = "refused; the agent says that it is not trusted";
@@ -178,7 +178,7 @@ async fn foreign_token(mesh: &Mesh) -> anyhow::Result<Seen> {
         Folder::init(&path, &mesh.block)?
     };
     let token = Issuer::of(&foreign)?.write(&mesh.dir("tokens")?, "foreign", ACCOUNT, 0, 3600)?;
-    refused(mesh, "foreign", &token, "token").await
+    refused(mesh, "foreign", &token, "the token was refused").await
 }
 
 async fn refused(mesh: &Mesh, name: &str, token: &Path, word: &str) -> anyhow::Result<Seen> {
