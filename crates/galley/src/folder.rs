@@ -22,6 +22,8 @@ const MAX_FILE: u64 = 10 << 20;
 const MAX_FILES: usize = 20_000;
 /// Folders below folders that are followed; links that form a circle end here.
 const MAX_DEPTH: usize = 16;
+/// Most folders that are read: circular links multiply.
+const MAX_FOLDERS: usize = 2_000;
 
 /// Why the folder as a whole could not be read; what was served before stays.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +36,11 @@ pub enum FolderError {
         /// What the system said.
         source: io::Error,
     },
-    /// More files than Galley reads.
-    #[error("more than {MAX_FILES} files; split the folder or remove what is not configuration")]
+    /// More files or folders than Galley reads.
+    #[error(
+        "more than {MAX_FILES} files or {MAX_FOLDERS} folders; split it, or remove what is not configuration and links in \
+         a circle"
+    )]
     TooMany,
 }
 
@@ -139,7 +144,9 @@ impl Folder {
     fn list(&self) -> Result<BTreeMap<String, PathBuf>, FolderError> {
         let mut files = BTreeMap::new();
         let mut open = vec![(self.root.clone(), String::new(), 0)];
+        let mut folders = 0;
         while let Some((path, prefix, depth)) = open.pop() {
+            folders += 1;
             for (name, path, is_folder) in entries(&path)? {
                 let below = format!("{prefix}{name}");
                 if is_folder {
@@ -150,7 +157,7 @@ impl Folder {
                     files.insert(below, path);
                 }
             }
-            if files.len() > MAX_FILES {
+            if files.len() > MAX_FILES || folders > MAX_FOLDERS {
                 return Err(FolderError::TooMany);
             }
         }
@@ -295,6 +302,16 @@ mod tests {
                 "{name}: {content:?}"
             );
         }
+    }
+
+    #[test]
+    fn links_in_a_circle_end() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c"] {
+            std::os::unix::fs::symlink(dir.path(), dir.path().join(name)).unwrap();
+        }
+        let error = Folder::new(dir.path()).scan().unwrap_err();
+        assert!(error.to_string().contains("circle"), "{error}");
     }
 
     #[test]

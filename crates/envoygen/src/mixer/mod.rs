@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use config::Finding;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use envoy_types::pb::envoy::config::core::v3::{
     BackoffStrategy, GrpcService, HeaderValue, RetryPolicy,
     grpc_service::{EnvoyGrpc, TargetSpecifier},
 };
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use model::Identity;
 use policy::Requirements;
 
@@ -48,7 +50,7 @@ impl Asks {
     }
 }
 
-/// The Mixers that a proxy calls; none where nothing is asked, or where no address is known.
+/// The Mixers that a proxy calls; none where nothing is asked.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Mixers {
     /// Cluster for checks and quotas.
@@ -67,7 +69,10 @@ impl Mixers {
         let mesh = generator.snapshot.mesh();
         if asks.checks() && !mesh.disable_policy_checks {
             let address = out.address(generator, &mesh.mixer_check_server, "mixerCheckServer");
-            out.check = address.map(|address| out.add(generator, &address, "", own));
+            out.check = Some(match address {
+                Some(address) => out.add(generator, &address, "", own),
+                None => out.add_unreachable(generator),
+            });
         }
         if asks.reports() && !mesh.disable_mixer_http_reports {
             let address = out.address(generator, &mesh.mixer_report_server, "mixerReportServer");
@@ -90,9 +95,11 @@ impl Mixers {
         };
         let help = format!("set {field} in MeshConfig, or start Pilot with Mixer's address");
         self.findings.push(
-            Finding::warning(format!("{problem}: rules that need Mixer have no effect"))
-                .at(field)
-                .help(help),
+            Finding::warning(format!(
+                "{problem}: what needs Mixer's decision meets its failure mode, and nothing is reported"
+            ))
+            .at(field)
+            .help(help),
         );
         None
     }
@@ -119,6 +126,27 @@ impl Mixers {
         }
         let name = cluster.name.clone();
         self.clusters.push(cluster);
+        name
+    }
+
+    /// A Mixer that cannot be reached: checks are made all the same and their failure mode holds, so that a forgotten
+    /// address opens nothing.
+    fn add_unreachable(&mut self, generator: &Generator) -> String {
+        let host = format!(
+            "mixer.{}.svc.{}",
+            generator.settings.system_namespace,
+            model::DNS_DOMAIN
+        );
+        let name = crate::names::outbound_cluster(0, "unreachable", &host);
+        self.clusters.push(Cluster {
+            name: name.clone(),
+            cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
+            load_assignment: Some(ClusterLoadAssignment {
+                cluster_name: name.clone(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
         name
     }
 }
