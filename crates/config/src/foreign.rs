@@ -9,17 +9,14 @@ use crate::structure::nearest;
 const CORE: &[&str] = &[
     "Binding",
     "ComponentStatus",
-    "ConfigMap",
     "Endpoints",
     "Event",
     "LimitRange",
-    "Node",
     "PersistentVolume",
     "PersistentVolumeClaim",
     "PodTemplate",
     "ReplicationController",
     "ResourceQuota",
-    "Secret",
     "ServiceAccount",
 ];
 

@@ -208,6 +208,28 @@ kinds! {
     Pod = "" ["v1"] "Pod" "pods" Namespaced;
     /// Kubernetes' EndpointSlice.
     EndpointSlice = "discovery.k8s.io" ["v1"] "EndpointSlice" "endpointslices" Namespaced;
+
+    /// Kubernetes' Node; analysis reads it.
+    Node = "" ["v1"] "Node" "nodes" Cluster;
+    /// Kubernetes' ConfigMap; analysis reads the injector's.
+    ConfigMap = "" ["v1"] "ConfigMap" "configmaps" Namespaced;
+    /// Kubernetes' Secret, of which only what is public is kept.
+    Secret = "" ["v1"] "Secret" "secrets" Namespaced;
+    /// Kubernetes' Deployment; analysis reads it.
+    Deployment = "apps" ["v1", "v1beta2", "v1beta1"] "Deployment" "deployments" Namespaced;
+    /// Webhooks that change objects, among them the injector; analysis reads them.
+    MutatingWebhookConfiguration = "admissionregistration.k8s.io" ["v1", "v1beta1"] "MutatingWebhookConfiguration" "mutatingwebhookconfigurations" Cluster;
+    /// Webhooks that judge objects; analysis reads them.
+    ValidatingWebhookConfiguration = "admissionregistration.k8s.io" ["v1", "v1beta1"] "ValidatingWebhookConfiguration" "validatingwebhookconfigurations" Cluster;
+    /// Kinds that the cluster serves; analysis reads them.
+    CustomResourceDefinition = "apiextensions.k8s.io" ["v1", "v1beta1"] "CustomResourceDefinition" "customresourcedefinitions" Cluster;
+
+    /// Gateway API's Gateway; not served, analysis reads it.
+    KubernetesGateway = "gateway.networking.k8s.io" ["v1", "v1beta1", "v1alpha2"] "Gateway" "gateways" Namespaced;
+    /// Gateway API's HTTPRoute; not served, analysis reads it.
+    KubernetesHttpRoute = "gateway.networking.k8s.io" ["v1", "v1beta1", "v1alpha2"] "HTTPRoute" "httproutes" Namespaced;
+    /// Gateway API's GRPCRoute; not served, analysis reads it.
+    KubernetesGrpcRoute = "gateway.networking.k8s.io" ["v1", "v1alpha2"] "GRPCRoute" "grpcroutes" Namespaced;
 }
 
 impl Kind {

@@ -1,11 +1,12 @@
 //! Files of YAML or JSON into objects, each finding with its place in the file.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::decode::{self, Decoded};
 use crate::path::{Issue, Report};
 use crate::yaml::{self, Data, Fault, Node};
-use crate::{Finding, Kind, Limits, Meta, Object, ObjectKey, Options, Origin, Severity, path};
+use crate::{Finding, Kind, Limits, Meta, Object, ObjectKey, Options, Origin, Severity, Status, path};
 
 /// Most findings kept for one file.
 const MAX_FINDINGS: usize = 1000;
@@ -18,6 +19,8 @@ pub struct Parsed {
     /// Objects that have errors, as far as they have their kind's structure. They must not be used but for finding out
     /// more that is wrong.
     pub invalid: Vec<Object>,
+    /// What controllers have written about objects, where they have.
+    pub statuses: BTreeMap<ObjectKey, Status>,
     /// What there is to say, about these objects and about documents that are none.
     pub findings: Vec<Finding>,
 }
@@ -123,7 +126,11 @@ impl Reader {
     }
 
     fn object(&mut self, node: &Node, namespace: &str) {
-        let decoded = decode::object(&node.to_value(), namespace, self.options);
+        let value = node.to_value();
+        let decoded = decode::object(&value, namespace, self.options);
+        if let (Some(key), Some(status)) = (&decoded.key, Status::of(&value)) {
+            self.parsed.statuses.insert(key.clone(), status);
+        }
         self.keep(node, decoded);
     }
 

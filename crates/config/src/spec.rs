@@ -119,6 +119,22 @@ specs! {
     Pod(kube::Pod) = Pod;
     /// Kubernetes.
     EndpointSlice(kube::EndpointSlice) = EndpointSlice;
+    /// Kubernetes.
+    Node(kube::Node) = Node;
+    /// Kubernetes.
+    ConfigMap(kube::ConfigMap) = ConfigMap;
+    /// Kubernetes.
+    Secret(kube::Secret) = Secret;
+    /// Kubernetes.
+    Deployment(kube::Deployment) = Deployment;
+    /// Kubernetes; both kinds have the same fields, as far as they are read.
+    WebhookConfiguration(kube::WebhookConfiguration) = MutatingWebhookConfiguration | ValidatingWebhookConfiguration;
+    /// Kubernetes.
+    CustomResourceDefinition(kube::CustomResourceDefinition) = CustomResourceDefinition;
+    /// Gateway API.
+    KubernetesGateway(kube::KubernetesGateway) = KubernetesGateway;
+    /// Gateway API; HTTPRoute and GRPCRoute have the same fields, as far as they are read.
+    KubernetesRoute(kube::KubernetesRoute) = KubernetesHttpRoute | KubernetesGrpcRoute;
 }
 
 /// Parameters of an adapter or template that is a kind of its own.

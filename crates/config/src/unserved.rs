@@ -6,6 +6,9 @@ use serde_json::Value;
 use crate::Kind;
 use crate::path::At;
 
+/// What is said of such a field.
+pub const NO_EFFECT: &str = "this field is accepted but has no effect yet";
+
 /// Per kind, paths below `spec` (below the object for Kubernetes' kinds): `[]` stands for any item of a list, `{}` for any
 /// entry of a map. A path covers all below it.
 pub const TABLE: &[(Kind, &[&str])] = &[
@@ -93,6 +96,9 @@ pub const TABLE: &[(Kind, &[&str])] = &[
     (Kind::RbacConfig, &[""]),
     (Kind::ClusterRbacConfig, &[""]),
     (Kind::MeshNetworks, &[""]),
+    (Kind::KubernetesGateway, &["spec"]),
+    (Kind::KubernetesHttpRoute, &["spec"]),
+    (Kind::KubernetesGrpcRoute, &["spec"]),
     (
         Kind::MeshConfig,
         &[
@@ -170,7 +176,7 @@ pub(crate) fn report(kind: Kind, body: &Value, at: &At<'_>) {
 /// Follows the pattern `path` through `value` and reports where it ends.
 fn visit(path: &str, value: &Value, at: &At<'_>) {
     if path.is_empty() {
-        return at.warning("this field is accepted but has no effect yet");
+        return at.warning(NO_EFFECT);
     }
     if let Some(rest) = path.strip_prefix("[]") {
         let items = value.as_array().into_iter().flatten().enumerate();

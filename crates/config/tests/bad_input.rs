@@ -165,7 +165,7 @@ items:
   kind: Namespace
   metadata: {name: shop}
 - apiVersion: apps/v1
-  kind: Deployment
+  kind: StatefulSet
   metadata: {name: web}
 ";
     let parsed = parse("f.yaml", list.as_bytes(), "shop");
@@ -179,7 +179,7 @@ items:
     );
     assert_eq!(
         messages(&parsed),
-        ["f.yaml:8:3: kind: apps/v1 Deployment is not a kind that the mesh reads"]
+        ["f.yaml:8:3: kind: apps/v1 StatefulSet is not a kind that the mesh reads"]
     );
     assert_eq!(parsed.findings[0].severity, Severity::Info);
 }

@@ -10,7 +10,15 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod cluster;
+mod gateway_api;
+mod secret;
+
 use crate::api::api;
+
+pub use cluster::*;
+pub use gateway_api::*;
+pub use secret::Secret;
 
 /// A port by number or by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -143,13 +151,29 @@ api! {
         host_network: bool,
         hostname: String,
         subdomain: String,
+        security_context: Option<SecurityContext>,
     }
 
-    /// A container, as far as its ports.
+    /// A container, as far as its ports and its user.
     pub struct Container {
         name: String,
         image: String,
         ports: Vec<ContainerPort>,
+        security_context: Option<SecurityContext>,
+        /// The variables that the mesh reads, see [`ENVIRONMENT`]; others are left out.
+        #[serde(deserialize_with = "environment")]
+        env: Vec<EnvVar>,
+    }
+
+    /// A variable of a container's environment.
+    pub struct EnvVar {
+        name: String,
+        value: String,
+    }
+
+    /// As whom containers run; of a Pod or of one container.
+    pub struct SecurityContext {
+        run_as_user: Option<i64>,
     }
 
     /// A port of a container.
@@ -179,4 +203,13 @@ api! {
         r#type: String,
         status: String,
     }
+}
+
+/// Variables of a container's environment that the mesh reads. Others may be secrets and are not kept.
+pub const ENVIRONMENT: &[&str] = &["BLOCKED_CIDRS_IN_JWKS_URIS"];
+
+fn environment<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<EnvVar>, D::Error> {
+    let mut variables = Vec::<EnvVar>::deserialize(deserializer)?;
+    variables.retain(|variable| ENVIRONMENT.contains(&variable.name.as_str()));
+    Ok(variables)
 }

@@ -66,7 +66,16 @@ pub(crate) fn spec(kind: Kind, meta: &Meta, spec: &Spec, at: &At<'_>) {
         Spec::MeshNetworks(spec) => mesh::networks(spec, at),
         Spec::Service(spec) => kubernetes::service(spec, at),
         Spec::EndpointSlice(spec) => kubernetes::endpoint_slice(spec, at),
-        Spec::Namespace(_) | Spec::Pod(_) => {}
+        Spec::Namespace(_)
+        | Spec::Pod(_)
+        | Spec::Node(_)
+        | Spec::ConfigMap(_)
+        | Spec::Secret(_)
+        | Spec::Deployment(_)
+        | Spec::WebhookConfiguration(_)
+        | Spec::CustomResourceDefinition(_)
+        | Spec::KubernetesGateway(_)
+        | Spec::KubernetesRoute(_) => {}
     }
 }
 
