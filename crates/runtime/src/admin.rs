@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Query, Request, State};
+use axum::extract::{ConnectInfo, Query, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use parking_lot::RwLock;
@@ -44,6 +46,8 @@ pub struct Admin {
     mounts: Arc<RwLock<BTreeMap<String, Router>>>,
 }
 
+/// What monitoring and probes need from other machines.
+pub const PUBLIC: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 const OWN: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/logging"];
 
 impl Admin {
@@ -91,12 +95,14 @@ impl Admin {
             .with_state(self.clone())
     }
 
-    /// Serves until `shutdown` is cancelled and the requests under way have ended.
+    /// Serves until `shutdown` is cancelled and the requests under way have ended. Callers that are not on this machine
+    /// see [`PUBLIC`] alone: the rest shows the mesh's configuration or changes the process, and has no login.
     ///
     /// # Errors
     /// When the listener fails.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
-        axum::serve(listener, self.router())
+        let routes = self.router().layer(middleware::from_fn(strangers_see_health_only));
+        axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>())
             .with_graceful_shutdown(shutdown.cancelled_owned())
             .await
     }
@@ -114,6 +120,17 @@ impl Admin {
             .find(|(prefix, _)| holds(prefix))
             .map(|(_, router)| router.clone())
     }
+}
+
+async fn strangers_see_health_only(
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if from.ip().to_canonical().is_loopback() || PUBLIC.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, "only for callers on this machine's loopback interface\n").into_response()
 }
 
 async fn index(State(admin): State<Admin>) -> String {
@@ -147,13 +164,21 @@ async fn log_level(State(admin): State<Admin>) -> String {
 }
 
 #[derive(Deserialize)]
-struct Level {
-    level: String,
+struct Wanted {
+    level: Option<String>,
 }
 
-async fn set_log_level(State(admin): State<Admin>, Query(wanted): Query<Level>) -> Response {
-    match admin.log.set_level(&wanted.level) {
-        Ok(()) => format!("{}\n", admin.log.level()).into_response(),
+async fn set_log_level(State(admin): State<Admin>, Query(wanted): Query<Wanted>) -> Response {
+    let Some(level) = wanted.level else {
+        let text = "no level; say PUT /logging?level=debug, or a list such as info,xds=debug\n";
+        return (StatusCode::BAD_REQUEST, text).into_response();
+    };
+    match admin.log.set_level(&level) {
+        Ok(()) => {
+            let level = admin.log.level();
+            tracing::warn!(level, "log level changed");
+            format!("{level}\n").into_response()
+        }
         Err(e) => (StatusCode::BAD_REQUEST, format!("{e}\n")).into_response(),
     }
 }
@@ -228,5 +253,25 @@ mod tests {
         assert_eq!(ask(&admin, "PUT", "/logging?level=debug").await.0, 200);
         let (status, text) = ask(&admin, "PUT", "/logging?level=loud").await;
         assert!(status == 400 && text.contains("loud"), "{text}");
+        let (status, text) = ask(&admin, "PUT", "/logging").await;
+        assert!(status == 400 && text.contains("PUT /logging?level="), "{text}");
+    }
+
+    #[tokio::test]
+    async fn strangers_see_health_and_metrics_alone() {
+        let routes = admin().router().layer(middleware::from_fn(strangers_see_health_only));
+        let status = async |from: &str, method: &str, path: &str| {
+            let from: SocketAddr = from.parse().unwrap();
+            let request = Request::builder().method(method).uri(path).extension(ConnectInfo(from));
+            let response = routes.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            response.status().as_u16()
+        };
+        for path in PUBLIC {
+            assert_ne!(status("192.0.2.7:40000", "GET", path).await, 403, "{path}");
+        }
+        for (method, path) in [("PUT", "/logging?level=trace"), ("GET", "/logging"), ("GET", "/"), ("GET", "/debug/x")] {
+            assert_eq!(status("192.0.2.7:40000", method, path).await, 403, "{path}");
+        }
+        assert_eq!(status("[::ffff:127.0.0.1]:40000", "PUT", "/logging?level=info").await, 200);
     }
 }
