@@ -96,7 +96,7 @@ async fn retry(mesh: &Mesh) -> anyhow::Result<Seen> {
     let bare = mesh
         .call("frontend-v1", &Call::to("orders", &unique("/?fail=2")))
         .await?;
-    let ok = outcome.status("200") == 1 && attempt == Some(3);
+    let ok = outcome.status("200") == 1 && attempt == Some(3) && bare.status("503") == 1;
     let text = format!("{} at attempt {}", outcome.statuses(), attempt.unwrap_or(0));
     Ok(Seen::new(ok, format!("{text} (elsewhere: {})", bare.statuses())))
 }
