@@ -146,6 +146,8 @@ fn provider(rule: &JwtRule) -> JwtProvider {
         from_cookies: rule.from_cookies.clone(),
         forward_payload_header: rule.output_payload_to_header.clone(),
         payload_in_metadata: PAYLOAD.to_owned(),
+        // Routes may be chosen by claims, which are known only now.
+        clear_route_cache: true,
         normalize_payload_in_metadata: Some(NormalizePayload {
             space_delimited_claims: spaced,
         }),

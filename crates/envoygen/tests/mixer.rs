@@ -146,7 +146,10 @@ fn without_an_address_checks_meet_their_failure_mode_and_somebody_is_told() {
     let output = tables(&generator, CATALOG);
     let manager = inbound(&output, "127.1.0.21_8080");
     assert!(manager.http_filters.iter().any(|f| f.name.contains("mixer")) && manager.access_log.is_empty());
-    let nowhere = cluster(&output, "outbound|0|unreachable|mixer.argosy-system.svc.cluster.local");
+    let nowhere = cluster(
+        &output,
+        "outbound|0|unreachable|mixer.argosy-system.svc.cluster.local",
+    );
     assert!(nowhere.load_assignment.unwrap().endpoints.is_empty());
     let told: Vec<_> = output.findings.iter().map(ToString::to_string).collect();
     assert!(

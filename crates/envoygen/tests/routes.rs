@@ -258,3 +258,23 @@ fn connections_leave_from_the_workloads_own_loopback_address() {
         "nothing outside is reached from there"
     );
 }
+
+#[test]
+fn gateways_route_by_claims() {
+    let edge = "router~127.1.0.1~ingressgateway.istio-system~istio-system.svc.cluster.local";
+    let output = tables(&generator(&[SHOP, FEATURES]), edge);
+    let routes = host_routes(
+        &output,
+        "https.8443.https.tls.istio-system.127.1.0.1",
+        "secure.example.com",
+    );
+    let condition = routes[0].r#match.as_ref().unwrap();
+    let kinds: Vec<_> = condition
+        .dynamic_metadata
+        .iter()
+        .map(|m| (m.path.len(), m.invert))
+        .collect();
+    assert_eq!(kinds, [(2, false), (3, true)]);
+    assert!(condition.headers.is_empty());
+    assert_eq!(routes.len(), 2, "a condition on claims does not take everything");
+}

@@ -99,6 +99,13 @@ impl Sources<'_> {
         spec: &api::ServiceEntry,
         findings: &mut Vec<Finding>,
     ) -> Vec<Service> {
+        if spec.resolution == api::Resolution::DynamicDns {
+            findings.push(finding::warning(
+                &object.key(),
+                "spec.resolution",
+                "DYNAMIC_DNS is not served yet: connections go to their original destination; use DNS for named hosts",
+            ));
+        }
         let hosts = spec.hosts.iter().map(|host| host.to_ascii_lowercase());
         hosts
             .map(|host| self.entry_host(object, spec, host, findings))

@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::config::route::v3::{
     query_parameter_matcher::QueryParameterMatchSpecifier, route_match::PathSpecifier,
 };
 
-use super::sorted;
+use super::{claims, sorted};
 use crate::wire::{bool_value, regex, string_match};
 
 /// The condition's parts that Envoy decides; `None` takes every request.
@@ -20,10 +20,18 @@ pub(super) fn route_match(condition: Option<&HttpMatchRequest>) -> RouteMatch {
         out.path_specifier = Some(path(uri));
     }
     out.case_sensitive = bool_value(!condition.ignore_uri_case);
-    out.headers
-        .extend(sorted(&condition.headers).map(|(name, value)| header(name, value)));
-    out.headers
-        .extend(sorted(&condition.without_headers).map(|(name, value)| without(name, value)));
+    for (name, value) in sorted(&condition.headers) {
+        match claims::matcher(name, value, false) {
+            Some(claim) => out.dynamic_metadata.push(claim),
+            None => out.headers.push(header(name, value)),
+        }
+    }
+    for (name, value) in sorted(&condition.without_headers) {
+        match claims::matcher(name, value, true) {
+            Some(claim) => out.dynamic_metadata.push(claim),
+            None => out.headers.push(without(name, value)),
+        }
+    }
     out.headers.sort_by(|a, b| a.name.cmp(&b.name));
     let pseudo = [
         (":method", &condition.method),

@@ -2,6 +2,7 @@
 //! [`sidecar`] and [`gateway`].
 
 mod action;
+mod claims;
 mod filters;
 pub(crate) mod gateway;
 mod headers;
