@@ -60,7 +60,11 @@ impl Args {
     }
 }
 
-fn leaf_ttl(text: &str) -> Result<Duration, String> {
+/// Reads `--leaf-ttl`.
+///
+/// # Errors
+/// When the text is no duration, or one that no certificate may have.
+pub fn leaf_ttl(text: &str) -> Result<Duration, String> {
     let ttl = runtime::args::duration(text)?;
     match (Duration::from_secs(5)..=MAX_LEAF_TTL).contains(&ttl) {
         true => Ok(ttl),
@@ -175,7 +179,7 @@ async fn load_root(args: &Args, config: &IdentityConfig, meters: &Meters) -> Res
     let (dir, trust_domain) = (args.ca_dir.clone(), config.trust_domain.clone());
     let root = tokio::task::spawn_blocking(move || Root::load_or_create(&dir, &trust_domain)).await??;
     meters.root_expiry.set(root.not_after());
-    tracing::info!(dir = %args.ca_dir.display(), trust_domain = %config.trust_domain, not_after = root.not_after(),
+    tracing::info!(dir = %args.ca_dir.display(), trust_domain = %config.trust_domain, not_after = runtime::logging::utc(root.not_after()),
         made = root.created(), "root certificate ready");
     Ok(Arc::new(root))
 }

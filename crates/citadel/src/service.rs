@@ -101,7 +101,7 @@ impl IstioCertificateService for CertificateService {
         let (leaf, key) = self.sign(&caller, request.get_ref())?;
         let remote = grpc::remote(request.extensions());
         self.meters.issued(start.elapsed());
-        tracing::info!(target: "citadel::audit", id = %caller.id, serial = %leaf.serial, not_after = leaf.not_after,
+        tracing::info!(target: "citadel::audit", id = %caller.id, serial = %leaf.serial, not_after = runtime::logging::utc(leaf.not_after),
             by = caller.method.as_str(), key, remote = shown(remote), "certificate issued");
         let cert_chain = vec![certificates_to_pem(&[leaf.der]), self.root.certificate_pem()];
         Ok(Response::new(IstioCertificateResponse { cert_chain }))

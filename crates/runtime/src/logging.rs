@@ -5,6 +5,8 @@
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
@@ -144,9 +146,23 @@ impl LogHandle {
     }
 }
 
+/// A time as log lines show it: seconds since 1970 as RFC 3339 in UTC.
+#[must_use]
+pub fn utc(seconds: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp(seconds).ok();
+    let text = time.and_then(|time| time.format(&Rfc3339).ok());
+    text.unwrap_or_else(|| seconds.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_shown_for_people() {
+        assert_eq!(utc(1_795_448_549), "2026-11-23T15:42:29Z");
+        assert_eq!(utc(i64::MAX), i64::MAX.to_string());
+    }
 
     #[test]
     fn levels_and_lists_are_accepted_and_the_rest_is_named() {

@@ -155,7 +155,7 @@ impl<I: Issuer> Renewer<I> {
                 self.complaint.lock().clear();
                 self.expiry.set(svid.not_after());
                 tracing::info!(service = self.service, id = %svid.id(), serial = svid.serial(),
-                    not_after = svid.not_after(), "identity issued");
+                    not_after = crate::logging::utc(svid.not_after()), "identity issued");
                 Ok(svid)
             }
             Err(error) => {
