@@ -1,5 +1,5 @@
-//! Pilot's debug pages: `/debug/syncz` (what each proxy has accepted) and `/debug/resources?proxy=NODE_ID` (what it
-//! should have and which objects are behind it).
+//! Pilot's debug pages: `/debug/syncz` (what each proxy has accepted) and `/debug/resources?proxy=NAME.NAMESPACE`
+//! (what it should have and which objects are behind it; a whole node id will do too).
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::proxies::Proxies;
 
 #[derive(Deserialize)]
 struct Which {
-    proxy: String,
+    proxy: Option<String>,
 }
 
 /// The page of what each proxy has accepted.
@@ -31,13 +31,14 @@ pub fn resources(proxies: Arc<Proxies>) -> Router {
 }
 
 async fn resources_page(State(proxies): State<Arc<Proxies>>, Query(which): Query<Which>) -> Response {
-    match proxies.resources(&which.proxy) {
+    let Some(proxy) = which.proxy else {
+        let text = "which proxy? Say /debug/resources?proxy=NAME.NAMESPACE; /debug/syncz lists them\n";
+        return (StatusCode::BAD_REQUEST, text).into_response();
+    };
+    match proxies.resources(&proxy) {
         Some(resources) => Json(resources).into_response(),
         None => {
-            let text = format!(
-                "no proxy {:?} is connected; /debug/syncz lists them\n",
-                which.proxy
-            );
+            let text = format!("no proxy {proxy:?} is connected; /debug/syncz lists them\n");
             (StatusCode::NOT_FOUND, text).into_response()
         }
     }

@@ -182,11 +182,14 @@ impl Proxies {
         json!({ "snapshot": epoch, "agents": streams.len() - proxies.len(), "proxies": proxies })
     }
 
-    /// Names and versions of what a proxy should have, with the objects behind each resource.
+    /// Names and versions of what a proxy should have, with the objects behind each resource. `asked` is a node id or
+    /// `NAME.NAMESPACE`.
     #[must_use]
-    pub fn resources(&self, node: &str) -> Option<Value> {
+    pub fn resources(&self, asked: &str) -> Option<Value> {
         let streams = self.streams.lock();
-        let connected = streams.values().find(|connected| connected.node == node)?;
+        let connected = streams
+            .values()
+            .find(|connected| is_meant(&connected.node, asked))?;
         let wanted = &connected.wanted;
         let resource = |type_url: &TypeUrl, resource: &xds::Resource| {
             let objects: Vec<String> = wanted
@@ -325,4 +328,34 @@ impl Connected {
 fn generator_findings(tables: &Tables) -> BTreeSet<String> {
     let findings = tables.generator().findings();
     findings.iter().map(Finding::to_string).collect()
+}
+
+/// Whether a node (`TYPE~ADDRESS~NAME.NAMESPACE~DOMAIN`) is the one that was asked for, by its id or its short name.
+/// The stream by which an agent asks for its own address has the node's name too, but no configuration to show.
+fn is_meant(node: &str, asked: &str) -> bool {
+    let mut parts = node.split('~').skip(1);
+    node == asked || parts.next() != Some("0.0.0.0") && parts.next() == Some(asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_asked_for_by_its_id_or_its_short_name() {
+        let envoy = "sidecar~127.1.0.21~catalog-v1.shop~shop.svc.cluster.local";
+        let agent = "sidecar~0.0.0.0~catalog-v1.shop~shop.svc.cluster.local";
+        for (node, asked, expected) in [
+            (envoy, envoy, true),
+            (envoy, "catalog-v1.shop", true),
+            (agent, agent, true),
+            (agent, "catalog-v1.shop", false),
+            (envoy, "catalog-v1", false),
+            (envoy, "127.1.0.21", false),
+            (envoy, "", false),
+            ("odd", "", false),
+        ] {
+            assert_eq!(is_meant(node, asked), expected, "{node} {asked}");
+        }
+    }
 }

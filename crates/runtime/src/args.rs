@@ -12,7 +12,7 @@ use crate::spiffe::TrustDomain;
 /// Flags of every service.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
-    /// Address of the admin server: /healthz, /readyz, /metrics, /logging
+    /// Address of the admin server: health, metrics, log level, debug pages; its page / lists them
     #[arg(long, env = "ARGOSY_ADMIN_ADDRESS", value_name = "ADDR")]
     pub admin_address: Option<SocketAddr>,
     /// How long requests and streams may take to end after SIGTERM
