@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    runtime::identified_main("galley", galley::run)
+    runtime::identified_main("galley", 15016, galley::run)
 }

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    runtime::identified_main("mixer", mixer::run)
+    runtime::identified_main("mixer", 15015, mixer::run)
 }

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    runtime::identified_main("pilot", pilot::run)
+    runtime::identified_main("pilot", 15014, pilot::run)
 }

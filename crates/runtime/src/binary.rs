@@ -12,9 +12,6 @@ use crate::args::{Common, IdentityArgs, parse_as};
 use crate::context::{Context, service_main};
 use crate::identity::Identity;
 
-/// Where a service's admin server listens unless told: Istio's port for monitoring.
-const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15014);
-
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli<A: clap::Args> {
@@ -27,16 +24,18 @@ struct Cli<A: clap::Args> {
 }
 
 /// Parses the flags `A`, gets the identity, and runs the service until it ends. The help text starts with the
-/// documentation of `A`.
-pub fn identified_main<A, F, Fut, E>(service: &'static str, run: F) -> ExitCode
+/// documentation of `A`. The admin server listens on loopback and `admin_port` unless told otherwise; each service has
+/// a port of its own, so that all can run on one machine.
+pub fn identified_main<A, F, Fut, E>(service: &'static str, admin_port: u16, run: F) -> ExitCode
 where
     A: clap::Args,
     F: FnOnce(A, Identity, Context) -> Fut,
     Fut: Future<Output = Result<(), E>>,
     E: Error + Send + Sync + 'static,
 {
-    let cli: Cli<A> = parse_as(command::<A>(service), ADMIN);
-    service_main(service, &cli.common, ADMIN, async |context| {
+    let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, admin_port));
+    let cli: Cli<A> = parse_as(command::<A>(service), admin);
+    service_main(service, &cli.common, admin, async |context| {
         let identity = Identity::from_citadel(&cli.identity, &context).await?;
         run(cli.service, identity, context).await?;
         Ok::<(), Box<dyn Error + Send + Sync>>(())
