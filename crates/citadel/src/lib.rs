@@ -14,4 +14,4 @@ mod service;
 pub mod token;
 
 pub use local::LocalIssuer;
-pub use run::{Args, DEFAULT_ADMIN, DEFAULT_LISTEN, RunError, run, serve};
+pub use run::{Args, DEFAULT_ADMIN, DEFAULT_LISTEN, RunError, leaf_ttl, run, serve};

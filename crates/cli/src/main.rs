@@ -6,7 +6,7 @@ mod validate;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Argosy, a service mesh for Envoy
 #[derive(Parser)]
@@ -27,11 +27,22 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    match parse().command {
         Command::Init(args) => report(init::run(&args)),
         Command::Run(args) => run::run(*args),
         Command::Validate(args) => validate::run(&args),
     }
+}
+
+/// `run --help` shows the admin server's default too, which the services' flags leave to each binary.
+fn parse() -> Cli {
+    // clap keeps texts for as long as the process lives.
+    let admin: &'static str = run::ADMIN.to_string().leak();
+    let mut command = Cli::command().mut_subcommand("run", |run| {
+        run.mut_arg("admin_address", |arg| arg.default_value(admin))
+    });
+    let matches = command.clone().get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
 }
 
 fn report(result: anyhow::Result<()>) -> ExitCode {

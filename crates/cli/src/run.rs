@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use citadel::LocalIssuer;
 use citadel::ca::{MAX_LEAF_TTL, Root};
 use runtime::args::Common;
@@ -15,7 +14,7 @@ use runtime::{Context, Identity, SpiffeId, service_main};
 use tokio::task::JoinSet;
 
 /// Admin server of all services.
-const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15014);
+pub(crate) const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15014);
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
@@ -71,8 +70,8 @@ pub(crate) struct Args {
         default_value = "127.0.0.1:42422"
     )]
     prometheus_address: SocketAddr,
-    /// Life of a workload's certificate, at most 24h
-    #[arg(long, env = "ARGOSY_LEAF_TTL", value_name = "DURATION", value_parser = runtime::args::duration, default_value = "24h")]
+    /// Life of a workload's certificate, from 5s to 24h
+    #[arg(long, env = "ARGOSY_LEAF_TTL", value_name = "DURATION", value_parser = citadel::leaf_ttl, default_value = "24h")]
     leaf_ttl: Duration,
     #[command(flatten)]
     common: Common,
@@ -106,10 +105,14 @@ async fn services(args: Args, context: Context) -> anyhow::Result<()> {
         listen: args.citadel_address,
         ca_dir,
         identity: identity_file,
-        leaf_ttl: args.leaf_ttl.min(MAX_LEAF_TTL),
+        leaf_ttl: args.leaf_ttl,
     };
     let own = context.child("citadel");
-    services.spawn(async move { citadel::run(citadel, own).await.context("citadel") });
+    services.spawn(async move {
+        citadel::run(citadel, own)
+            .await
+            .map_err(|error| told("citadel", &error))
+    });
 
     let galley = galley::Args {
         state_dir: Some(args.state_dir.unwrap_or_else(|| args.config.join(".argosy"))),
@@ -117,7 +120,11 @@ async fn services(args: Args, context: Context) -> anyhow::Result<()> {
         listen: args.galley_address,
     };
     let (own, identity) = issuers.service("galley", &context).await?;
-    services.spawn(async move { galley::run(galley, identity, own).await.context("galley") });
+    services.spawn(async move {
+        galley::run(galley, identity, own)
+            .await
+            .map_err(|error| told("galley", &error))
+    });
 
     let galley_address = args.galley_address.to_string();
     let pilot = pilot::Args {
@@ -127,7 +134,11 @@ async fn services(args: Args, context: Context) -> anyhow::Result<()> {
         mixer_address: Some(args.mixer_address.to_string()),
     };
     let (own, identity) = issuers.service("pilot", &context).await?;
-    services.spawn(async move { pilot::run(pilot, identity, own).await.context("pilot") });
+    services.spawn(async move {
+        pilot::run(pilot, identity, own)
+            .await
+            .map_err(|error| told("pilot", &error))
+    });
 
     let mixer = mixer::Args {
         listen: args.mixer_address,
@@ -136,9 +147,19 @@ async fn services(args: Args, context: Context) -> anyhow::Result<()> {
         ..mixer::Args::default()
     };
     let (own, identity) = issuers.service("mixer", &context).await?;
-    services.spawn(async move { mixer::run(mixer, identity, own).await.context("mixer") });
+    services.spawn(async move {
+        mixer::run(mixer, identity, own)
+            .await
+            .map_err(|error| told("mixer", &error))
+    });
 
     end_together(services, &context).await
+}
+
+/// A service's error. What its own binary calls `--listen` has the service's name here.
+fn told(service: &str, error: &(dyn std::error::Error + 'static)) -> anyhow::Error {
+    let text = runtime::context::describe(error).replace("--listen", &format!("--{service}-address"));
+    anyhow::anyhow!("{service}: {text}")
 }
 
 /// The first error counts; a service that ends by itself ends the others.

@@ -2,7 +2,6 @@
 //!
 //! It uses the same reader as Galley, and so says the same.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -92,16 +91,14 @@ fn document(findings: &[&Finding], objects: usize) -> Value {
 }
 
 fn summary(findings: &[&Finding], objects: usize) -> String {
-    let counts: BTreeMap<&str, usize> = [
-        ("errors", count(findings, Severity::Error)),
-        ("warnings", count(findings, Severity::Warning)),
-    ]
-    .into();
-    let counts: Vec<String> = counts
-        .iter()
-        .map(|(name, count)| format!("{count} {name}"))
-        .collect();
-    format!("{objects} objects accepted, {}", counts.join(", "))
+    let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let [errors, warnings] = [Severity::Error, Severity::Warning].map(|severity| count(findings, severity));
+    format!(
+        "{} accepted, {}, {}",
+        counted(objects, "object"),
+        counted(errors, "error"),
+        counted(warnings, "warning")
+    )
 }
 
 fn count(findings: &[&Finding], severity: Severity) -> usize {
