@@ -101,10 +101,15 @@ impl Admin {
     /// # Errors
     /// When the listener fails.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
-        let routes = self.router().layer(middleware::from_fn(strangers_see_health_only));
-        axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>())
-            .with_graceful_shutdown(shutdown.cancelled_owned())
-            .await
+        let routes = self
+            .router()
+            .layer(middleware::from_fn(strangers_see_health_only));
+        axum::serve(
+            listener,
+            routes.into_make_service_with_connect_info::<SocketAddr>(),
+        )
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
     }
 
     /// The mount with the longest prefix of `path` that ends at a segment.
@@ -130,7 +135,11 @@ async fn strangers_see_health_only(
     if from.ip().to_canonical().is_loopback() || PUBLIC.contains(&request.uri().path()) {
         return next.run(request).await;
     }
-    (StatusCode::FORBIDDEN, "only for callers on this machine's loopback interface\n").into_response()
+    (
+        StatusCode::FORBIDDEN,
+        "only for callers on this machine's loopback interface\n",
+    )
+        .into_response()
 }
 
 async fn index(State(admin): State<Admin>) -> String {
@@ -259,19 +268,36 @@ mod tests {
 
     #[tokio::test]
     async fn strangers_see_health_and_metrics_alone() {
-        let routes = admin().router().layer(middleware::from_fn(strangers_see_health_only));
+        let routes = admin()
+            .router()
+            .layer(middleware::from_fn(strangers_see_health_only));
         let status = async |from: &str, method: &str, path: &str| {
             let from: SocketAddr = from.parse().unwrap();
-            let request = Request::builder().method(method).uri(path).extension(ConnectInfo(from));
-            let response = routes.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .extension(ConnectInfo(from));
+            let response = routes
+                .clone()
+                .oneshot(request.body(Body::empty()).unwrap())
+                .await
+                .unwrap();
             response.status().as_u16()
         };
         for path in PUBLIC {
             assert_ne!(status("192.0.2.7:40000", "GET", path).await, 403, "{path}");
         }
-        for (method, path) in [("PUT", "/logging?level=trace"), ("GET", "/logging"), ("GET", "/"), ("GET", "/debug/x")] {
+        for (method, path) in [
+            ("PUT", "/logging?level=trace"),
+            ("GET", "/logging"),
+            ("GET", "/"),
+            ("GET", "/debug/x"),
+        ] {
             assert_eq!(status("192.0.2.7:40000", method, path).await, 403, "{path}");
         }
-        assert_eq!(status("[::ffff:127.0.0.1]:40000", "PUT", "/logging?level=info").await, 200);
+        assert_eq!(
+            status("[::ffff:127.0.0.1]:40000", "PUT", "/logging?level=info").await,
+            200
+        );
     }
 }
