@@ -217,6 +217,20 @@ impl Control {
         self.ready(service).await
     }
 
+    /// Starts again what has ended by itself.
+    ///
+    /// # Errors
+    /// A binary is missing.
+    pub(crate) fn revive(&mut self) -> anyhow::Result<()> {
+        self.processes.retain(|_, process| process.exited().is_none());
+        for service in Service::ALL {
+            if !self.running(service) {
+                self.launch(service)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a service was started and not ended.
     pub fn running(&self, service: Service) -> bool {
         self.processes.contains_key(self.process_name(service))

@@ -147,6 +147,15 @@ impl Mesh {
         ended
     }
 
+    /// Starts again what has ended, and waits for nothing.
+    ///
+    /// # Errors
+    /// A binary is missing.
+    pub fn revive(&mut self) -> anyhow::Result<()> {
+        self.control.revive()?;
+        self.workloads.values_mut().try_for_each(Workload::revive)
+    }
+
     /// The URL of the ingress gateway.
     pub fn ingress_url(&self, path: &str) -> String {
         format!("http://{}{path}", self.block.addr(1, 8080))

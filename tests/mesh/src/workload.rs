@@ -25,6 +25,7 @@ pub struct Workload {
     app: Option<Process>,
     agent: Process,
     agent_spec: Spec,
+    app_spec: Option<Spec>,
 }
 
 /// What is the same for all instances of a mesh.
@@ -51,6 +52,8 @@ impl Ground<'_> {
                 .path("--token", self.folder.token(namespace, &entry.account))
                 .path("--envoy", self.envoy)
                 .flag("--envoy-concurrency", 1)
+            // How long connections from before a change of a listener live on; 45 s are long to wait in a test.
+            .flag("--drain-duration", "5s")
                 .path("--state-dir", state),
         )
     }
@@ -78,15 +81,28 @@ impl Ground<'_> {
 impl Workload {
     /// Starts the application and the agent, and waits for neither.
     pub(crate) fn start(ground: &Ground<'_>, entry: Entry) -> anyhow::Result<Self> {
-        let app = ground.app(&entry)?.map(|spec| spec.start()).transpose()?;
-        let agent_spec = ground.agent(&entry)?;
-        let agent = agent_spec.start()?;
+        let (app_spec, agent_spec) = (ground.app(&entry)?, ground.agent(&entry)?);
+        let app = app_spec.as_ref().map(Spec::start).transpose()?;
         Ok(Self {
             entry,
             app,
-            agent,
+            agent: agent_spec.start()?,
             agent_spec,
+            app_spec,
         })
+    }
+
+    /// Starts again what has ended.
+    pub(crate) fn revive(&mut self) -> anyhow::Result<()> {
+        if self.agent.exited().is_some() {
+            self.restart_agent()?;
+        }
+        if let (Some(app), Some(spec)) = (&mut self.app, &self.app_spec)
+            && app.exited().is_some()
+        {
+            *app = spec.start()?;
+        }
+        Ok(())
     }
 
     /// Waits until the agent says that its Envoy serves.

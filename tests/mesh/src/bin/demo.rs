@@ -17,6 +17,9 @@ struct Args {
     /// How the control plane runs; the default is one process, and with --once both
     #[arg(long)]
     layout: Option<Which>,
+    /// How many seconds something that ended (try `kill -9`) stays away before it is started again
+    #[arg(long, default_value_t = 3, value_name = "SECONDS")]
+    revive_after: u64,
     /// Drive this part of the scenario alone; may be given several times
     #[arg(long, requires = "once", value_parser = scenario::PARTS)]
     part: Vec<String>,
@@ -120,10 +123,13 @@ async fn stay(args: &Args) -> anyhow::Result<bool> {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let ended = mesh.ended();
-        if !ended.is_empty() {
-            mesh.failed();
-            anyhow::bail!("ended by itself: {}", ended.join("\n"));
+        if ended.is_empty() {
+            continue;
         }
+        eprintln!("ended: {}", ended.join("\n"));
+        eprintln!("started again in {} s", args.revive_after);
+        tokio::time::sleep(Duration::from_secs(args.revive_after)).await;
+        mesh.revive()?;
     }
 }
 
