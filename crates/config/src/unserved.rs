@@ -7,7 +7,8 @@ use crate::Kind;
 use crate::path::At;
 
 /// What is said of such a field.
-pub const NO_EFFECT: &str = "this field is accepted but has no effect yet";
+pub const NO_EFFECT: &str =
+    "this field is accepted but has no effect in this release; remove it, or do without what it asks for";
 
 /// Per kind, paths below `spec` (below the object for Kubernetes' kinds): `[]` stands for any item of a list, `{}` for any
 /// entry of a map. A path covers all below it.

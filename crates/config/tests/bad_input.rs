@@ -146,7 +146,9 @@ fn binary_and_huge_files() {
     let parsed = parse("f.yaml", b"\x7fELF\0\0\0", "shop");
     assert_eq!(
         messages(&parsed),
-        ["f.yaml: the file is binary (it has NUL bytes), not YAML or JSON text"]
+        [
+            "f.yaml: the file is binary (it has NUL bytes), not YAML or JSON text; save it as UTF-8 text or move it elsewhere"
+        ]
     );
     let parsed = parse("f.yaml", &vec![b' '; 11 << 20], "shop");
     assert_eq!(

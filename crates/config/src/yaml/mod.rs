@@ -70,7 +70,7 @@ pub(crate) fn documents(text: &[u8], limits: &Limits) -> Vec<Document> {
         return vec![Err(vec![Fault::new(
             0,
             0,
-            "the file is binary (it has NUL bytes), not YAML or JSON text",
+            "the file is binary (it has NUL bytes), not YAML or JSON text; save it as UTF-8 text or move it elsewhere",
         )])];
     }
     let mut builder = Builder::new(*limits);
