@@ -52,8 +52,8 @@ impl Ground<'_> {
                 .path("--token", self.folder.token(namespace, &entry.account))
                 .path("--envoy", self.envoy)
                 .flag("--envoy-concurrency", 1)
-            // How long connections from before a change of a listener live on; 45 s are long to wait in a test.
-            .flag("--drain-duration", "5s")
+                // How long connections from before a change of a listener live on; 45 s are long to wait in a test.
+                .flag("--drain-duration", "5s")
                 .path("--state-dir", state),
         )
     }
