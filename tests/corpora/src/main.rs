@@ -4,6 +4,7 @@
 //! and what was seen; a line `FOLDER: N passed, N failed` closes each folder. Exit code 1 when a case failed or a folder is
 //! missing, 2 when the arguments are wrong.
 
+mod analyze;
 mod case;
 mod cexl;
 mod inputs;
@@ -25,7 +26,7 @@ const FOLDERS: &[(&str, Runner)] = &[
     ("validation-1.4", validation::run_1_4),
     ("inputs", inputs::run),
     ("cexl", cexl::run),
-    ("analyze", unrun::run),
+    ("analyze", analyze::run),
     ("simulate", unrun::run),
 ];
 

@@ -1,0 +1,56 @@
+//! Fields and kinds that Istio has deprecated.
+
+use config::Kind;
+
+use crate::{Analyzer, Code, Report, Set};
+
+/// Deprecated fields, and definitions of kinds that are gone.
+pub(crate) const FIELDS: Analyzer = Analyzer {
+    name: "deprecation.FieldAnalyzer",
+    inputs: &[
+        Kind::VirtualService,
+        Kind::Sidecar,
+        Kind::CustomResourceDefinition,
+    ],
+    run,
+};
+
+/// Kinds of rbac.istio.io, which AuthorizationPolicy has replaced.
+const REMOVED: &[&str] = &[
+    "ClusterRbacConfig",
+    "RbacConfig",
+    "ServiceRole",
+    "ServiceRoleBinding",
+];
+
+fn run(set: &Set<'_>, report: &mut Report) {
+    for (object, service) in set.virtual_services() {
+        let old = service.http.iter().position(|route| {
+            let delay = route.fault.as_ref().and_then(|fault| fault.delay.as_ref());
+            delay.is_some_and(|delay| delay.percent > 0)
+        });
+        if let Some(index) = old {
+            let path = format!("spec.http[{index}].fault.delay.percent");
+            let what = "percent of fault.delay is replaced by percentage";
+            report.say(Code::Deprecated, object, path, &[&what]);
+        }
+    }
+    for (object, sidecar) in set.sidecars() {
+        let policy = sidecar.outbound_traffic_policy.as_ref();
+        if policy.is_some_and(|policy| policy.egress_proxy.is_some()) {
+            report.say(
+                Code::Deprecated,
+                object,
+                "spec.outboundTrafficPolicy.egressProxy",
+                &[&"egressProxy has no effect in Istio"],
+            );
+        }
+    }
+    for (object, definition) in set.definitions() {
+        let kind = definition.spec.names.kind.as_str();
+        if definition.spec.group == "rbac.istio.io" && REMOVED.contains(&kind) {
+            let what = format!("{kind} of rbac.istio.io is replaced by AuthorizationPolicy");
+            report.say(Code::Deprecated, object, "spec.names.kind", &[&what]);
+        }
+    }
+}

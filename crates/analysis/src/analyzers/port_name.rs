@@ -1,0 +1,68 @@
+//! Ports of Services that do not say their protocol.
+
+use config::Kind;
+use config::kube::{IntOrString, ServicePort};
+use model::Protocol;
+
+use crate::workload::{is_control_plane, label};
+use crate::{Analyzer, Code, Report, Set};
+
+/// Whether port names follow Istio's convention.
+pub(crate) const NAMES: Analyzer = Analyzer {
+    name: "service.PortNameAnalyzer",
+    inputs: &[Kind::Service],
+    run,
+};
+
+/// Label of Services that a controller makes for Gateway API, and its values.
+const MANAGED: &str = "gateway.istio.io/managed";
+const CONTROLLERS: &[&str] = &[
+    "istio.io-gateway-controller",
+    "istio.io-mesh-controller",
+    "istio.io-eastwest-controller",
+];
+
+fn run(set: &Set<'_>, report: &mut Report) {
+    for (object, service) in set.services() {
+        let managed = label(object, MANAGED).is_some_and(|controller| CONTROLLERS.contains(&controller));
+        if managed || is_control_plane(object) {
+            continue;
+        }
+        let external = service.spec.r#type == "ExternalName";
+        for (index, port) in service.spec.ports.iter().enumerate() {
+            let plain = external && port.name == "tcp";
+            if protocol(port) != Protocol::Auto && !plain {
+                continue;
+            }
+            let path = format!("spec.ports[{index}].name");
+            if external {
+                let code = Code::ExternalNameServiceTypeInvalidPortName;
+                report.say(code, object, path, &[&name(port)]);
+            } else {
+                let code = Code::PortNameIsNotUnderNamingConvention;
+                report.say(code, object, path, &[&name(port), &port.port, &target(port)]);
+            }
+        }
+    }
+}
+
+fn protocol(port: &ServicePort) -> Protocol {
+    let app_protocol = Some(port.app_protocol.as_str()).filter(|given| !given.is_empty());
+    let number = u16::try_from(port.port).unwrap_or_default();
+    Protocol::of_service_port(&port.protocol, app_protocol, &port.name, number)
+}
+
+fn name(port: &ServicePort) -> String {
+    match port.name.as_str() {
+        "" => "without name".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+fn target(port: &ServicePort) -> String {
+    match &port.target_port {
+        Some(IntOrString::Int(number)) => number.to_string(),
+        Some(IntOrString::String(name)) => name.clone(),
+        None => port.port.to_string(),
+    }
+}

@@ -1,0 +1,61 @@
+//! Telemetries and the providers that they name, or do not name.
+
+use config::Kind;
+
+use crate::{Analyzer, Code, Report, Set};
+
+/// Whether access logging has a provider.
+pub(crate) const PROVIDERS: Analyzer = Analyzer {
+    name: "telemetry.ProviderAnalyzer",
+    inputs: &[Kind::Telemetry, Kind::MeshConfig],
+    run: providers,
+};
+
+/// Whether traces go to Lightstep, which OpenTelemetry replaces.
+pub(crate) const LIGHTSTEP: Analyzer = Analyzer {
+    name: "telemetry.LightstepAnalyzer",
+    inputs: &[Kind::Telemetry, Kind::MeshConfig],
+    run: lightstep,
+};
+
+fn providers(set: &Set<'_>, report: &mut Report) {
+    let defaults = set.mesh().default_providers.as_ref();
+    if defaults.is_some_and(|defaults| !defaults.access_logging.is_empty()) {
+        return;
+    }
+    for (object, telemetry) in set.telemetries() {
+        let without = telemetry
+            .access_logging
+            .iter()
+            .position(|logging| logging.disabled != Some(true) && logging.providers.is_empty());
+        if let Some(index) = without {
+            let path = format!("spec.accessLogging[{index}].providers");
+            let meta = &object.meta;
+            let code = Code::InvalidTelemetryProvider;
+            report.say(code, object, path, &[&meta.name, &meta.namespace]);
+        }
+    }
+}
+
+fn lightstep(set: &Set<'_>, report: &mut Report) {
+    let providers = set.mesh().extension_providers.iter();
+    let old: Vec<&str> = providers
+        .filter(|provider| provider.lightstep.is_some())
+        .map(|provider| provider.name.as_str())
+        .collect();
+    for (object, telemetry) in set.telemetries() {
+        for tracing in &telemetry.tracing {
+            for provider in tracing
+                .providers
+                .iter()
+                .filter(|p| old.contains(&p.name.as_str()))
+            {
+                let what = format!(
+                    "provider {} is Lightstep's; OpenTelemetry replaces it",
+                    provider.name
+                );
+                report.say(Code::Deprecated, object, "spec.tracing", &[&what]);
+            }
+        }
+    }
+}
