@@ -29,8 +29,8 @@ test: envoy
 	@$(MAKE) --no-print-directory corpora
 
 # Cases made from other projects' data; they are not part of the repository.
-# analyze and simulate come with the crates that they try.
-CORPORA ?= cexl inputs validation validation-1.4
+# simulate comes with the crate that it tries.
+CORPORA ?= analyze cexl inputs validation validation-1.4
 corpora:
 ifdef ARGOSY_SHARED
 	$(BIN)/corpora $(ARGOSY_SHARED)/corpora $(CORPORA)
