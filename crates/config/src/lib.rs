@@ -10,6 +10,7 @@ mod duration;
 pub mod extensions;
 mod finding;
 mod foreign;
+pub mod grpc_status;
 mod kind;
 pub mod kube;
 pub mod legacy;

@@ -22,25 +22,7 @@ impl Code {
 
     /// The canonical name; `UNKNOWN` for numbers without one.
     pub fn name(self) -> &'static str {
-        match self.0 {
-            0 => "OK",
-            1 => "CANCELLED",
-            3 => "INVALID_ARGUMENT",
-            4 => "DEADLINE_EXCEEDED",
-            5 => "NOT_FOUND",
-            6 => "ALREADY_EXISTS",
-            7 => "PERMISSION_DENIED",
-            8 => "RESOURCE_EXHAUSTED",
-            9 => "FAILED_PRECONDITION",
-            10 => "ABORTED",
-            11 => "OUT_OF_RANGE",
-            12 => "UNIMPLEMENTED",
-            13 => "INTERNAL",
-            14 => "UNAVAILABLE",
-            15 => "DATA_LOSS",
-            16 => "UNAUTHENTICATED",
-            _ => "UNKNOWN",
-        }
+        config::grpc_status::name(self.0)
     }
 
     /// The HTTP status that stands for the code (google/rpc/code.proto).

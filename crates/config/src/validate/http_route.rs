@@ -8,7 +8,7 @@ use crate::networking::{
     HttpRewrite, HttpRoute, Percent, StringMatch,
 };
 use crate::path::At;
-use crate::{Duration, meta, syntax};
+use crate::{Duration, grpc_status, meta, syntax};
 
 /// Largest body of a direct response, in bytes.
 const MAX_BODY: usize = 1 << 20;
@@ -33,27 +33,6 @@ const RETRY_ON: &[&str] = &[
     "internal",
     "resource-exhausted",
     "unavailable",
-];
-
-/// gRPC's status codes by name.
-const GRPC_STATUS: &[&str] = &[
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
 ];
 
 const METHODS: &[&str] = &[
@@ -260,10 +239,10 @@ fn abort(value: &FaultAbort, at: &At<'_>) {
         status(i64::from(*code), at)
     });
     at.some("grpcStatus", value.grpc_status.as_ref(), |name, at| {
-        if !GRPC_STATUS.contains(&name.as_str()) {
+        if grpc_status::number(name).is_none() {
             at.error_help(
                 format!("{name:?} is not a gRPC status"),
-                format!("use one of {}", GRPC_STATUS.join(", ")),
+                format!("use one of {}", grpc_status::NAMES.join(", ")),
             );
         }
     });

@@ -38,21 +38,25 @@ fn repeated<T: PartialEq + Serialize>(key: &str, rules: impl Iterator<Item = Vec
             all_taken = Some(index);
             continue;
         }
-        let earlier = |found: &T| rules.iter().take(index).position(|rule| rule.contains(found));
+        // Where a condition stands before: in an earlier rule, or earlier in this one.
+        let earlier = |number: usize, found: &T| {
+            let own = rule.iter().take(number).any(|other| other == found);
+            let before = rules.iter().take(index).position(|rule| rule.contains(found));
+            before.or(own.then_some(index))
+        };
         let repeats: Vec<(usize, usize)> = rule
             .iter()
             .enumerate()
-            .filter_map(|(number, found)| Some((number, earlier(found)?)))
+            .filter_map(|(number, found)| Some((number, earlier(number, found)?)))
             .collect();
+        for (number, rule) in &repeats {
+            place
+                .key("match")
+                .index(*number)
+                .warning(format!("never used: {key}[{rule}] has the same match"));
+        }
         if repeats.len() == rule.len() {
             place.warning("never used: earlier rules have all of its matches");
-        } else {
-            for (number, rule) in repeats {
-                place
-                    .key("match")
-                    .index(number)
-                    .warning(format!("never used: {key}[{rule}] has the same match"));
-            }
         }
     }
 }

@@ -55,7 +55,7 @@ fn delay(delay: &FaultDelay) -> Option<common_fault::FaultDelay> {
 fn abort(abort: &FaultAbort) -> Option<EnvoyAbort> {
     let error = match (abort.http_status, &abort.grpc_status) {
         (Some(status), _) => fault_abort::ErrorType::HttpStatus(u32::try_from(status).ok()?),
-        (None, Some(status)) => fault_abort::ErrorType::GrpcStatus(grpc_code(status)?),
+        (None, Some(status)) => fault_abort::ErrorType::GrpcStatus(config::grpc_status::number(status)?),
         (None, None) => return None,
     };
     let percentage = abort.percentage.as_ref().map(|p| percent(p.value));
@@ -64,31 +64,6 @@ fn abort(abort: &FaultAbort) -> Option<EnvoyAbort> {
         percentage,
         ..Default::default()
     })
-}
-
-/// The number of a gRPC status code (grpc/grpc, statuscodes.md).
-fn grpc_code(name: &str) -> Option<u32> {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    let at = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name))?;
-    u32::try_from(at).ok()
 }
 
 fn cors(policy: &CorsPolicy) -> EnvoyCors {
