@@ -328,3 +328,36 @@ fn a_change_reruns_what_reads_the_kind() {
     );
     assert!(names(config::Kind::Rule).is_empty());
 }
+
+#[test]
+fn rules_that_are_never_used_have_codes_of_their_own() {
+    let yaml = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web, namespace: shop}
+spec:
+  hosts: [web.example]
+  http:
+  - match: [{uri: {exact: /x}}]
+    route: [{destination: {host: web}}]
+  - match: [{uri: {exact: /x}}, {uri: {exact: /y}}]
+    route: [{destination: {host: web}}]
+  - match: [{uri: {exact: /x}}]
+    route: [{destination: {host: web}}]
+  - route: [{destination: {host: web}}]
+  - match: [{uri: {exact: /z}}]
+    route: [{destination: {host: web}}]
+";
+    let parsed = config::parse("test.yaml", yaml.as_bytes(), "default");
+    let seen: BTreeSet<String> = analysis::of_findings(&parsed.findings)
+        .iter()
+        .map(|message| format!("{} {}", message.code.id(), message.path))
+        .collect();
+    let expected = [
+        "IST0130 spec.http[2]",
+        "IST0130 spec.http[4]",
+        "IST0131 spec.http[1].match[0]",
+        "IST0131 spec.http[2].match[0]",
+    ];
+    assert_eq!(seen, expected.map(str::to_owned).into());
+}
