@@ -160,11 +160,13 @@ async fn removed(mesh: &Mesh) -> anyhow::Result<Seen> {
 async fn without(mesh: &Mesh, empty: bool, told: &str) -> anyhow::Result<Seen> {
     let folder = mesh.folder.path();
     let away = folder.with_extension("away");
+    // Only what is said from now on counts.
+    let before = mesh.control.output(Service::Galley).lines().count();
     std::fs::rename(folder, &away)?;
     if empty {
         std::fs::create_dir(folder)?;
     }
-    let line = until_logged(mesh, told).await;
+    let line = until_logged(mesh, told, before).await;
     let browsed = browse(mesh).await;
     if empty {
         // Galley may keep its own state there.
@@ -179,13 +181,14 @@ async fn without(mesh: &Mesh, empty: bool, told: &str) -> anyhow::Result<Seen> {
     ))
 }
 
-/// Waits for a warning or an error of Galley that contains `word`; gives its line.
-async fn until_logged(mesh: &Mesh, word: &str) -> anyhow::Result<String> {
+/// Waits for a warning or an error of Galley, after so many lines of its log, that contains `word`; gives its line.
+async fn until_logged(mesh: &Mesh, word: &str, before: usize) -> anyhow::Result<String> {
     let look = || {
         let output = mesh.control.output(Service::Galley);
         let loud = |line: &&str| line.contains("ERROR") || line.contains("WARN");
         let found = output
             .lines()
+            .skip(before)
             .filter(loud)
             .find(|line| line.contains(word))
             .map(str::to_owned);
