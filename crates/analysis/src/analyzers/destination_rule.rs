@@ -4,7 +4,7 @@ use config::Kind;
 use config::networking::{ClientTlsMode, ClientTlsSettings, DestinationRule};
 use model::selects;
 
-use super::locality::labelled_pods;
+use super::locality::some_pod_has;
 use crate::hosts::Hosts;
 use crate::{Analyzer, Code, Report, Set};
 
@@ -67,7 +67,6 @@ fn unverified(tls: Option<&ClientTlsSettings>, rule: &DestinationRule) -> Option
 
 fn subsets(set: &Set<'_>, report: &mut Report) {
     let hosts = Hosts::of(set);
-    let pods = labelled_pods(set);
     let entries: Vec<_> = set.workload_entries().map(|(_, entry)| &entry.labels).collect();
     for (object, rule) in set.destination_rules() {
         let Some(service) = hosts.find(&rule.host, &object.meta.namespace, &rule.export_to) else {
@@ -82,7 +81,7 @@ fn subsets(set: &Set<'_>, report: &mut Report) {
         for (index, subset) in rule.subsets.iter().enumerate() {
             let mut wanted = service.workload_labels();
             wanted.extend(subset.labels.clone());
-            let selected = pods.iter().any(|labels| selects(&wanted, labels))
+            let selected = some_pod_has(set, &wanted)
                 || entries.iter().any(|labels| selects(&wanted, labels))
                 || service
                     .endpoint_labels()

@@ -3,30 +3,40 @@
 use std::borrow::Cow;
 
 use config::{Kind, Object};
+use model::selects;
 
 use crate::Set;
 use crate::selector::Labels;
+use crate::set::Pod;
 
 const REGION: &str = "topology.kubernetes.io/region";
 const ZONE: &str = "topology.kubernetes.io/zone";
 const SUBZONE: &str = "topology.istio.io/subzone";
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
-/// The labels of all pods, with region, zone, subzone and host name of their nodes (Istio, "Locality").
-pub(crate) fn labelled_pods<'a>(set: &Set<'a>) -> Vec<Cow<'a, Labels>> {
-    let pods = set.all_pods();
-    pods.map(|(object, pod)| match pod.spec.node_name.as_str() {
-        "" => Cow::Borrowed(&object.meta.labels),
-        name => {
-            let mut labels = object.meta.labels.clone();
-            labels.insert(HOSTNAME.to_owned(), name.to_owned());
-            if let Some(node) = set.get(Kind::Node, "", name) {
-                add_place(&mut labels, node);
-            }
-            Cow::Owned(labels)
-        }
-    })
-    .collect()
+/// Whether some pod has all of these labels, those of its node's place among them (Istio, "Locality").
+pub(crate) fn some_pod_has(set: &Set<'_>, wanted: &Labels) -> bool {
+    let is_place = |key: &String| [REGION, ZONE, SUBZONE, HOSTNAME].contains(&key.as_str());
+    let (places, own): (Labels, Labels) = wanted.clone().into_iter().partition(|(key, _)| is_place(key));
+    let candidates = set.pods(&own, None);
+    match places.is_empty() {
+        true => !candidates.is_empty(),
+        false => candidates.iter().any(|pod| selects(&places, &labels(set, pod))),
+    }
+}
+
+/// A pod's labels, with region, zone, subzone and host name of its node.
+fn labels<'a>(set: &Set<'a>, (object, pod): &Pod<'a>) -> Cow<'a, Labels> {
+    let name = pod.spec.node_name.as_str();
+    if name.is_empty() {
+        return Cow::Borrowed(&object.meta.labels);
+    }
+    let mut labels = object.meta.labels.clone();
+    labels.insert(HOSTNAME.to_owned(), name.to_owned());
+    if let Some(node) = set.get(Kind::Node, "", name) {
+        add_place(&mut labels, node);
+    }
+    Cow::Owned(labels)
 }
 
 /// A zone counts only with its region's place before it, a subzone only with a zone.
