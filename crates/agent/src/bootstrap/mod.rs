@@ -141,7 +141,7 @@ fn dynamic_resources() -> Value {
             "set_node_on_first_message_only": true,
             "grpc_services": [{ "envoy_grpc": {
                 "cluster_name": clusters::XDS,
-                "retry_policy": { "retry_back_off": { "base_interval": "0.2s", "max_interval": "10s" } },
+                "retry_policy": { "retry_back_off": { "base_interval": "0.2s", "max_interval": "2s" } },
             }}],
         },
     })
