@@ -199,11 +199,18 @@ pub(crate) fn checked(kind: Kind, meta: &Meta, value: &Value, at: &At<'_>) -> Op
 
 impl Issue {
     pub(crate) fn into_finding(self, key: Option<&ObjectKey>) -> Finding {
+        // Findings are logged and written into status; what is wrong with a secret value must not show it.
+        let path = crate::path::Display(&self.path).to_string();
+        let secret = key.is_some_and(|key| key.kind == Kind::Secret)
+            && (path.starts_with("data") || path.starts_with("stringData"));
         Finding {
             severity: self.severity,
             object: key.cloned(),
-            path: crate::path::Display(&self.path).to_string(),
-            message: self.message,
+            message: match secret {
+                true => "must be a text, in quotes".to_owned(),
+                false => self.message,
+            },
+            path,
             help: self.help,
             origin: Origin::default(),
         }

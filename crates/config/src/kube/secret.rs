@@ -88,4 +88,17 @@ mod tests {
         assert!(!body.contains("a2V5") && !body.contains("hush"), "{body}");
         assert_eq!(Object::from_feed(wire), Ok(object));
     }
+
+    #[test]
+    fn findings_do_not_show_values() {
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}, "stringData": {"pin": 12345},
+        });
+        let findings = decode(&secret).unwrap_err();
+        let words: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            words,
+            ["Secret default/x: stringData.pin: must be a text, in quotes"]
+        );
+    }
 }
