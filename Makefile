@@ -25,7 +25,7 @@ check:
 # --all-targets builds binaries and tests in one go, with the same features, so that nothing is built twice.
 test: envoy
 	$(CARGO) build --workspace --all-targets
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --no-fail-fast
 	@$(MAKE) --no-print-directory corpora
 
 # Cases made from other projects' data; they are not part of the repository.

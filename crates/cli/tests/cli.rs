@@ -103,16 +103,18 @@ fn errors_name_file_line_object_field_and_the_way_out() {
 fn findings_come_as_json_too() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x.yaml");
-    fs::write(
-        &file,
-        "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {prots: []}\n",
-    )
-    .unwrap();
+    let text = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: {hosts: [a], htttp: []}\n";
+    fs::write(&file, text).unwrap();
     let output = argosy(&["validate", "--output", "json", &file.display().to_string()]);
     let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(said["findings"][0]["object"], "Service default/a");
-    assert_eq!(said["findings"][0]["path"], "spec.prots");
-    assert_eq!(said["findings"][0]["line"], 4);
+    let findings = said["findings"].as_array().expect("a list");
+    let unknown = findings
+        .iter()
+        .find(|finding| finding["path"] == "spec.htttp")
+        .expect("the unknown field");
+    assert_eq!(unknown["object"], "VirtualService default/a");
+    assert_eq!(unknown["severity"], "error");
+    assert_eq!(unknown["line"], 4);
 }
 
 #[test]

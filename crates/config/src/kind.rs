@@ -264,6 +264,16 @@ impl Kind {
         (Self::ApiKey..=Self::TraceSpan).contains(&self)
     }
 
+    /// Whether the kind is there for analysis alone: such objects do not leave Galley.
+    pub fn is_for_analysis(self) -> bool {
+        (Self::Node..=Self::KubernetesGrpcRoute).contains(&self)
+    }
+
+    /// The kinds that Galley distributes.
+    pub fn distributed() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|kind| !kind.is_for_analysis())
+    }
+
     /// Whether this is one of Kubernetes' own kinds, of which the mesh reads only a part.
     pub fn is_kubernetes(self) -> bool {
         !self.group().ends_with(".istio.io")

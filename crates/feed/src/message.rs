@@ -38,11 +38,12 @@ pub fn type_url(kind: Kind) -> TypeUrl {
     TypeUrl::fixed(kind.type_url())
 }
 
-/// The feed's table of all objects: a resource each, named `NAMESPACE/NAME`. What `previous` has already is shared.
+/// The feed's table: a resource for each object of a kind that is distributed, named `NAMESPACE/NAME`. What `previous`
+/// has already is shared.
 #[must_use]
 pub fn table(objects: &[Arc<Object>], previous: Option<&Table>) -> Table {
     let mut table = Table::builder();
-    for object in objects {
+    for object in objects.iter().filter(|object| !object.kind.is_for_analysis()) {
         table.insert(
             type_url(object.kind),
             object.key().resource_name().into(),
@@ -136,4 +137,22 @@ fn object(message: feed::Object) -> Result<Object, DecodeError> {
             column: origin.column,
         },
     })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_analysis_reads_does_not_leave_galley() {
+        let text = "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: shop}\nspec:\n  ports: [{name: http, port: 80}]\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: b, namespace: shop}\ndata: {key: value}\n";
+        let objects = config::parse("x.yaml", text.as_bytes(), "default").objects;
+        assert_eq!(objects.len(), 2);
+        let objects: Vec<Arc<Object>> = objects.into_iter().map(Arc::new).collect();
+        let types: Vec<String> = table(&objects, None)
+            .types()
+            .map(|(url, _)| url.to_string())
+            .collect();
+        assert_eq!(types, ["core/v1/Service"]);
+    }
 }

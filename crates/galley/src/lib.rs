@@ -112,7 +112,7 @@ pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(),
 /// A subscriber has one stream for all kinds, and objects that are gone leave at once.
 fn limits() -> xds::server::Limits {
     let stream = xds::stream::Settings {
-        types: config::Kind::ALL.len(),
+        types: config::Kind::distributed().count(),
         drain: Duration::ZERO,
         ..Default::default()
     };

@@ -88,7 +88,7 @@ pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(),
     let plaintext = plaintext(args.xds_plaintext).await?;
     let options = feed::Options {
         address: args.galley_address,
-        kinds: Kind::ALL.to_vec(),
+        kinds: Kind::distributed().collect(),
     };
     let states = feed::follow(&options, &identity, &context)?;
     let settings = envoygen::Settings {
