@@ -68,25 +68,24 @@ impl Resolver<'_> {
         self.gateways(&mut spec.gateways);
         spec.http.iter_mut().for_each(|route| self.http_route(route));
         for route in &mut spec.tls {
-            route
-                .r#match
-                .iter_mut()
-                .for_each(|m| self.gateways(&mut m.gateways));
-            route
-                .route
-                .iter_mut()
-                .for_each(|to| self.destination(to.destination.as_mut()));
+            let gateways = route.r#match.iter_mut().map(|m| &mut m.gateways);
+            self.l4_route(gateways, &mut route.route);
         }
         for route in &mut spec.tcp {
-            route
-                .r#match
-                .iter_mut()
-                .for_each(|m| self.gateways(&mut m.gateways));
-            route
-                .route
-                .iter_mut()
-                .for_each(|to| self.destination(to.destination.as_mut()));
+            let gateways = route.r#match.iter_mut().map(|m| &mut m.gateways);
+            self.l4_route(gateways, &mut route.route);
         }
+    }
+
+    fn l4_route<'m>(
+        &self,
+        gateways: impl Iterator<Item = &'m mut Vec<String>>,
+        destinations: &mut [api::RouteDestination],
+    ) {
+        gateways.for_each(|each| self.gateways(each));
+        destinations
+            .iter_mut()
+            .for_each(|to| self.destination(to.destination.as_mut()));
     }
 
     fn http_route(&self, route: &mut api::HttpRoute) {

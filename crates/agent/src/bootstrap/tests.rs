@@ -1,3 +1,5 @@
+//! Tests of the bootstrap as data: a golden file and what single values change in it.
+
 use std::net::Ipv4Addr;
 
 use expect_test::expect_file;
