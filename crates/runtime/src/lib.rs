@@ -9,6 +9,7 @@ pub mod args;
 mod binary;
 pub mod context;
 pub mod grpc;
+pub mod https;
 pub mod identity;
 pub mod listen;
 pub mod logging;

@@ -41,7 +41,7 @@ struct RefusedLabel {
 
 /// Counts of one listener.
 #[derive(Clone)]
-pub(super) struct Meters {
+pub(crate) struct Meters {
     label: ListenerLabel,
     open: Gauge,
     accepted: Counter,
@@ -49,7 +49,7 @@ pub(super) struct Meters {
 }
 
 impl Meters {
-    pub(super) fn new(listener: &'static str, context: &Context) -> Self {
+    pub(crate) fn new(listener: &'static str, context: &Context) -> Self {
         let label = ListenerLabel {
             service: context.service,
             listener,
@@ -122,7 +122,7 @@ struct Acceptor {
 }
 
 /// Accepts until the stream is dropped; the listener is closed when the task has ended.
-pub(super) fn incoming(
+pub(crate) fn incoming(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     limits: &Limits,

@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of services' messages.
 
-mod accept;
+pub(crate) mod accept;
 mod io;
 
 use std::net::SocketAddr;

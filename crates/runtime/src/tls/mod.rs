@@ -12,6 +12,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::CryptoProvider;
+use rustls::server::ResolvesServerCert;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig};
 
@@ -83,6 +84,20 @@ pub fn server(identity: &Identity, clients: ClientAuth) -> Result<Arc<ServerConf
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+/// A server's configuration for callers outside the mesh, who show no certificate and check the server's by its DNS name:
+/// HTTP/2 and HTTP/1.1 with the certificate that `resolver` has at each handshake.
+///
+/// # Errors
+/// When the cryptography library refuses its own defaults.
+pub fn https(resolver: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, ConfigError> {
+    let mut config = ServerConfig::builder_with_provider(provider().clone())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
