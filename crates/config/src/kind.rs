@@ -208,9 +208,13 @@ kinds! {
     Pod = "" ["v1"] "Pod" "pods" Namespaced;
     /// Kubernetes' EndpointSlice.
     EndpointSlice = "discovery.k8s.io" ["v1"] "EndpointSlice" "endpointslices" Namespaced;
-
-    /// Kubernetes' Node; analysis reads it.
+    /// Kubernetes' Node, whose labels say where its Pods are.
     Node = "" ["v1"] "Node" "nodes" Cluster;
+    /// Kubernetes' Ingress.
+    Ingress = "networking.k8s.io" ["v1"] "Ingress" "ingresses" Namespaced;
+    /// Kubernetes' IngressClass.
+    IngressClass = "networking.k8s.io" ["v1"] "IngressClass" "ingressclasses" Cluster;
+
     /// Kubernetes' ConfigMap; analysis reads the injector's.
     ConfigMap = "" ["v1"] "ConfigMap" "configmaps" Namespaced;
     /// Kubernetes' Secret, of which only what is public is kept.
@@ -266,7 +270,7 @@ impl Kind {
 
     /// Whether the kind is there for analysis alone: such objects do not leave Galley.
     pub fn is_for_analysis(self) -> bool {
-        (Self::Node..=Self::KubernetesGrpcRoute).contains(&self)
+        (Self::ConfigMap..=Self::KubernetesGrpcRoute).contains(&self)
     }
 
     /// The kinds that Galley distributes.

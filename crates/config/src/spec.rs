@@ -122,6 +122,10 @@ specs! {
     /// Kubernetes.
     Node(kube::Node) = Node;
     /// Kubernetes.
+    Ingress(kube::Ingress) = Ingress;
+    /// Kubernetes.
+    IngressClass(kube::IngressClass) = IngressClass;
+    /// Kubernetes.
     ConfigMap(kube::ConfigMap) = ConfigMap;
     /// Kubernetes.
     Secret(kube::Secret) = Secret;

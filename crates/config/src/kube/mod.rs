@@ -12,12 +12,14 @@ use serde::{Deserialize, Serialize};
 
 mod cluster;
 mod gateway_api;
+mod ingress;
 mod secret;
 
 use crate::api::api;
 
 pub use cluster::*;
 pub use gateway_api::*;
+pub use ingress::*;
 pub use secret::Secret;
 
 /// A port by number or by name.

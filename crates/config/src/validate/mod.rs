@@ -69,6 +69,8 @@ pub(crate) fn spec(kind: Kind, meta: &Meta, spec: &Spec, at: &At<'_>) {
         Spec::Namespace(_)
         | Spec::Pod(_)
         | Spec::Node(_)
+        | Spec::Ingress(_)
+        | Spec::IngressClass(_)
         | Spec::ConfigMap(_)
         | Spec::Secret(_)
         | Spec::Deployment(_)
