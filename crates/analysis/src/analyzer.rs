@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use config::{Kind, Object};
+use config::{Kind, Object, Origin};
 
 use crate::{Code, Message, Set};
 
@@ -11,10 +11,65 @@ use crate::{Code, Message, Set};
 pub struct Analyzer {
     /// Its name, as in Istio's sources (`gateway.SecretAnalyzer`).
     pub name: &'static str,
+    /// The name by which `istioctl` lists it, where that is another one.
+    pub alias: Option<&'static str>,
+    /// What it checks, in a line.
+    pub about: &'static str,
+    /// The messages that it may give.
+    pub codes: &'static [Code],
     /// The kinds whose objects it reads. A change of others cannot change what it says.
     pub inputs: &'static [Kind],
+    /// Whether it also reads the time.
+    pub clock: bool,
+    /// Whether it also reads [`crate::Facts`] about the cluster.
+    pub facts: bool,
     /// The check.
-    pub(crate) run: fn(&Set, &mut Report),
+    pub(crate) run: fn(&Set<'_>, &mut Report),
+}
+
+impl Analyzer {
+    /// One that reads objects and nothing else.
+    pub(crate) const fn new(
+        name: &'static str,
+        about: &'static str,
+        codes: &'static [Code],
+        inputs: &'static [Kind],
+        run: fn(&Set<'_>, &mut Report),
+    ) -> Self {
+        Self {
+            name,
+            alias: None,
+            about,
+            codes,
+            inputs,
+            clock: false,
+            facts: false,
+            run,
+        }
+    }
+
+    /// With the name that `istioctl` has for it.
+    pub(crate) const fn alias(mut self, alias: &'static str) -> Self {
+        self.alias = Some(alias);
+        self
+    }
+
+    /// One that reads the time too.
+    pub(crate) const fn by_clock(mut self) -> Self {
+        self.clock = true;
+        self
+    }
+
+    /// One that reads facts about the cluster too.
+    pub(crate) const fn by_facts(mut self) -> Self {
+        self.facts = true;
+        self
+    }
+
+    /// Whether this is one of its names.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name == name || self.alias == Some(name)
+    }
 }
 
 /// Collects what one analyzer says.
@@ -34,10 +89,21 @@ impl Report {
     ) {
         self.messages.push(Message {
             code,
-            object: object.key(),
+            object: Some(object.key()),
             path: path.into(),
             text: code.text(args),
             origin: object.origin.clone(),
+        });
+    }
+
+    /// Says `code` of the cluster as a whole.
+    pub(crate) fn say_of_cluster(&mut self, code: Code, args: &[&dyn Display]) {
+        self.messages.push(Message {
+            code,
+            object: None,
+            path: String::new(),
+            text: code.text(args),
+            origin: Origin::default(),
         });
     }
 }

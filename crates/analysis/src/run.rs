@@ -5,26 +5,19 @@ use config::Kind;
 use crate::{ALL, Analyzer, Code, Message, Report, Set};
 
 /// Annotation whose value lists codes, or `*`, that are not said of the object (Istio, "Analyzer suppressions").
-const SUPPRESS: &str = "galley.istio.io/analyze-suppress";
+pub const SUPPRESS: &str = "galley.istio.io/analyze-suppress";
 
-/// What `analyzers` say of the set: errors first, then by code and object. An object's annotation
-/// `galley.istio.io/analyze-suppress` leaves out the codes that it lists.
+/// What `analyzers` say of the set, the worst first. An object's annotation [`SUPPRESS`] leaves out the codes that it
+/// lists.
 pub fn run<'a>(set: &Set<'_>, analyzers: impl IntoIterator<Item = &'a Analyzer>) -> Vec<Message> {
     let mut report = Report::default();
     for analyzer in analyzers {
-        (analyzer.run)(set, &mut report);
+        set.show(analyzer, &mut report);
     }
     let mut messages = report.messages;
     messages.retain(|message| !is_suppressed(set, message));
-    messages.sort_by(|a, b| {
-        let key = |m: &Message| (std::cmp::Reverse(m.severity()), m.code);
-        key(a)
-            .cmp(&key(b))
-            .then_with(|| a.object.cmp(&b.object))
-            .then_with(|| a.text.cmp(&b.text))
-            .then_with(|| a.path.cmp(&b.path))
-    });
-    messages.dedup_by(|a, b| (a.code, &a.object, &a.text, &a.path) == (b.code, &b.object, &b.text, &b.path));
+    messages.sort_by(Message::by_severity);
+    messages.dedup_by(|a, b| a.repeats(b));
     messages
 }
 
@@ -34,8 +27,12 @@ pub fn dependent(kinds: &[Kind]) -> impl Iterator<Item = &'static Analyzer> {
         .filter(move |analyzer| analyzer.inputs.iter().any(|kind| kinds.contains(kind)))
 }
 
-fn is_suppressed(set: &Set<'_>, message: &Message) -> bool {
-    set.by_key(&message.object)
+/// Whether the message's object asks not to be told.
+pub fn is_suppressed(set: &Set<'_>, message: &Message) -> bool {
+    message
+        .object
+        .as_ref()
+        .and_then(|key| set.by_key(key))
         .and_then(|object| object.meta.annotations.get(SUPPRESS))
         .is_some_and(|codes| lists(codes, message.code))
 }

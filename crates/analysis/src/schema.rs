@@ -27,7 +27,7 @@ fn of_finding(finding: &Finding) -> Option<Message> {
     };
     Some(Message {
         code,
-        object,
+        object: Some(object),
         path: finding.path.clone(),
         text,
         origin: finding.origin.clone(),

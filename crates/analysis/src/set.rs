@@ -1,37 +1,36 @@
-//! The objects that are analysed, by kind and name, with what is looked up often kept by index.
+//! What analyzers look at: objects by kind and name, what is looked up often by an index that is made when first needed.
 
+use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, HashMap};
 
 use config::mesh::{MeshConfig, MeshNetworks};
 use config::{Kind, Object, ObjectKey, Spec, Status, extensions, kube, networking, security, telemetry};
 use model::selects;
 
-/// Namespaces of Kubernetes itself, whose objects are not analysed (Istio, pkg/kube/inject).
-const IGNORED_NAMESPACES: &[&str] = &[
-    "kube-system",
-    "kube-public",
-    "kube-node-lease",
-    "local-path-storage",
-];
+use crate::{Analyzer, Facts, Report, Store};
 
 /// A pod's object and body.
 pub(crate) type Pod<'a> = (&'a Object, &'a kube::Pod);
 
-/// A set of objects to analyse.
+/// Pods by each of their labels.
+type Labelled<'a> = HashMap<(&'a str, &'a str), Vec<Pod<'a>>>;
+
+/// What analyzers look at: the objects of a [`Store`] as they are at one time.
 #[derive(Debug)]
 pub struct Set<'a> {
-    objects: BTreeMap<Kind, BTreeMap<(&'a str, &'a str), &'a Object>>,
-    statuses: &'a BTreeMap<ObjectKey, Status>,
-    pods: HashMap<(&'a str, &'a str), Vec<Pod<'a>>>,
-    mesh: MeshConfig,
+    store: &'a Store,
+    pods: OnceCell<Labelled<'a>>,
+    mesh: OnceCell<MeshConfig>,
     now: i64,
+    /// The analyzer that is looking, which is held to the inputs that it has declared.
+    reader: Cell<Option<&'static Analyzer>>,
 }
 
 macro_rules! typed {
     ($($(#[$doc:meta])* $method:ident = $kind:ident, $variant:ident($type:ty);)*) => {
         impl<'a> Set<'a> {$(
             $(#[$doc])*
-            pub(crate) fn $method(&self) -> impl Iterator<Item = (&'a Object, &'a $type)> {
+            pub(crate) fn $method(&self) -> impl Iterator<Item = (&'a Object, &'a $type)> + use<'a> {
                 self.of(Kind::$kind).filter_map(|object| match &object.spec {
                     Spec::$variant(spec) => Some((object, &**spec)),
                     _ => None,
@@ -67,77 +66,86 @@ typed! {
 }
 
 impl<'a> Set<'a> {
-    /// The set of `objects`, of which a later one replaces an earlier one of the same key. Objects of Kubernetes' own
-    /// namespaces are left out. `now` is in seconds since 1970.
-    pub fn new(
-        objects: impl IntoIterator<Item = &'a Object>,
-        statuses: &'a BTreeMap<ObjectKey, Status>,
-        now: i64,
-    ) -> Self {
-        let mut set = Self {
-            objects: BTreeMap::new(),
-            statuses,
-            pods: HashMap::new(),
-            mesh: MeshConfig::default(),
+    /// What the store holds. `now` is in seconds since 1970.
+    pub fn new(store: &'a Store, now: i64) -> Self {
+        Self {
+            store,
+            pods: OnceCell::new(),
+            mesh: OnceCell::new(),
             now,
-        };
-        for object in objects.into_iter().filter(|object| !is_ignored(object)) {
-            let name = (object.meta.namespace.as_str(), object.meta.name.as_str());
-            set.objects.entry(object.kind).or_default().insert(name, object);
+            reader: Cell::new(None),
         }
-        set.mesh = set.mesh_config();
-        set.pods = by_label(set.all_pods());
-        set
     }
 
-    /// The mesh's settings: the MeshConfig named `istio`, or else any, or else the defaults.
-    fn mesh_config(&self) -> MeshConfig {
-        let mut all: Vec<_> = self.mesh_configs().collect();
-        all.sort_by_key(|(object, _)| object.meta.name == "istio");
-        let given = all.last().map(|(_, mesh)| (*mesh).clone());
-        given.unwrap_or_default().with_defaults()
+    /// Lets an analyzer look at the set. What it reads without having declared it is an error in it, which tests find.
+    pub(crate) fn show(&self, analyzer: &Analyzer, report: &mut Report) {
+        self.reader.set(crate::find(analyzer.name));
+        (analyzer.run)(self, report);
+        self.reader.set(None);
+    }
+
+    fn declared(&self, is_declared: impl Fn(&Analyzer) -> bool, what: &str) {
+        debug_assert!(
+            self.reader.get().is_none_or(is_declared),
+            "{:?} reads {what} without having declared it",
+            self.reader.get().map(|analyzer| analyzer.name),
+        );
+    }
+
+    fn reads(&self, kind: Kind) {
+        self.declared(|analyzer| analyzer.inputs.contains(&kind), kind.as_str());
     }
 
     /// The objects of a kind, by namespace and name.
-    pub(crate) fn of(&self, kind: Kind) -> impl Iterator<Item = &'a Object> {
-        self.objects
-            .get(&kind)
-            .into_iter()
-            .flat_map(|objects| objects.values().copied())
+    pub(crate) fn of(&self, kind: Kind) -> impl Iterator<Item = &'a Object> + use<'a> {
+        self.reads(kind);
+        self.store.of(kind)
     }
 
     /// One object.
     pub(crate) fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<&'a Object> {
-        self.objects.get(&kind)?.get(&(namespace, name)).copied()
+        self.reads(kind);
+        self.store.get(kind, namespace, name)
     }
 
     /// The object with that key.
     pub(crate) fn by_key(&self, key: &ObjectKey) -> Option<&'a Object> {
-        self.get(key.kind, &key.namespace, &key.name)
+        self.store.get(key.kind, &key.namespace, &key.name)
     }
 
     /// The Namespace object; the empty name means `default`.
     pub(crate) fn namespace(&self, name: &str) -> Option<&'a Object> {
-        self.get(
-            Kind::Namespace,
-            "",
-            if name.is_empty() { "default" } else { name },
-        )
+        let name = if name.is_empty() { "default" } else { name };
+        self.get(Kind::Namespace, "", name)
     }
 
     /// What controllers have written about an object.
     pub(crate) fn status(&self, object: &Object) -> Option<&'a Status> {
-        self.statuses.get(&object.key())
+        self.reads(object.kind);
+        self.store.status(&object.key())
     }
 
-    /// The mesh's settings, defaults filled in.
+    /// The mesh's settings, defaults filled in: the MeshConfig named `istio`, or else any, or else the defaults.
     pub(crate) fn mesh(&self) -> &MeshConfig {
-        &self.mesh
+        self.reads(Kind::MeshConfig);
+        self.mesh.get_or_init(|| {
+            let mut all: Vec<_> = self.mesh_configs().collect();
+            all.sort_by_key(|(object, _)| object.meta.name == "istio");
+            let given = all.last().map(|(_, mesh)| (*mesh).clone());
+            given.unwrap_or_default().with_defaults()
+        })
     }
 
     /// Seconds since 1970.
     pub(crate) fn now(&self) -> i64 {
+        self.declared(|analyzer| analyzer.clock, "the time");
         self.now
+    }
+
+    /// Facts about the cluster.
+    pub(crate) fn facts(&self) -> &'a Facts {
+        self.declared(|analyzer| analyzer.facts, "facts about the cluster");
+        self.store.facts()
     }
 
     /// The pods with all of these labels, of one namespace or of all. An empty selector selects all pods.
@@ -149,7 +157,8 @@ impl<'a> Set<'a> {
         let Some((key, value)) = selector.iter().next() else {
             return self.all_pods().filter(|(object, _)| fits(object)).collect();
         };
-        let candidates = self.pods.get(&(key.as_str(), value.as_str()));
+        let index = self.pods.get_or_init(|| by_label(self.all_pods()));
+        let candidates = index.get(&(key.as_str(), value.as_str()));
         candidates
             .into_iter()
             .flatten()
@@ -159,16 +168,8 @@ impl<'a> Set<'a> {
     }
 }
 
-fn is_ignored(object: &Object) -> bool {
-    let namespace = match object.kind {
-        Kind::Namespace => &object.meta.name,
-        _ => &object.meta.namespace,
-    };
-    IGNORED_NAMESPACES.contains(&namespace.as_str())
-}
-
-fn by_label<'a>(pods: impl Iterator<Item = Pod<'a>>) -> HashMap<(&'a str, &'a str), Vec<Pod<'a>>> {
-    let mut index: HashMap<_, Vec<Pod<'a>>> = HashMap::new();
+fn by_label<'a>(pods: impl Iterator<Item = Pod<'a>>) -> Labelled<'a> {
+    let mut index = Labelled::new();
     for pod in pods {
         for (key, value) in &pod.0.meta.labels {
             index.entry((key.as_str(), value.as_str())).or_default().push(pod);

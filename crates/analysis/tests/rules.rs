@@ -1,8 +1,9 @@
 //! Sets of objects as YAML, and the messages that analysis gives for them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use analysis::{Code, Message, Set};
+use analysis::{Code, Message, Set, Store};
 
 /// 2026-01-01.
 const NOW: i64 = 1_767_225_600;
@@ -11,9 +12,12 @@ fn analyze(yaml: &str) -> Vec<Message> {
     let parsed = config::parse("test.yaml", yaml.as_bytes(), "default");
     let unreadable: Vec<_> = parsed.findings.iter().filter(|f| f.object.is_none()).collect();
     assert!(unreadable.is_empty(), "{unreadable:?}");
-    let objects = parsed.objects.iter().chain(&parsed.invalid);
-    let set = Set::new(objects, &parsed.statuses, NOW);
-    analysis::run(&set, analysis::ALL)
+    let objects = parsed.objects.into_iter().chain(parsed.invalid);
+    let mut store: Store = objects.map(Arc::new).collect();
+    for (key, status) in &parsed.statuses {
+        store.set_status(key, Some(status));
+    }
+    analysis::run(&Set::new(&store, NOW), analysis::ALL)
 }
 
 /// `CODE OBJECT PATH` of all messages, or of those with one code.
@@ -22,7 +26,7 @@ fn seen(yaml: &str, code: Option<Code>) -> BTreeSet<String> {
         .into_iter()
         .filter(|message| code.is_none_or(|code| message.code == code))
         .map(|m| {
-            format!("{} {} {}", m.code.id(), m.object, m.path)
+            format!("{} {} {}", m.code.id(), m.subject(), m.path)
                 .trim_end()
                 .to_owned()
         })

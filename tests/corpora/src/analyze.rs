@@ -2,9 +2,10 @@
 //! mesh has anyway, as when files are analysed without a cluster.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use analysis::{Message, Set};
+use analysis::{Message, Set, Store};
 use anyhow::{Context, Result};
 use config::mesh::MeshConfig;
 use config::{Parsed, Spec};
@@ -100,7 +101,12 @@ fn analyze(name: &str, all: &Parsed) -> Option<Vec<Message>> {
         return Some(
             messages
                 .into_iter()
-                .filter(|message| any || message.object.kind.as_str() == kind)
+                .filter(|message| {
+                    any || message
+                        .object
+                        .as_ref()
+                        .is_some_and(|object| object.kind.as_str() == kind)
+                })
                 .collect(),
         );
     }
@@ -112,8 +118,15 @@ fn analyze(name: &str, all: &Parsed) -> Option<Vec<Message>> {
     let defaults = analysis::defaults(&mesh.unwrap_or_else(MeshConfig::default), ROOT);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let set = Set::new(defaults.iter().chain(&all.objects), &all.statuses, now);
-    Some(analysis::run(&set, [analyzer]))
+    let mut store: Store = defaults
+        .into_iter()
+        .chain(all.objects.iter().cloned())
+        .map(Arc::new)
+        .collect();
+    for (key, status) in &all.statuses {
+        store.set_status(key, Some(status));
+    }
+    Some(analysis::run(&Set::new(&store, now), [analyzer]))
 }
 
 /// Messages in the form in which they are compared, and in words.
@@ -121,7 +134,7 @@ fn shown(messages: &[Message]) -> (Vec<String>, Vec<String>) {
     let mut shown: Vec<(String, String)> = messages
         .iter()
         .map(|message| {
-            let head = format!("{}: {}", message.code, message.object);
+            let head = format!("{}: {}", message.code, message.subject());
             let words = format!("{head}: {}: {}", message.path, message.text);
             (head, words)
         })

@@ -10,18 +10,28 @@ use crate::{Analyzer, Code, Report, Set};
 const INPUTS: &[Kind] = &[Kind::Namespace, Kind::Service, Kind::Pod, Kind::Deployment];
 
 /// Unknown, misplaced, invalid and deprecated annotations.
-pub(crate) const ANNOTATIONS: Analyzer = Analyzer {
-    name: "annotations.K8sAnalyzer",
-    inputs: INPUTS,
-    run: |set, report| each(set, report, check),
-};
+pub(crate) const ANNOTATIONS: Analyzer = Analyzer::new(
+    "annotations.K8sAnalyzer",
+    "Annotations that are unknown, misplaced, invalid or deprecated",
+    &[
+        Code::MisplacedAnnotation,
+        Code::UnknownAnnotation,
+        Code::InvalidAnnotation,
+        Code::DeprecatedAnnotation,
+    ],
+    INPUTS,
+    |set, report| each(set, report, check),
+);
 
 /// Annotations of alpha features. Not among those that run by default, since injection itself sets some.
-pub(crate) const ALPHA: Analyzer = Analyzer {
-    name: "maturity.AlphaAnalyzer",
-    inputs: INPUTS,
-    run: |set, report| each(set, report, check_alpha),
-};
+pub(crate) const ALPHA: Analyzer = Analyzer::new(
+    "maturity.AlphaAnalyzer",
+    "Annotations of alpha features",
+    &[Code::AlphaAnnotation],
+    INPUTS,
+    |set, report| each(set, report, check_alpha),
+)
+.alias("annotations.AlphaAnalyzer");
 
 /// Annotations that controllers set, not people.
 const IGNORED: &[&str] = &[

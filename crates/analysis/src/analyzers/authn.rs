@@ -6,11 +6,13 @@ use crate::workload::label;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether istiod is kept from fetching keys (JWKS) from any address that a RequestAuthentication names.
-pub(crate) const BLOCKED_CIDRS: Analyzer = Analyzer {
-    name: "authn.BlockedCIDRsAnalyzer",
-    inputs: &[Kind::RequestAuthentication, Kind::Deployment],
+pub(crate) const BLOCKED_CIDRS: Analyzer = Analyzer::new(
+    "authn.BlockedCIDRsAnalyzer",
+    "Whether istiod may fetch keys from any address",
+    &[Code::JwksUriFetchUnrestricted],
+    &[Kind::RequestAuthentication, Kind::Deployment],
     run,
-};
+);
 
 /// istiod's variable with the ranges that are not fetched from.
 const VARIABLE: &str = "BLOCKED_CIDRS_IN_JWKS_URIS";

@@ -10,16 +10,19 @@ use crate::workload::{pod_in_mesh, pod_is_ambient};
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether each policy has workloads and knows its namespaces.
-pub(crate) const POLICIES: Analyzer = Analyzer {
-    name: "authz.AuthorizationPoliciesAnalyzer",
-    inputs: &[
+pub(crate) const POLICIES: Analyzer = Analyzer::new(
+    "authz.AuthorizationPoliciesAnalyzer",
+    "AuthorizationPolicies that select nobody or name namespaces that are not there",
+    &[Code::NoMatchingWorkloadsFound, Code::ReferencedResourceNotFound],
+    &[
         Kind::MeshConfig,
         Kind::AuthorizationPolicy,
         Kind::Namespace,
         Kind::Pod,
     ],
     run,
-};
+)
+.alias("auth.AuthorizationPoliciesAnalyzer");
 
 /// Labels of the mesh's pods, by namespace.
 type Pods<'a> = BTreeMap<&'a str, Vec<&'a Labels>>;

@@ -5,11 +5,13 @@ use config::{Condition, Kind};
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether an object's status has a condition that is known to be bad news.
-pub(crate) const CONDITIONS: Analyzer = Analyzer {
-    name: "conditions.ConditionAnalyzer",
-    inputs: KINDS,
+pub(crate) const CONDITIONS: Analyzer = Analyzer::new(
+    "conditions.ConditionAnalyzer",
+    "Conditions in an object's status that are bad news",
+    &[Code::NegativeConditionStatus],
+    KINDS,
     run,
-};
+);
 
 const KINDS: &[Kind] = &[
     Kind::Service,

@@ -10,18 +10,27 @@ use crate::workload::{PROXY, deployment_in_mesh, is_control_plane, label};
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether an application runs as the sidecar's user.
-pub(crate) const APPLICATION_UID: Analyzer = Analyzer {
-    name: "deployment.ApplicationUIDAnalyzer",
-    inputs: &[Kind::Pod, Kind::Deployment],
-    run: application_uid,
-};
+pub(crate) const APPLICATION_UID: Analyzer = Analyzer::new(
+    "deployment.ApplicationUIDAnalyzer",
+    "Applications that run as the sidecar's user",
+    &[Code::InvalidApplicationUID],
+    &[Kind::Pod, Kind::Deployment],
+    application_uid,
+)
+.alias("applicationUID.Analyzer");
 
 /// Whether Services in front of one Deployment use its ports in the same way.
-pub(crate) const SERVICE_ASSOCIATION: Analyzer = Analyzer {
-    name: "deployment.ServiceAssociationAnalyzer",
-    inputs: &[Kind::Service, Kind::Deployment, Kind::Namespace],
-    run: service_association,
-};
+pub(crate) const SERVICE_ASSOCIATION: Analyzer = Analyzer::new(
+    "deployment.ServiceAssociationAnalyzer",
+    "Services in front of one Deployment that use its ports differently",
+    &[
+        Code::DeploymentAssociatedToMultipleServices,
+        Code::DeploymentConflictingPorts,
+    ],
+    &[Kind::Service, Kind::Deployment, Kind::Namespace],
+    service_association,
+)
+.alias("deployment.MultiServiceAnalyzer");
 
 /// The sidecar's user id, by which its own traffic is told apart.
 const PROXY_UID: i64 = 1337;

@@ -5,15 +5,18 @@ use config::Kind;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Deprecated fields, and definitions of kinds that are gone.
-pub(crate) const FIELDS: Analyzer = Analyzer {
-    name: "deprecation.FieldAnalyzer",
-    inputs: &[
+pub(crate) const FIELDS: Analyzer = Analyzer::new(
+    "deprecation.FieldAnalyzer",
+    "Fields and kinds that are deprecated",
+    &[Code::Deprecated],
+    &[
         Kind::VirtualService,
         Kind::Sidecar,
         Kind::CustomResourceDefinition,
     ],
     run,
-};
+)
+.alias("deprecation.DeprecationAnalyzer");
 
 /// Kinds of rbac.istio.io, which AuthorizationPolicy has replaced.
 const REMOVED: &[&str] = &[

@@ -9,16 +9,26 @@ use crate::hosts::Hosts;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether TLS towards a destination verifies the server.
-pub(crate) const CA_CERTIFICATES: Analyzer = Analyzer {
-    name: "destinationrule.CaCertificateAnalyzer",
-    inputs: &[Kind::DestinationRule],
-    run: ca_certificates,
-};
+pub(crate) const CA_CERTIFICATES: Analyzer = Analyzer::new(
+    "destinationrule.CaCertificateAnalyzer",
+    "TLS towards servers that are not verified",
+    &[
+        Code::NoServerCertificateVerificationDestinationLevel,
+        Code::NoServerCertificateVerificationPortLevel,
+    ],
+    &[Kind::DestinationRule],
+    ca_certificates,
+);
 
 /// Whether hosts are services and subsets select pods.
-pub(crate) const SUBSETS: Analyzer = Analyzer {
-    name: "destinationrule.PodNotSelectedAnalyzer",
-    inputs: &[
+pub(crate) const SUBSETS: Analyzer = Analyzer::new(
+    "destinationrule.PodNotSelectedAnalyzer",
+    "DestinationRules whose host is no service or whose subsets select no pod",
+    &[
+        Code::DestinationRuleSubsetNotSelectPods,
+        Code::UnknownDestinationRuleHost,
+    ],
+    &[
         Kind::DestinationRule,
         Kind::Pod,
         Kind::Service,
@@ -26,8 +36,9 @@ pub(crate) const SUBSETS: Analyzer = Analyzer {
         Kind::WorkloadEntry,
         Kind::Node,
     ],
-    run: subsets,
-};
+    subsets,
+)
+.alias("destinationrule.SubsetSelectPodAnalyzer");
 
 fn ca_certificates(set: &Set<'_>, report: &mut Report) {
     for (object, rule) in set.destination_rules() {

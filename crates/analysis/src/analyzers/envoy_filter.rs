@@ -8,11 +8,19 @@ use config::networking::{ApplyTo, EnvoyConfigObjectPatch, PatchOperation};
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether operations fit what they are applied to, and relative ones have a priority.
-pub(crate) const PATCHES: Analyzer = Analyzer {
-    name: "envoyfilter.EnvoyPatchAnalyzer",
-    inputs: &[Kind::EnvoyFilter],
+pub(crate) const PATCHES: Analyzer = Analyzer::new(
+    "envoyfilter.EnvoyPatchAnalyzer",
+    "EnvoyFilters whose patches cannot work, or only as long as others come first",
+    &[
+        Code::EnvoyFilterUsesRelativeOperation,
+        Code::EnvoyFilterUsesReplaceOperationIncorrectly,
+        Code::EnvoyFilterUsesAddOperationIncorrectly,
+        Code::EnvoyFilterUsesRemoveOperationIncorrectly,
+        Code::EnvoyFilterUsesRelativeOperationWithProxyVersion,
+    ],
+    &[Kind::EnvoyFilter],
     run,
-};
+);
 
 fn run(set: &Set<'_>, report: &mut Report) {
     // Filters that an earlier patch has for some proxy versions only.

@@ -8,14 +8,19 @@ use config::{Kind, Object};
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether Istio's webhooks have an address, by name.
-pub(crate) const WEBHOOKS: Analyzer = Analyzer {
-    name: "externalcontrolplane.ExternalControlPlaneAnalyzer",
-    inputs: &[
+pub(crate) const WEBHOOKS: Analyzer = Analyzer::new(
+    "externalcontrolplane.ExternalControlPlaneAnalyzer",
+    "Addresses by which webhooks reach a control plane outside the cluster",
+    &[
+        Code::InvalidExternalControlPlaneConfig,
+        Code::ExternalControlPlaneAddressIsNotAHostname,
+    ],
+    &[
         Kind::ValidatingWebhookConfiguration,
         Kind::MutatingWebhookConfiguration,
     ],
     run,
-};
+);
 
 fn run(set: &Set<'_>, report: &mut Report) {
     let validators = set

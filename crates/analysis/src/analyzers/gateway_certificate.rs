@@ -8,11 +8,13 @@ use super::full_name;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether two gateways of the same proxies share a certificate, on which HTTP/2 clients would reuse a connection.
-pub(crate) const DUPLICATES: Analyzer = Analyzer {
-    name: "gateway.CertificateAnalyzer",
-    inputs: &[Kind::Gateway],
+pub(crate) const DUPLICATES: Analyzer = Analyzer::new(
+    "gateway.CertificateAnalyzer",
+    "Gateways of the same proxies that present the same certificate",
+    &[Code::GatewayDuplicateCertificate],
+    &[Kind::Gateway],
     run,
-};
+);
 
 fn run(set: &Set<'_>, report: &mut Report) {
     let gateways: Vec<_> = set

@@ -11,11 +11,13 @@ use crate::selector::{self, Labels};
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether two gateways claim the same host.
-pub(crate) const CONFLICTS: Analyzer = Analyzer {
-    name: "gateway.ConflictingGatewayAnalyzer",
-    inputs: &[Kind::Gateway, Kind::Pod],
+pub(crate) const CONFLICTS: Analyzer = Analyzer::new(
+    "gateway.ConflictingGatewayAnalyzer",
+    "Gateways that serve the same hosts on the same port of the same proxies",
+    &[Code::ConflictingGateways],
+    &[Kind::Gateway, Kind::Pod],
     run,
-};
+);
 
 fn run(set: &Set<'_>, report: &mut Report) {
     let mut by_port: BTreeMap<u32, Vec<(&Object, &Gateway, &Server)>> = BTreeMap::new();

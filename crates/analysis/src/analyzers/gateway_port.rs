@@ -10,11 +10,16 @@ use crate::selector::{self, Labels};
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether a gateway's ports are those of a Service in front of its proxies.
-pub(crate) const PORTS: Analyzer = Analyzer {
-    name: "gateway.IngressGatewayPortAnalyzer",
-    inputs: &[Kind::Gateway, Kind::Pod, Kind::Service],
+pub(crate) const PORTS: Analyzer = Analyzer::new(
+    "gateway.IngressGatewayPortAnalyzer",
+    "Gateways without proxies, or whose ports no Service leads to",
+    &[
+        Code::ReferencedResourceNotFound,
+        Code::GatewayPortNotDefinedOnService,
+    ],
+    &[Kind::Gateway, Kind::Pod, Kind::Service],
     run,
-};
+);
 
 /// Ports that lead to the proxies of a selector; none when it selects no proxy.
 type Open = Option<BTreeSet<u32>>;

@@ -10,11 +10,14 @@ use crate::selector;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether a credential is there, where the gateway's proxies are, and can be used.
-pub(crate) const SECRETS: Analyzer = Analyzer {
-    name: "gateway.SecretAnalyzer",
-    inputs: &[Kind::Gateway, Kind::Pod, Kind::Secret],
+pub(crate) const SECRETS: Analyzer = Analyzer::new(
+    "gateway.SecretAnalyzer",
+    "Credentials of gateways: whether the Secret is there, where the proxies are, and can be used",
+    &[Code::ReferencedResourceNotFound, Code::InvalidGatewayCredential],
+    &[Kind::Gateway, Kind::Pod, Kind::Secret],
     run,
-};
+)
+.by_clock();
 
 /// Names of the certificate and of the key, as Istio's generic Secrets and Kubernetes' TLS Secrets have them.
 const PAIRS: [(&str, &str); 2] = [("cert", "key"), ("tls.crt", "tls.key")];

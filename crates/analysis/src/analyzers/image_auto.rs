@@ -8,16 +8,21 @@ use crate::workload::PROXY;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether `image: auto` is going to be replaced.
-pub(crate) const IMAGE_AUTO: Analyzer = Analyzer {
-    name: "injection.ImageAutoAnalyzer",
-    inputs: &[
+pub(crate) const IMAGE_AUTO: Analyzer = Analyzer::new(
+    "injection.ImageAutoAnalyzer",
+    "Proxies whose image is left to injection, where none takes place",
+    &[
+        Code::ImageAutoWithoutInjectionWarning,
+        Code::ImageAutoWithoutInjectionError,
+    ],
+    &[
         Kind::Namespace,
         Kind::Pod,
         Kind::Deployment,
         Kind::MutatingWebhookConfiguration,
     ],
     run,
-};
+);
 
 fn run(set: &Set<'_>, report: &mut Report) {
     let webhooks: Vec<&Webhook> = set

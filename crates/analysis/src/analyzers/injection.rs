@@ -9,11 +9,18 @@ use crate::workload::{DATAPLANE_MODE, INJECT, INJECTION as LABEL, REVISION, labe
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether namespaces and pods are injected as they ask for.
-pub(crate) const INJECTION: Analyzer = Analyzer {
-    name: "injection.Analyzer",
-    inputs: &[Kind::Namespace, Kind::Pod, Kind::ConfigMap],
+pub(crate) const INJECTION: Analyzer = Analyzer::new(
+    "injection.Analyzer",
+    "Namespaces that ask for injection in no way or in too many, and pods that missed it",
+    &[
+        Code::NamespaceNotInjected,
+        Code::PodMissingProxy,
+        Code::NamespaceMultipleInjectionLabels,
+        Code::NamespaceInjectionEnabledByDefault,
+    ],
+    &[Kind::Namespace, Kind::Pod, Kind::ConfigMap],
     run,
-};
+);
 
 /// Where the control plane is; it is not injected.
 const CONTROL_PLANE: &str = "istio-system";

@@ -12,9 +12,11 @@ use crate::workload::{INJECTION, PROXY, REVISION, containers, label};
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether proxies have the injector's image.
-pub(crate) const IMAGES: Analyzer = Analyzer {
-    name: "injection.ImageAnalyzer",
-    inputs: &[
+pub(crate) const IMAGES: Analyzer = Analyzer::new(
+    "injection.ImageAnalyzer",
+    "Pods whose proxy has another image than the injector would give it",
+    &[Code::PodsIstioProxyImageMismatchInNamespace],
+    &[
         Kind::Namespace,
         Kind::Pod,
         Kind::ConfigMap,
@@ -22,7 +24,7 @@ pub(crate) const IMAGES: Analyzer = Analyzer {
         Kind::ProxyConfig,
     ],
     run,
-};
+);
 
 fn run(set: &Set<'_>, report: &mut Report) {
     let images: BTreeMap<&str, String> = set

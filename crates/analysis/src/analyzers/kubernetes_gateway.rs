@@ -7,24 +7,28 @@ use model::selects;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether policies try to select gateways of Gateway API by labels.
-pub(crate) const SELECTORS: Analyzer = Analyzer {
-    name: "k8sgateway.SelectorAnalyzer",
-    inputs: &[
+pub(crate) const SELECTORS: Analyzer = Analyzer::new(
+    "k8sgateway.SelectorAnalyzer",
+    "Policies that select Gateway API's gateways by labels",
+    &[Code::IneffectiveSelector],
+    &[
         Kind::AuthorizationPolicy,
         Kind::RequestAuthentication,
         Kind::Telemetry,
         Kind::WasmPlugin,
         Kind::Pod,
     ],
-    run: selectors,
-};
+    selectors,
+);
 
 /// Whether Gateway API's definitions are as new as Istio needs.
-pub(crate) const DEFINITIONS: Analyzer = Analyzer {
-    name: "k8sgateway.CRDVersionAnalyzer",
-    inputs: &[Kind::CustomResourceDefinition],
-    run: definitions,
-};
+pub(crate) const DEFINITIONS: Analyzer = Analyzer::new(
+    "k8sgateway.CRDVersionAnalyzer",
+    "Gateway API definitions that are too old to be read",
+    &[Code::GatewayAPICRDVersionBelowMinimum],
+    &[Kind::CustomResourceDefinition],
+    definitions,
+);
 
 /// Label that a gateway's pods have.
 const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";

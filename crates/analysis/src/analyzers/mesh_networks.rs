@@ -6,11 +6,14 @@ use crate::workload::label;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether each registry is Istio's own or a cluster with a remote secret.
-pub(crate) const REGISTRIES: Analyzer = Analyzer {
-    name: "multicluster.MeshNetworksAnalyzer",
-    inputs: &[Kind::MeshNetworks, Kind::Secret],
+pub(crate) const REGISTRIES: Analyzer = Analyzer::new(
+    "multicluster.MeshNetworksAnalyzer",
+    "Registries in MeshNetworks that nobody knows",
+    &[Code::UnknownMeshNetworksServiceRegistry],
+    &[Kind::MeshNetworks, Kind::Secret],
     run,
-};
+)
+.alias("meshnetworks.MeshNetworksAnalyzer");
 
 /// Registries that need no secret.
 const OWN: &[&str] = &["Mock", "Kubernetes", "External"];

@@ -21,7 +21,9 @@ mod injection_image;
 mod kubernetes_gateway;
 mod locality;
 mod mesh_networks;
+mod multi_cluster;
 mod port_name;
+mod precheck;
 mod proxy_image_type;
 mod service_entry;
 mod sidecar;
@@ -61,6 +63,7 @@ pub const ALL: &[Analyzer] = &[
     kubernetes_gateway::SELECTORS,
     kubernetes_gateway::DEFINITIONS,
     mesh_networks::REGISTRIES,
+    multi_cluster::SERVICES,
     port_name::NAMES,
     service_entry::ADDRESSES,
     service_entry::PROTOCOLS,
@@ -80,9 +83,22 @@ pub const ALL: &[Analyzer] = &[
 /// Analyzers that run only when they are asked for: what they say is true of most meshes.
 pub const EXTRA: &[Analyzer] = &[annotations::ALPHA];
 
-/// The analyzer of that name, of both lists.
+/// Analyzers that ask whether a cluster is fit for an installation or an update; they run only when that is the question.
+pub const PRECHECK: &[Analyzer] = &[
+    precheck::VERSION,
+    precheck::PERMISSIONS,
+    precheck::GATEWAY_API,
+    precheck::UPDATE,
+];
+
+/// The analyzer of that name, of all lists; `istioctl`'s name does too.
 pub fn find(name: &str) -> Option<&'static Analyzer> {
-    ALL.iter().chain(EXTRA).find(|analyzer| analyzer.name == name)
+    every().find(|analyzer| analyzer.is_named(name))
+}
+
+/// The analyzers of all lists.
+fn every() -> impl Iterator<Item = &'static Analyzer> {
+    ALL.iter().chain(EXTRA).chain(PRECHECK)
 }
 
 /// `NAMESPACE/NAME`, or `NAME` of an object without namespace.
@@ -114,12 +130,12 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_inputs_given() {
-        for analyzer in ALL.iter().chain(EXTRA) {
-            assert_eq!(
-                find(analyzer.name).map(|found| found.inputs),
-                Some(analyzer.inputs)
-            );
-            assert!(!analyzer.inputs.is_empty(), "{}", analyzer.name);
+        for analyzer in every() {
+            let named = |name: &str| every().filter(|other| other.is_named(name)).count();
+            assert_eq!(named(analyzer.name), 1, "{}", analyzer.name);
+            assert!(analyzer.alias.is_none_or(|alias| named(alias) == 1));
+            assert!(!analyzer.inputs.is_empty() || analyzer.facts, "{}", analyzer.name);
+            assert!(!analyzer.codes.is_empty(), "{}", analyzer.name);
         }
     }
 }

@@ -8,11 +8,16 @@ use crate::workload::{is_control_plane, label};
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether port names follow Istio's convention.
-pub(crate) const NAMES: Analyzer = Analyzer {
-    name: "service.PortNameAnalyzer",
-    inputs: &[Kind::Service],
+pub(crate) const NAMES: Analyzer = Analyzer::new(
+    "service.PortNameAnalyzer",
+    "Ports of Services whose names do not say the protocol",
+    &[
+        Code::PortNameIsNotUnderNamingConvention,
+        Code::ExternalNameServiceTypeInvalidPortName,
+    ],
+    &[Kind::Service],
     run,
-};
+);
 
 /// Label of Services that a controller makes for Gateway API, and its values.
 const MANAGED: &str = "gateway.istio.io/managed";

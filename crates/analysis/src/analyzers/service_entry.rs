@@ -9,18 +9,23 @@ use crate::hosts::{EVERYWHERE, scopes};
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether TCP ports have addresses, by which their traffic can be told.
-pub(crate) const ADDRESSES: Analyzer = Analyzer {
-    name: "serviceentry.ProtocolAddressesAnalyzer",
-    inputs: &[Kind::ServiceEntry, Kind::MeshConfig],
-    run: addresses,
-};
+pub(crate) const ADDRESSES: Analyzer = Analyzer::new(
+    "serviceentry.ProtocolAddressesAnalyzer",
+    "TCP ports of ServiceEntries without addresses",
+    &[Code::ServiceEntryAddressesRequired],
+    &[Kind::ServiceEntry, Kind::MeshConfig],
+    addresses,
+)
+.alias("serviceentry.Analyzer");
 
 /// Whether all that define a host and port give it the same protocol.
-pub(crate) const PROTOCOLS: Analyzer = Analyzer {
-    name: "serviceentry.ConflictingServiceEntryProtocolAnalyzer",
-    inputs: &[Kind::ServiceEntry],
-    run: protocols,
-};
+pub(crate) const PROTOCOLS: Analyzer = Analyzer::new(
+    "serviceentry.ConflictingServiceEntryProtocolAnalyzer",
+    "ServiceEntries that give one host and port different protocols",
+    &[Code::ConflictingServiceEntryProtocol],
+    &[Kind::ServiceEntry],
+    protocols,
+);
 
 fn addresses(set: &Set<'_>, report: &mut Report) {
     if allocates(set) {

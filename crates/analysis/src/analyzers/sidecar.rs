@@ -10,11 +10,18 @@ use crate::workload::{namespace_is_ambient, pod_is_ambient};
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether each pod has one Sidecar, and each Sidecar a pod.
-pub(crate) const SELECTORS: Analyzer = Analyzer {
-    name: "sidecar.SelectorAnalyzer",
-    inputs: &[Kind::Sidecar, Kind::Pod, Kind::Namespace],
+pub(crate) const SELECTORS: Analyzer = Analyzer::new(
+    "sidecar.SelectorAnalyzer",
+    "Sidecars that select nobody, the same pods as others, or workloads in ambient mode",
+    &[
+        Code::ReferencedResourceNotFound,
+        Code::ConflictingSidecarWorkloadSelectors,
+        Code::MultipleSidecarsWithoutWorkloadSelectors,
+        Code::IneffectivePolicy,
+    ],
+    &[Kind::Sidecar, Kind::Pod, Kind::Namespace],
     run,
-};
+);
 
 fn run(set: &Set<'_>, report: &mut Report) {
     let mut by_pod: BTreeMap<ObjectKey, (&Object, Vec<&Object>)> = BTreeMap::new();

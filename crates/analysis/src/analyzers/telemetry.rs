@@ -5,18 +5,22 @@ use config::Kind;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether access logging has a provider.
-pub(crate) const PROVIDERS: Analyzer = Analyzer {
-    name: "telemetry.ProviderAnalyzer",
-    inputs: &[Kind::Telemetry, Kind::MeshConfig],
-    run: providers,
-};
+pub(crate) const PROVIDERS: Analyzer = Analyzer::new(
+    "telemetry.ProviderAnalyzer",
+    "Access logging without a provider",
+    &[Code::InvalidTelemetryProvider],
+    &[Kind::Telemetry, Kind::MeshConfig],
+    providers,
+);
 
 /// Whether traces go to Lightstep, which OpenTelemetry replaces.
-pub(crate) const LIGHTSTEP: Analyzer = Analyzer {
-    name: "telemetry.LightstepAnalyzer",
-    inputs: &[Kind::Telemetry, Kind::MeshConfig],
-    run: lightstep,
-};
+pub(crate) const LIGHTSTEP: Analyzer = Analyzer::new(
+    "telemetry.LightstepAnalyzer",
+    "Traces that go to Lightstep",
+    &[Code::Deprecated],
+    &[Kind::Telemetry, Kind::MeshConfig],
+    lightstep,
+);
 
 fn providers(set: &Set<'_>, report: &mut Report) {
     let defaults = set.mesh().default_providers.as_ref();

@@ -9,18 +9,25 @@ use crate::selector;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether selectors select pods, and different ones.
-pub(crate) const SELECTORS: Analyzer = Analyzer {
-    name: "telemetry.SelectorAnalyzer",
-    inputs: &[Kind::Telemetry, Kind::Pod],
-    run: selectors,
-};
+pub(crate) const SELECTORS: Analyzer = Analyzer::new(
+    "telemetry.SelectorAnalyzer",
+    "Telemetries that select nobody, or the same pods as others",
+    &[
+        Code::ReferencedResourceNotFound,
+        Code::ConflictingTelemetryWorkloadSelectors,
+    ],
+    &[Kind::Telemetry, Kind::Pod],
+    selectors,
+);
 
 /// Whether at most one Telemetry is meant for a whole namespace.
-pub(crate) const DEFAULTS: Analyzer = Analyzer {
-    name: "telemetry.DefaultSelectorAnalyzer",
-    inputs: &[Kind::Telemetry],
-    run: defaults,
-};
+pub(crate) const DEFAULTS: Analyzer = Analyzer::new(
+    "telemetry.DefaultSelectorAnalyzer",
+    "Several Telemetries for one whole namespace",
+    &[Code::MultipleTelemetriesWithoutWorkloadSelectors],
+    &[Kind::Telemetry],
+    defaults,
+);
 
 fn selectors(set: &Set<'_>, report: &mut Report) {
     let mut by_pod: BTreeMap<ObjectKey, Vec<&Object>> = BTreeMap::new();

@@ -11,11 +11,13 @@ use crate::hosts::{EVERYWHERE, fqdn, scopes};
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether each host has its routes from one VirtualService, in each namespace.
-pub(crate) const HOSTS: Analyzer = Analyzer {
-    name: "virtualservice.ConflictingMeshGatewayHostsAnalyzer",
-    inputs: &[Kind::VirtualService],
+pub(crate) const HOSTS: Analyzer = Analyzer::new(
+    "virtualservice.ConflictingMeshGatewayHostsAnalyzer",
+    "VirtualServices that give sidecars routes for the same host",
+    &[Code::ConflictingMeshGatewayVirtualServiceHosts],
+    &[Kind::VirtualService],
     run,
-};
+);
 
 /// VirtualServices by scope and host.
 type Index<'a> = BTreeMap<(String, String), Vec<&'a Object>>;

@@ -11,11 +11,17 @@ use crate::hosts::{Hosts, Service};
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether destinations are services that the VirtualService's namespace sees, and name one of their ports.
-pub(crate) const DESTINATIONS: Analyzer = Analyzer {
-    name: "virtualservice.DestinationHostAnalyzer",
-    inputs: &[Kind::ServiceEntry, Kind::VirtualService, Kind::Service],
+pub(crate) const DESTINATIONS: Analyzer = Analyzer::new(
+    "virtualservice.DestinationHostAnalyzer",
+    "Destinations of VirtualServices: hosts and ports that are not there, subsets that an ingress passes by",
+    &[
+        Code::ReferencedResourceNotFound,
+        Code::VirtualServiceDestinationPortSelectorRequired,
+        Code::IngressRouteRulesNotAffected,
+    ],
+    &[Kind::ServiceEntry, Kind::VirtualService, Kind::Service],
     run,
-};
+);
 
 /// The destination of a route that names none.
 static NOWHERE: Destination = Destination {

@@ -11,16 +11,18 @@ use crate::selector::Labels;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether gateways that route by claims have a RequestAuthentication.
-pub(crate) const CLAIMS: Analyzer = Analyzer {
-    name: "virtualservice.JWTClaimRouteAnalyzer",
-    inputs: &[
+pub(crate) const CLAIMS: Analyzer = Analyzer::new(
+    "virtualservice.JWTClaimRouteAnalyzer",
+    "Routes by claims of tokens that no RequestAuthentication checks",
+    &[Code::JwtClaimBasedRoutingWithoutRequestAuthN],
+    &[
         Kind::VirtualService,
         Kind::RequestAuthentication,
         Kind::Gateway,
         Kind::Pod,
     ],
     run,
-};
+);
 
 /// What stands for claims among a match's headers: `@request.auth.claims.NAME` or `@request.auth.claims[NAME]`.
 const CLAIM: &str = "@request.auth.claims";

@@ -9,11 +9,13 @@ use crate::hosts::fqdn;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether a DestinationRule has each subset.
-pub(crate) const SUBSETS: Analyzer = Analyzer {
-    name: "virtualservice.DestinationRuleAnalyzer",
-    inputs: &[Kind::VirtualService, Kind::DestinationRule],
+pub(crate) const SUBSETS: Analyzer = Analyzer::new(
+    "virtualservice.DestinationRuleAnalyzer",
+    "Subsets that VirtualServices route to and no DestinationRule defines",
+    &[Code::ReferencedResourceNotFound],
+    &[Kind::VirtualService, Kind::DestinationRule],
     run,
-};
+);
 
 fn run(set: &Set<'_>, report: &mut Report) {
     let mut known = BTreeSet::new();

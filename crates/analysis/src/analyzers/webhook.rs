@@ -11,11 +11,13 @@ use crate::workload::{INJECT, INJECTION, REVISION, label};
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether each pod is injected once, by a control plane that is there.
-pub(crate) const WEBHOOKS: Analyzer = Analyzer {
-    name: "webhook.Analyzer",
-    inputs: &[Kind::MutatingWebhookConfiguration, Kind::Service],
+pub(crate) const WEBHOOKS: Analyzer = Analyzer::new(
+    "webhook.Analyzer",
+    "Injection webhooks that overlap, or that no Service serves",
+    &[Code::InvalidWebhook],
+    &[Kind::MutatingWebhookConfiguration, Kind::Service],
     run,
-};
+);
 
 /// A webhook by its full name, `CONFIGURATION/WEBHOOK`.
 type Named<'a> = BTreeMap<String, (&'a Object, &'a Webhook)>;

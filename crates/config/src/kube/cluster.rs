@@ -73,6 +73,13 @@ api! {
     pub struct CustomResourceDefinitionSpec {
         group: String,
         names: CustomResourceDefinitionNames,
+        versions: Vec<CustomResourceDefinitionVersion>,
+    }
+
+    /// A version of a kind.
+    pub struct CustomResourceDefinitionVersion {
+        name: String,
+        served: bool,
     }
 
     /// Names of a kind.
