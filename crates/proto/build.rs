@@ -3,7 +3,8 @@
 
 use std::error::Error;
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
+    "argosy/ca/v1/trust.proto",
     "argosy/feed/v1/feed.proto",
     "argosy/sample/v1/echo.proto",
     "istio/v1/auth/ca.proto",

@@ -3,15 +3,21 @@
 //!
 //! It knows nothing of configuration other than `identity.yaml`, and nothing of proxies.
 
+mod admin;
 pub mod auth;
 pub mod ca;
 pub mod identity_file;
+mod keeper;
 mod local;
 mod meters;
 mod reload;
 mod run;
 mod service;
 pub mod token;
+mod trust;
 
+pub use keeper::{Current, Trust};
 pub use local::LocalIssuer;
-pub use run::{Args, DEFAULT_ADMIN, DEFAULT_LISTEN, RunError, leaf_ttl, run, serve};
+pub use run::{
+    Args, Ca, DEFAULT_ADMIN, DEFAULT_LISTEN, ROOT_MAX_AGE, RunError, leaf_ttl, root_age, run, run_with, serve,
+};

@@ -8,20 +8,34 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use runtime::Svid;
 use runtime::identity::{IssueError, Issuer};
 use runtime::spiffe::SpiffeId;
+use runtime::tls::TrustBundle;
 use rustls_pki_types::UnixTime;
+use tokio::sync::{Mutex, watch};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::ca::Root;
+use crate::keeper::{Current, Trust};
 
-/// Issues to this process from its own root.
+/// Issues to this process from its own authority.
 #[derive(Debug)]
 pub struct LocalIssuer {
-    /// The authority.
-    pub root: Arc<Root>,
-    /// For whom it signs.
-    pub id: SpiffeId,
-    /// How long each certificate lives.
-    pub ttl: Duration,
+    current: Current,
+    id: SpiffeId,
+    ttl: Duration,
+    news: Mutex<watch::Receiver<Trust>>,
+}
+
+impl LocalIssuer {
+    /// Issues certificates for `id` that live for `ttl`.
+    #[must_use]
+    pub fn new(current: Current, id: SpiffeId, ttl: Duration) -> Self {
+        let news = Mutex::new(current.trust());
+        Self {
+            current,
+            id,
+            ttl,
+            news,
+        }
+    }
 }
 
 fn local(error: impl std::error::Error + Send + Sync + 'static) -> IssueError {
@@ -30,14 +44,33 @@ fn local(error: impl std::error::Error + Send + Sync + 'static) -> IssueError {
 
 impl Issuer for LocalIssuer {
     async fn issue(&self, _current: Option<Arc<Svid>>) -> Result<Svid, IssueError> {
+        let authority = self.current.authority();
         let mut key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let leaf = self
-            .root
+        let leaf = authority
             .issue(&key, &self.id, self.ttl, crate::ca::now())
             .map_err(local)?;
         let der = Zeroizing::new(key.serialize_der());
         key.zeroize();
-        let bundle = Arc::new(self.root.bundle().clone());
-        Ok(Svid::new(der, vec![leaf.der], bundle, UnixTime::now())?)
+        let bundle = Arc::new(authority.bundle().clone());
+        let mut chain = vec![leaf.der];
+        chain.extend_from_slice(authority.chain());
+        Ok(Svid::new(der, chain, bundle, UnixTime::now())?)
+    }
+
+    async fn changed_bundle(&self, current: &Svid) -> Result<Option<TrustBundle>, IssueError> {
+        let authority = self.current.authority();
+        let bundle = authority.bundle();
+        Ok((bundle != &**current.bundle()).then(|| bundle.clone()))
+    }
+
+    async fn news(&self) {
+        let mut news = self.news.lock().await;
+        if news.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    fn reissue_before(&self) -> i64 {
+        self.current.trust().borrow().reissue_before
     }
 }

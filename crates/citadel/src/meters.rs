@@ -25,6 +25,10 @@ pub(crate) struct Meters {
     refused: Family<Reason, Counter>,
     seconds: Histogram,
     pub(crate) root_expiry: Gauge,
+    pub(crate) roots: Gauge,
+    pub(crate) rotation_steps: Counter,
+    pub(crate) authority_errors: Counter,
+    pub(crate) authority_stale: Gauge,
     pub(crate) reload_failed: Counter,
     pub(crate) reload_bad: Gauge,
 }
@@ -60,7 +64,23 @@ impl Meters {
             ),
             root_expiry: metrics.gauge(
                 "citadel_server_root_cert_expiry_timestamp",
-                "End of the root certificate, seconds since 1970",
+                "End of the certificate that signs, seconds since 1970",
+            ),
+            roots: metrics.gauge(
+                "citadel_trusted_roots",
+                "Roots that the mesh trusts: more than one while roots are rotated",
+            ),
+            rotation_steps: metrics.counter(
+                "citadel_root_rotation_steps_total",
+                "Steps of root rotations taken by this process",
+            ),
+            authority_errors: metrics.counter(
+                "citadel_authority_errors_total",
+                "Times that the authority's folder could not be used",
+            ),
+            authority_stale: metrics.gauge(
+                "citadel_authority_stale",
+                "1 while the authority's folder cannot be used and what was loaded before is in force",
             ),
             reload_failed: metrics.counter(
                 "citadel_identity_file_errors_total",

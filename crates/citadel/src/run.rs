@@ -7,25 +7,34 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use proto::ca::istio_certificate_service_server::IstioCertificateServiceServer;
+use proto::trust::trust_bundle_service_server::TrustBundleServiceServer;
 use runtime::grpc::{self, Limits, ServeError};
 use runtime::identity::StartError;
 use runtime::spiffe::{SpiffeId, SpiffeIdError};
 use runtime::tls::{self, ClientAuth, ConfigError};
 use runtime::{BindError, Context, Identity};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tonic::service::Routes;
 
-use crate::ca::{MAX_LEAF_TTL, Root, RootError};
+use crate::admin;
+use crate::ca::rotation::Policy;
+use crate::ca::{AuthorityError, Folder, MAX_LEAF_TTL};
 use crate::identity_file::{self, IdentityConfig, IdentityFileError};
+use crate::keeper::{Current, Keeper};
 use crate::local::LocalIssuer;
 use crate::meters::Meters;
 use crate::reload::Reloader;
 use crate::service::CertificateService;
+use crate::trust::TrustService;
 
 /// Where Citadel listens unless told: Istio's port for its CA.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8060);
 /// Where Citadel's admin server listens unless told.
 pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8061);
+
+/// Age of a root at which it is replaced unless told: four fifths of its life of ten years.
+pub const ROOT_MAX_AGE: Duration = Duration::from_secs(70_080 * 3600);
 
 /// Largest message that is read, in bytes: a CSR and a little metadata.
 const MAX_MESSAGE: usize = 64 << 10;
@@ -36,7 +45,8 @@ pub struct Args {
     /// Address of the certificate service (TLS)
     #[arg(long, env = "ARGOSY_LISTEN", value_name = "ADDR", default_value_t = DEFAULT_LISTEN)]
     pub listen: SocketAddr,
-    /// Folder of the root's key and certificate (root-key.pem, root-cert.pem); made at the first start
+    /// Folder of the root's key and certificate (root-key.pem, root-cert.pem); made at the first start. With ca-key.pem,
+    /// ca-cert.pem, root-cert.pem and cert-chain.pem in it, that authority signs
     #[arg(long, env = "ARGOSY_CA_DIR", value_name = "DIR")]
     pub ca_dir: PathBuf,
     /// The mesh's identity.yaml: trust domain and token issuers
@@ -45,6 +55,9 @@ pub struct Args {
     /// Life of a workload's certificate, and the longest that can be asked for; at most 24h
     #[arg(long, env = "ARGOSY_LEAF_TTL", value_name = "DURATION", value_parser = leaf_ttl, default_value = "24h")]
     pub leaf_ttl: Duration,
+    /// Age at which the root is replaced by a new one, in steps that no workload notices
+    #[arg(long, env = "ARGOSY_ROOT_MAX_AGE", value_name = "DURATION", value_parser = root_age, default_value = "70080h")]
+    pub root_max_age: Duration,
 }
 
 impl Args {
@@ -56,7 +69,20 @@ impl Args {
             ca_dir,
             identity: None,
             leaf_ttl: MAX_LEAF_TTL,
+            root_max_age: ROOT_MAX_AGE,
         }
+    }
+}
+
+/// Reads `--root-max-age`.
+///
+/// # Errors
+/// When the text is no duration, or one that leaves no time to rotate before the root ends.
+pub fn root_age(text: &str) -> Result<Duration, String> {
+    let age = runtime::args::duration(text)?;
+    match (Duration::from_secs(60)..=ROOT_MAX_AGE).contains(&age) {
+        true => Ok(age),
+        false => Err("a root's age is from 1m to 70080h, four fifths of its life".into()),
     }
 }
 
@@ -77,7 +103,7 @@ pub fn leaf_ttl(text: &str) -> Result<Duration, String> {
 pub enum RunError {
     /// `--ca-dir`.
     #[error("--ca-dir: {0}")]
-    Root(#[from] RootError),
+    Authority(#[from] AuthorityError),
     /// `--identity`.
     #[error("--identity: {0}")]
     Identity(#[from] IdentityFileError),
@@ -93,12 +119,63 @@ pub enum RunError {
     /// TLS.
     #[error(transparent)]
     Tls(#[from] ConfigError),
+    /// The admin server.
+    #[error(transparent)]
+    Admin(#[from] runtime::admin::MountError),
     /// The server.
     #[error(transparent)]
     Serve(#[from] ServeError),
     /// The system could not run a blocking task.
     #[error("cannot read files: {0}")]
     Task(#[from] tokio::task::JoinError),
+}
+
+/// What Citadel reads before it serves: `identity.yaml` and the authority. A process that runs other services too gets
+/// their identities from it.
+#[derive(Debug)]
+pub struct Ca {
+    current: Current,
+    folder: Folder,
+    seen_folder: u64,
+    config: IdentityConfig,
+    seen_identity: identity_file::Read,
+}
+
+impl Ca {
+    /// Reads the files; makes a root at the first start.
+    ///
+    /// # Errors
+    /// When they cannot be used; the message says which and what to do.
+    pub async fn open(args: &Args) -> Result<Self, RunError> {
+        let (config, seen_identity) = load_identity(args.identity.clone()).await?;
+        let folder = Folder::new(args.ca_dir.clone(), config.trust_domain.clone());
+        let opened = folder.clone();
+        let (current, seen_folder) = tokio::task::spawn_blocking(move || Keeper::open(opened)).await??;
+        let authority = current.authority();
+        tracing::info!(dir = %args.ca_dir.display(), trust_domain = %config.trust_domain, plugged_in = folder.plugged(),
+            not_after = runtime::logging::utc(authority.not_after()), made = authority.created(), "authority ready");
+        Ok(Self {
+            current,
+            folder,
+            seen_folder,
+            config,
+            seen_identity,
+        })
+    }
+
+    /// The identity of a service of the mesh in this process, kept renewed until the context's shutdown.
+    ///
+    /// # Errors
+    /// When the trust domain is too long for an id in it, or shutdown comes first.
+    pub async fn identity(
+        &self,
+        service: &str,
+        ttl: Duration,
+        context: &Context,
+    ) -> Result<Identity, RunError> {
+        let id = SpiffeId::system(&self.config.trust_domain, service)?;
+        Ok(Identity::start(LocalIssuer::new(self.current.clone(), id, ttl), context).await?)
+    }
 }
 
 /// Runs Citadel until the context's shutdown.
@@ -110,39 +187,55 @@ pub async fn run(args: Args, context: Context) -> Result<(), RunError> {
     serve(listener, args, context).await
 }
 
+/// As [`run`], with files that were read before.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(ca: Ca, args: Args, context: Context) -> Result<(), RunError> {
+    let listener = runtime::bind("--listen", args.listen).await?;
+    serve_with(listener, ca, args, context).await
+}
+
 /// As [`run`], on a listener that the caller has opened; `args.listen` plays no part.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn serve(listener: TcpListener, args: Args, context: Context) -> Result<(), RunError> {
+    let ca = Ca::open(&args).await?;
+    serve_with(listener, ca, args, context).await
+}
+
+async fn serve_with(listener: TcpListener, ca: Ca, args: Args, context: Context) -> Result<(), RunError> {
     let serving = context.readiness.condition("serving");
     let meters = Meters::new(&context.metrics);
-    let (config, seen) = load_identity(args.identity.clone()).await?;
-    let root = load_root(&args, &config, &meters).await?;
-    let id = SpiffeId::system(&config.trust_domain, "citadel")?;
     let ttl = args.leaf_ttl;
-    let identity = Identity::start(
-        LocalIssuer {
-            root: root.clone(),
-            id,
-            ttl,
-        },
-        &context,
-    )
-    .await?;
-    let config = Arc::new(ArcSwap::from_pointee(config));
+    let identity = ca.identity("citadel", ttl, &context).await?;
+    let current = ca.current.clone();
+    let config = Arc::new(ArcSwap::from_pointee(ca.config));
     if let Some(path) = args.identity {
         let reloader = Reloader {
             path,
             config: config.clone(),
-            seen,
+            seen: ca.seen_identity,
             meters: meters.clone(),
         };
         let stop = context.shutdown.clone();
         tokio::spawn(async move { stop.run_until_cancelled(reloader.run()).await });
     }
+    let policy = Policy {
+        leaf_ttl: ttl,
+        max_age: Some(args.root_max_age),
+    };
+    let keeper = Keeper::new(ca.folder, policy, current.clone(), ca.seen_folder, meters.clone());
+    let (commands, asked) = mpsc::channel(1);
+    context.admin.mount(admin::PREFIX, admin::routes(commands))?;
+    let stop = context.shutdown.clone();
+    tokio::spawn(async move { stop.run_until_cancelled(keeper.run(asked)).await });
+    let trust = TrustBundleServiceServer::new(TrustService {
+        current: current.clone(),
+    });
     let service = CertificateService {
-        root,
+        current,
         config,
         ttl,
         meters,
@@ -154,12 +247,13 @@ pub async fn serve(listener: TcpListener, args: Args, context: Context) -> Resul
         "ca",
         listener,
         Some(tls),
-        Routes::new(server),
+        Routes::new(server).add_service(trust.max_decoding_message_size(MAX_MESSAGE)),
         &limits(),
         &context,
     )
     .await;
     serving.set_not_ready("stopped");
+    context.admin.unmount(admin::PREFIX);
     Ok(served?)
 }
 
@@ -173,15 +267,6 @@ fn limits() -> Limits {
         connection_window,
         ..Limits::default()
     }
-}
-
-async fn load_root(args: &Args, config: &IdentityConfig, meters: &Meters) -> Result<Arc<Root>, RunError> {
-    let (dir, trust_domain) = (args.ca_dir.clone(), config.trust_domain.clone());
-    let root = tokio::task::spawn_blocking(move || Root::load_or_create(&dir, &trust_domain)).await??;
-    meters.root_expiry.set(root.not_after());
-    tracing::info!(dir = %args.ca_dir.display(), trust_domain = %config.trust_domain, not_after = runtime::logging::utc(root.not_after()),
-        made = root.created(), "root certificate ready");
-    Ok(Arc::new(root))
 }
 
 async fn load_identity(path: Option<PathBuf>) -> Result<(IdentityConfig, identity_file::Read), RunError> {

@@ -13,8 +13,9 @@ use tonic::{Request, Response, Status};
 
 use crate::auth::{self, Caller};
 use crate::ca::csr::{self, CsrError};
-use crate::ca::{self, Leaf, Root};
+use crate::ca::{self, Authority, Leaf};
 use crate::identity_file::IdentityConfig;
+use crate::keeper::Current;
 use crate::meters::Meters;
 
 /// The shortest life that can be asked for; shorter ones would have ended before they are used.
@@ -23,7 +24,7 @@ const MIN_TTL: Duration = Duration::from_secs(1);
 /// Answers certificate requests.
 #[derive(Debug, Clone)]
 pub(crate) struct CertificateService {
-    pub(crate) root: Arc<Root>,
+    pub(crate) current: Current,
     pub(crate) config: Arc<ArcSwap<IdentityConfig>>,
     pub(crate) ttl: Duration,
     pub(crate) meters: Meters,
@@ -43,6 +44,7 @@ impl CertificateService {
 
     fn sign(
         &self,
+        authority: &Authority,
         caller: &Caller,
         wanted: &IstioCertificateRequest,
     ) -> Result<(Leaf, &'static str), Status> {
@@ -51,8 +53,7 @@ impl CertificateService {
             Status::invalid_argument("validity_duration is negative; ask for seconds, or 0 for the default")
         })?;
         let key = csr::public_key(&wanted.csr, &caller.id).map_err(|error| self.bad_csr(caller, &error))?;
-        let leaf = self
-            .root
+        let leaf = authority
             .issue(&key, &caller.id, ttl, ca::now())
             .map_err(|error| {
                 self.meters.sign_error("signing");
@@ -98,12 +99,21 @@ impl IstioCertificateService for CertificateService {
         let start = Instant::now();
         self.meters.request();
         let caller = self.caller(&request, ca::now().unix_timestamp())?;
-        let (leaf, key) = self.sign(&caller, request.get_ref())?;
+        let authority = self.current.authority();
+        let (leaf, key) = self.sign(&authority, &caller, request.get_ref())?;
         let remote = grpc::remote(request.extensions());
         self.meters.issued(start.elapsed());
         tracing::info!(target: "citadel::audit", id = %caller.id, serial = %leaf.serial, not_after = runtime::logging::utc(leaf.not_after),
             by = caller.method.as_str(), key, remote = shown(remote), "certificate issued");
-        let cert_chain = vec![certificates_to_pem(&[leaf.der]), self.root.certificate_pem()];
+        // The leaf first, then intermediates, and in the last place all roots, as Istio's agents take them.
+        let mut cert_chain = vec![certificates_to_pem(&[leaf.der])];
+        cert_chain.extend(
+            authority
+                .chain()
+                .iter()
+                .map(|der| certificates_to_pem(std::slice::from_ref(der))),
+        );
+        cert_chain.push(authority.bundle().to_pem());
         Ok(Response::new(IstioCertificateResponse { cert_chain }))
     }
 }

@@ -96,7 +96,7 @@ async fn a_citadel_that_is_late_or_restarts_is_waited_for() {
     let mesh = Mesh::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let root = citadel::ca::Root::load_or_create(&mesh.path("ca"), &Default::default()).unwrap();
+    let root = citadel::ca::Authority::load_or_create(&mesh.path("ca"), &Default::default()).unwrap();
     drop(listener);
     let args = mesh.client_args(address, &mesh.token("shop", "orders"));
     let client = context("client");

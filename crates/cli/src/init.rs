@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
-use citadel::ca::{Root, files};
+use citadel::ca::{Authority, files};
 use citadel::token::{Grant, IssuerKey, mint};
 use config::{Object, Spec};
 use runtime::TrustDomain;
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         write(&dir.join(name), text)?;
     }
     let identity = dir.join("identity");
-    Root::load_or_create(&identity.join("ca"), &TrustDomain::parse(TRUST_DOMAIN)?)?;
+    Authority::load_or_create(&identity.join("ca"), &TrustDomain::parse(TRUST_DOMAIN)?)?;
     let count = tokens(&identity, args.token_ttl)?;
     println!("{}", next_steps(dir, count));
     Ok(())

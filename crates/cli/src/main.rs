@@ -1,5 +1,7 @@
 //! `argosy`: the operator's and the newcomer's command. Each subcommand has a module.
 
+mod ca;
+mod crds;
 mod init;
 mod run;
 mod validate;
@@ -18,6 +20,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Tell the authority's state, or have its root replaced
+    Ca(ca::Args),
+    /// Print the CustomResourceDefinitions of all kinds, for kubectl apply
+    Crds(crds::Args),
     /// Make a sample folder: configuration, a root certificate, a token issuer and tokens
     Init(init::Args),
     /// Run Galley, Pilot, Citadel and Mixer in this process
@@ -28,6 +34,8 @@ enum Command {
 
 fn main() -> ExitCode {
     match parse().command {
+        Command::Ca(args) => ca::run(&args),
+        Command::Crds(args) => report(crds::run(&args)),
         Command::Init(args) => report(init::run(&args)),
         Command::Run(args) => run::run(*args),
         Command::Validate(args) => validate::run(&args),

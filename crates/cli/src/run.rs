@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use citadel::LocalIssuer;
-use citadel::ca::{MAX_LEAF_TTL, Root};
+use citadel::Ca;
+use citadel::ca::MAX_LEAF_TTL;
 use runtime::args::Common;
 use runtime::{Context, Identity, SpiffeId, service_main};
 use tokio::task::JoinSet;
@@ -98,18 +98,22 @@ async fn services(args: Args, context: Context) -> anyhow::Result<()> {
         "--config {}: there is no such folder",
         args.config.display()
     );
-    let issuers = Issuers::new(identity_file.as_deref(), &ca_dir).await?;
-    let mut services = JoinSet::new();
-
     let citadel = citadel::Args {
         listen: args.citadel_address,
-        ca_dir,
         identity: identity_file,
         leaf_ttl: args.leaf_ttl,
+        ..citadel::Args::new(ca_dir)
     };
+    let ca = Ca::open(&citadel)
+        .await
+        .map_err(|error| told("citadel", &error))?;
+    let galley_own = identified(&ca, "galley", &context).await?;
+    let pilot_own = identified(&ca, "pilot", &context).await?;
+    let mixer_own = identified(&ca, "mixer", &context).await?;
+    let mut services = JoinSet::new();
     let own = context.child("citadel");
     services.spawn(async move {
-        citadel::run(citadel, own)
+        citadel::run_with(ca, citadel, own)
             .await
             .map_err(|error| told("citadel", &error))
     });
@@ -119,7 +123,7 @@ async fn services(args: Args, context: Context) -> anyhow::Result<()> {
         config: args.config,
         listen: args.galley_address,
     };
-    let (own, identity) = issuers.service("galley", &context).await?;
+    let (own, identity) = galley_own;
     services.spawn(async move {
         galley::run(galley, identity, own)
             .await
@@ -133,7 +137,7 @@ async fn services(args: Args, context: Context) -> anyhow::Result<()> {
         galley_address: galley_address.clone(),
         mixer_address: Some(args.mixer_address.to_string()),
     };
-    let (own, identity) = issuers.service("pilot", &context).await?;
+    let (own, identity) = pilot_own;
     services.spawn(async move {
         pilot::run(pilot, identity, own)
             .await
@@ -146,7 +150,7 @@ async fn services(args: Args, context: Context) -> anyhow::Result<()> {
         galley_address,
         ..mixer::Args::default()
     };
-    let (own, identity) = issuers.service("mixer", &context).await?;
+    let (own, identity) = mixer_own;
     services.spawn(async move {
         mixer::run(mixer, identity, own)
             .await
@@ -174,33 +178,9 @@ async fn end_together(mut services: JoinSet<anyhow::Result<()>>, context: &Conte
     result
 }
 
-/// Gives each service of the process its own identity, signed by the root directly.
-struct Issuers {
-    root: Arc<Root>,
-}
-
-impl Issuers {
-    async fn new(identity_file: Option<&Path>, ca_dir: &Path) -> anyhow::Result<Self> {
-        let (file, dir) = (identity_file.map(Path::to_owned), ca_dir.to_owned());
-        let root = tokio::task::spawn_blocking(move || {
-            let config = file.map(|file| citadel::identity_file::load(&file)).transpose()?;
-            let trust_domain = config.map(|(config, _)| config).unwrap_or_default().trust_domain;
-            anyhow::Ok(Root::load_or_create(&dir, &trust_domain)?)
-        });
-        Ok(Self {
-            root: Arc::new(root.await??),
-        })
-    }
-
-    async fn service(&self, name: &'static str, context: &Context) -> anyhow::Result<(Context, Identity)> {
-        let context = context.child(name);
-        let id = SpiffeId::system(self.root.trust_domain(), name)?;
-        let issuer = LocalIssuer {
-            root: self.root.clone(),
-            id,
-            ttl: MAX_LEAF_TTL,
-        };
-        let identity = Identity::start(issuer, &context).await?;
-        Ok((context, identity))
-    }
+/// A service of the process and its own identity, signed by the authority directly.
+async fn identified(ca: &Ca, name: &'static str, context: &Context) -> anyhow::Result<(Context, Identity)> {
+    let context = context.child(name);
+    let identity = ca.identity(name, MAX_LEAF_TTL, &context).await?;
+    Ok((context, identity))
 }

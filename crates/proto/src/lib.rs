@@ -14,6 +14,12 @@ pub mod ca {
     tonic::include_proto!("istio.v1.auth");
 }
 
+/// How Citadel tells of the mesh's roots (`argosy.ca.v1`).
+pub mod trust {
+    #![allow(missing_docs, clippy::all, reason = "generated")]
+    tonic::include_proto!("argosy.ca.v1");
+}
+
 /// The sample application's gRPC face (`argosy.sample.v1`).
 pub mod sample {
     #![allow(missing_docs, clippy::all, reason = "generated")]

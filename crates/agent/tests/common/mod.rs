@@ -72,7 +72,7 @@ impl Mesh {
             "trustDomain: cluster.local\ntokenIssuers:\n- issuer: {ISSUER}\n  audiences: [argosy-ca]\n  jwksFile: jwks.json\n"
         );
         fs::write(folder.path().join("identity.yaml"), text).unwrap();
-        let root = citadel::ca::Root::load_or_create(&folder.path().join("ca"), &TrustDomain::default());
+        let root = citadel::ca::Authority::load_or_create(&folder.path().join("ca"), &TrustDomain::default());
         root.unwrap();
         Self {
             block: Block::take().unwrap(),

@@ -73,9 +73,10 @@ pub fn private_dir(dir: &Path) -> Result<(), FileError> {
     check_mode(dir, &fs::metadata(dir).map_err(read_error(dir))?, 0o700)
 }
 
+/// Refuses what is open to more than `wanted` lets it be.
 fn check_mode(path: &Path, metadata: &fs::Metadata, wanted: u32) -> Result<(), FileError> {
     let mode = metadata.permissions().mode() & 0o777;
-    match mode & 0o077 {
+    match mode & 0o077 & !wanted {
         0 => Ok(()),
         _ => Err(FileError::Loose {
             path: path.to_owned(),
@@ -101,10 +102,23 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
 /// # Errors
 /// When it cannot be read, is larger than [`MAX_FILE`], or others may use it.
 pub fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, FileError> {
+    read_at_most(path, 0o600)
+}
+
+/// Reads a secret that was put there by others and may be read by the group (mode 0640), as with a mounted Secret of a
+/// pod that is not root; `None` when there is none.
+///
+/// # Errors
+/// As [`read_private`].
+pub fn read_shared(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, FileError> {
+    read_at_most(path, 0o640)
+}
+
+fn read_at_most(path: &Path, mode: u32) -> Result<Option<Zeroizing<Vec<u8>>>, FileError> {
     let Some(file) = open(path)? else {
         return Ok(None);
     };
-    check_mode(path, &file.metadata().map_err(read_error(path))?, 0o600)?;
+    check_mode(path, &file.metadata().map_err(read_error(path))?, mode)?;
     contents(path, &file).map(Some)
 }
 
@@ -133,10 +147,7 @@ fn contents(path: &Path, file: &File) -> Result<Zeroizing<Vec<u8>>, FileError> {
 /// When the disk refuses; then the old file stays.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let failed = write_error(path);
-    let dir = path
-        .parent()
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let dir = folder_of(path);
     let builder_mode = Permissions::from_mode(mode);
     let mut file = tempfile::Builder::new()
         .permissions(builder_mode.clone())
@@ -148,6 +159,24 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
     file.as_file().sync_all().map_err(&failed)?;
     file.persist(path).map_err(|e| failed(e.error))?;
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
+}
+
+/// Moves a file over another of the same folder, in one step that is on the disk when this returns.
+///
+/// # Errors
+/// When the disk refuses; then both are as they were.
+pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    let failed = write_error(to);
+    fs::rename(from, to).map_err(&failed)?;
+    File::open(folder_of(to))
+        .and_then(|dir| dir.sync_all())
+        .map_err(failed)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// Waits for the folder's lock, which is released when the file is dropped or the process ends.

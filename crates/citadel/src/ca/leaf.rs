@@ -5,8 +5,8 @@ use runtime::spiffe::SpiffeId;
 use rustls_pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
 
+use super::authority::Authority;
 use super::profile;
-use super::root::Root;
 
 /// The longest life that a leaf can have.
 pub const MAX_LEAF_TTL: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
@@ -40,7 +40,7 @@ pub struct Leaf {
     pub not_after: i64,
 }
 
-impl Root {
+impl Authority {
     /// Signs `key` for `id`. The life is `ttl`, at most [`MAX_LEAF_TTL`] and never past the root's end.
     ///
     /// # Errors
@@ -74,15 +74,15 @@ impl Root {
 
 #[cfg(test)]
 mod tests {
-    use super::super::root::now;
+    use super::super::authority::now;
     use super::*;
     use rcgen::{KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, RsaKeySize};
     use runtime::spiffe::TrustDomain;
     use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-    fn root() -> (tempfile::TempDir, Root) {
+    fn root() -> (tempfile::TempDir, Authority) {
         let dir = tempfile::tempdir().unwrap();
-        let root = Root::load_or_create(&dir.path().join("ca"), &TrustDomain::default()).unwrap();
+        let root = Authority::load_or_create(&dir.path().join("ca"), &TrustDomain::default()).unwrap();
         (dir, root)
     }
 

@@ -1,12 +1,15 @@
 //! The authority itself: its files, its root, what it takes from a request, what it signs.
 
+mod authority;
 pub mod csr;
 pub mod files;
+pub mod folder;
 mod key;
 mod leaf;
 mod profile;
-mod root;
+pub mod rotation;
 
+pub(crate) use authority::now;
+pub use authority::{Authority, AuthorityError};
+pub use folder::{CERT_FILE, Folder, KEY_FILE};
 pub use leaf::{IssueError, Leaf, MAX_LEAF_TTL};
-pub(crate) use root::now;
-pub use root::{CERT_FILE, KEY_FILE, Root, RootError};

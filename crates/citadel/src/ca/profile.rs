@@ -4,7 +4,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyUsagePurpose, SanType, SerialNumber,
 };
-use runtime::spiffe::{SpiffeId, TrustDomain};
+use runtime::spiffe::{SYSTEM_NAMESPACE, SpiffeId, TrustDomain};
 use time::{Duration, OffsetDateTime};
 
 /// Life of a root that Citadel makes.
@@ -39,7 +39,25 @@ pub(super) fn root(
     Ok(params)
 }
 
-/// A leaf for `id`; the subject is empty, so the one URI SAN is critical.
+/// The services that Kubernetes' API server calls as webhooks: it knows servers by DNS name, not by SPIFFE id.
+const WEBHOOKS: [&str; 2] = ["galley", "injector"];
+
+/// DNS names that go with an identity: for those of the mesh's own services that serve webhooks, the name of the
+/// Kubernetes Service before them. They follow from the identity; no request can ask for a name.
+fn dns_names(id: &SpiffeId) -> Result<Vec<SanType>, rcgen::Error> {
+    let service = match id.account() {
+        Some((SYSTEM_NAMESPACE, account)) if WEBHOOKS.contains(&account) => account,
+        _ => return Ok(Vec::new()),
+    };
+    let name = format!("{service}.{SYSTEM_NAMESPACE}.svc");
+    [name.clone(), format!("{name}.cluster.local")]
+        .into_iter()
+        .map(|name| Ok(SanType::DnsName(name.try_into()?)))
+        .collect()
+}
+
+/// A leaf for `id`: one URI SAN, and DNS names where [`dns_names`] has some. The subject is empty, so the SANs are
+/// critical.
 pub(super) fn leaf(
     id: &SpiffeId,
     not_before: OffsetDateTime,
@@ -49,6 +67,7 @@ pub(super) fn leaf(
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.subject_alt_names = vec![SanType::URI(id.to_string().try_into()?)];
+    params.subject_alt_names.extend(dns_names(id)?);
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![
@@ -66,4 +85,34 @@ pub(super) fn leaf(
 pub(super) fn serial() -> SerialNumber {
     let number = rand::random::<u128>() >> 1 | 1 << 120;
     SerialNumber::from(number.to_be_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_meshs_webhooks_have_dns_names() {
+        let check = |id: &str, expected: &[&str]| {
+            let names = dns_names(&SpiffeId::parse(id).unwrap()).unwrap();
+            let names: Vec<&str> = names
+                .iter()
+                .map(|name| match name {
+                    SanType::DnsName(name) => name.as_str(),
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            assert_eq!(names, expected, "{id}");
+        };
+        check(
+            "spiffe://cluster.local/ns/argosy-system/sa/galley",
+            &[
+                "galley.argosy-system.svc",
+                "galley.argosy-system.svc.cluster.local",
+            ],
+        );
+        check("spiffe://cluster.local/ns/argosy-system/sa/pilot", &[]);
+        check("spiffe://cluster.local/ns/shop/sa/galley", &[]);
+        check("spiffe://cluster.local/galley", &[]);
+    }
 }

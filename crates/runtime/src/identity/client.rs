@@ -17,10 +17,11 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Request, Status};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::trust::Follower;
 use super::{Issuer, Svid, SvidError};
 use crate::args::IdentityArgs;
 use crate::grpc;
-use crate::spiffe::{SpiffeId, SpiffeIdError};
+use crate::spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 use crate::tls::{self, BundleError, Connector, Material, TrustBundle};
 
 /// Largest token that is read, in bytes.
@@ -74,6 +75,9 @@ pub enum IssueError {
     /// The answer cannot be used.
     #[error("Citadel's answer: {0}")]
     Answer(&'static str),
+    /// The roots that Citadel names cannot be used.
+    #[error("Citadel's roots: {0}")]
+    AnswerRoots(#[source] BundleError),
     /// The answer's certificate cannot be used.
     #[error("Citadel's answer: {0}")]
     Svid(#[from] SvidError),
@@ -87,6 +91,7 @@ pub enum IssueError {
 pub struct CitadelClient {
     args: IdentityArgs,
     citadel: SpiffeId,
+    follower: Arc<Follower>,
 }
 
 /// The roots that one request trusts, and the certificate that it shows.
@@ -118,7 +123,12 @@ impl CitadelClient {
         }
         grpc::endpoint(&args.citadel_address)?;
         let citadel = SpiffeId::system(&args.trust_domain, "citadel")?;
-        Ok(Self { args, citadel })
+        let follower = Arc::default();
+        Ok(Self {
+            args,
+            citadel,
+            follower,
+        })
     }
 
     async fn token(&self) -> Result<MetadataValue<Ascii>, IssueError> {
@@ -142,11 +152,39 @@ impl CitadelClient {
         Ok(value)
     }
 
-    /// The roots in the file, and before them the root that Citadel named.
+    /// The roots that Citadel itself is verified by: those in the file, and those that it named.
     async fn bundle(&self, current: Option<&Svid>) -> Result<TrustBundle, IssueError> {
-        let file = TrustBundle::load(self.args.trust_domain.clone(), &self.args.ca_root).await?;
-        let citadels = current.and_then(|svid| svid.bundle().roots().first()).cloned();
-        Ok(file.behind(citadels)?)
+        let file = TrustBundle::load(self.args.trust_domain.clone(), &self.args.ca_root).await;
+        match (file, current) {
+            (Ok(file), Some(svid)) => Ok(file.behind(svid.bundle().roots().iter().cloned())?),
+            (Ok(file), None) => Ok(file),
+            // Without the file, Citadel's word is as good as before.
+            (Err(error), Some(svid)) => {
+                tracing::debug!(%error, "the roots in the file are not used");
+                Ok((**svid.bundle()).clone())
+            }
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+
+    fn channel(&self, material: Presented) -> Result<tonic::transport::Channel, Status> {
+        let internal = |e: &dyn std::error::Error| Status::internal(e.to_string());
+        let config = tls::client(Arc::new(material), self.citadel.clone()).map_err(|e| internal(&e))?;
+        grpc::channel(&self.args.citadel_address, Some(Connector::new(config))).map_err(|e| internal(&e))
+    }
+
+    /// Hears Citadel's word on the roots, from now on.
+    async fn follow(&self, current: &Svid) -> Result<(), IssueError> {
+        if !self.follower.wanted().await {
+            return Ok(());
+        }
+        let material = Presented {
+            bundle: Arc::new(self.bundle(Some(current)).await?),
+            key: Some(current.certified_key()),
+        };
+        let channel = self.channel(material).map_err(|status| self.refused(&status))?;
+        self.follower.follow(channel);
+        Ok(())
     }
 
     async fn call(
@@ -155,10 +193,7 @@ impl CitadelClient {
         material: Presented,
         token: Option<MetadataValue<Ascii>>,
     ) -> Result<IstioCertificateResponse, Status> {
-        let internal = |e: &dyn std::error::Error| Status::internal(e.to_string());
-        let config = tls::client(Arc::new(material), self.citadel.clone()).map_err(|e| internal(&e))?;
-        let channel = grpc::channel(&self.args.citadel_address, Some(Connector::new(config)))
-            .map_err(|e| internal(&e))?;
+        let channel = self.channel(material)?;
         let message = IstioCertificateRequest {
             csr: csr.to_owned(),
             validity_duration: 0,
@@ -216,13 +251,24 @@ impl Issuer for CitadelClient {
             (Err(error), false) => return Err(error),
         };
         let answer = answer.map_err(|status| self.refused(&status))?;
-        let file = TrustBundle::load(self.args.trust_domain.clone(), &self.args.ca_root).await?;
-        accept(&answer, &file, key)
+        accept(&answer, &self.args.trust_domain, key)
     }
 
     async fn changed_bundle(&self, current: &Svid) -> Result<Option<TrustBundle>, IssueError> {
-        let bundle = self.bundle(Some(current)).await?;
-        Ok((bundle != **current.bundle()).then_some(bundle))
+        self.follow(current).await?;
+        let bundle = self
+            .follower
+            .bundle(&self.args.trust_domain)
+            .map_err(IssueError::AnswerRoots)?;
+        Ok(bundle.filter(|bundle| bundle != &**current.bundle()))
+    }
+
+    async fn news(&self) {
+        self.follower.news().await;
+    }
+
+    fn reissue_before(&self) -> i64 {
+        self.follower.reissue_before()
     }
 }
 
@@ -240,19 +286,24 @@ fn key_and_csr() -> Result<(Zeroizing<Vec<u8>>, String), rcgen::Error> {
 /// Takes an answer apart: the leaf first, the root last.
 fn accept(
     answer: &IstioCertificateResponse,
-    file: &TrustBundle,
+    trust_domain: &TrustDomain,
     key: Zeroizing<Vec<u8>>,
 ) -> Result<Svid, IssueError> {
-    let mut chain: Vec<CertificateDer<'static>> = Vec::new();
-    for text in &answer.cert_chain {
+    let (roots, chain) = answer
+        .cert_chain
+        .split_last()
+        .ok_or(IssueError::Answer("no certificates"))?;
+    let mut certificates: Vec<CertificateDer<'static>> = Vec::new();
+    for text in chain {
         for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
-            chain.push(certificate.map_err(|_| IssueError::Answer("a certificate is not PEM"))?);
+            certificates.push(certificate.map_err(|_| IssueError::Answer("a certificate is not PEM"))?);
         }
     }
-    if chain.len() > MAX_CHAIN {
+    if certificates.len() > MAX_CHAIN {
         return Err(IssueError::Answer("more than 16 certificates"));
     }
-    let root = chain.pop().ok_or(IssueError::Answer("no certificates"))?;
-    let bundle = Arc::new(file.behind([root])?);
-    Ok(Svid::new(key, chain, bundle, UnixTime::now())?)
+    let bundle = Arc::new(
+        TrustBundle::from_pem(trust_domain.clone(), roots.as_bytes()).map_err(IssueError::AnswerRoots)?,
+    );
+    Ok(Svid::new(key, certificates, bundle, UnixTime::now())?)
 }

@@ -5,6 +5,7 @@
 mod client;
 mod renew;
 mod svid;
+mod trust;
 
 use std::sync::Arc;
 

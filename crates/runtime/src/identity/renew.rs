@@ -21,14 +21,24 @@ pub trait Issuer: Send + Sync + 'static {
     /// Gives a certificate for a new key; `current` is the one to be renewed.
     fn issue(&self, current: Option<Arc<Svid>>) -> impl Future<Output = Result<Svid, IssueError>> + Send;
 
-    /// The roots to trust from now on, when they are not those of `current`. Asked every few seconds; an error leaves the
-    /// roots as they are.
+    /// The roots to trust from now on, when they are not those of `current`. Asked every few seconds and at [`Issuer::news`];
+    /// an error leaves the roots as they are.
     fn changed_bundle(
         &self,
         current: &Svid,
     ) -> impl Future<Output = Result<Option<TrustBundle>, IssueError>> + Send {
         let _ = current;
         async { Ok(None) }
+    }
+
+    /// Ends when the issuer has something to tell: other roots, or a time before which certificates are to be renewed.
+    fn news(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
+    /// A certificate that was issued before this time (seconds since 1970) is to be renewed at once; 0 for none.
+    fn reissue_before(&self) -> i64 {
+        0
     }
 }
 
@@ -45,6 +55,8 @@ pub enum StartError {
 
 /// How often roots and the wall clock are looked at: a suspended machine is late by no more than this.
 const TICK: Duration = Duration::from_secs(2);
+/// Citadel's certificates are valid from this long before they were issued, in seconds.
+const BACKDATE: i64 = 120;
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(15);
 
@@ -61,6 +73,11 @@ pub fn renewal_time(received: i64, not_after: i64, jitter: f64) -> i64 {
     )]
     let wait = (life as f64 * share) as i64;
     received.saturating_add(wait.max(1))
+}
+
+/// When a certificate was issued by its issuer's clock; certificates are valid from two minutes before.
+fn issued_at(svid: &Svid) -> i64 {
+    svid.not_before().saturating_add(BACKDATE)
 }
 
 pub(crate) fn unix_now() -> i64 {
@@ -185,9 +202,12 @@ impl<I: Issuer> Renewer<I> {
         let mut backoff = Backoff(FIRST_RETRY);
         loop {
             let left = Duration::from_secs(u64::try_from(due - unix_now()).unwrap_or(0));
-            tokio::time::sleep(left.min(TICK)).await;
+            tokio::select! {
+                () = tokio::time::sleep(left.min(TICK)) => {}
+                () = self.issuer.news() => {}
+            }
             let current = identity.current();
-            if unix_now() < due {
+            if unix_now() < due && issued_at(&current) >= self.issuer.reissue_before() {
                 self.refresh_roots(&identity, &current).await;
                 continue;
             }

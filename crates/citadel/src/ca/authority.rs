@@ -1,0 +1,280 @@
+//! The authority: the key that signs, its certificate, and the roots that the mesh trusts. Immutable; a rotation or a
+//! reload makes a new one. It knows nothing of files.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use runtime::spiffe::{SpiffeId, TrustDomain};
+use runtime::tls::bundle::certificates_to_pem;
+use runtime::tls::{BundleError, TrustBundle, Usage, VerifyError, verify_peer};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::files::FileError;
+use super::key::Key;
+use super::leaf::IssueError;
+
+/// The authority could not be had. Nothing is overwritten: the files are as they were.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A certificate without its key.
+    #[error(
+        "{certificate} is there without {key}: put the key back, or move the certificate away to have a new root made"
+    )]
+    KeyMissing {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The name of the key's file.
+        key: &'static str,
+    },
+    /// A file of a plugged-in authority that is not there.
+    #[error(
+        "{0} is missing: a plugged-in authority is ca-key.pem, ca-cert.pem, root-cert.pem and, where there are more intermediates, cert-chain.pem"
+    )]
+    Missing(PathBuf),
+    /// The key file's contents.
+    #[error(
+        "{path}: not a private key that can sign ({reason}); wanted is an unencrypted PEM key, ECDSA P-256, P-384 or RSA"
+    )]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A certificate file's contents.
+    #[error("{path}: {reason}")]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A certificate cannot be a root.
+    #[error("{path}: {source}")]
+    NotRoot {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: BundleError,
+    },
+    /// Key and certificate do not belong together.
+    #[error("{key} is not the key of {certificate}: the two files are of different authorities")]
+    WrongPair {
+        /// The key's file.
+        key: PathBuf,
+        /// The certificate's file.
+        certificate: PathBuf,
+    },
+    /// A certificate signed by this authority does not verify.
+    #[error("{path}: a certificate signed by this authority would not verify: {source}")]
+    Unusable {
+        /// The certificate's file.
+        path: PathBuf,
+        /// Why not.
+        source: VerifyError,
+    },
+    /// Signing a trial certificate failed.
+    #[error("{path}: {source}")]
+    Trial {
+        /// The certificate's file.
+        path: PathBuf,
+        /// Why.
+        source: IssueError,
+    },
+    /// A root could not be made.
+    #[error("cannot make a root: {0}")]
+    Make(#[from] rcgen::Error),
+}
+
+/// What an authority is put together from, and where it came from, for messages.
+pub(super) struct Parts {
+    pub(super) key: Key,
+    pub(super) key_path: PathBuf,
+    /// The certificate that belongs to the key.
+    pub(super) certificate: CertificateDer<'static>,
+    pub(super) certificate_path: PathBuf,
+    /// From the certificate towards its root, without the root; empty where the certificate is a root itself.
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    /// All roots that the mesh trusts.
+    pub(super) roots: Vec<CertificateDer<'static>>,
+    pub(super) roots_path: PathBuf,
+}
+
+/// A signing key with its certificate, and the mesh's roots.
+pub struct Authority {
+    pub(super) issuer: Issuer<'static, Key>,
+    pub(super) not_before: OffsetDateTime,
+    pub(super) not_after: OffsetDateTime,
+    chain: Vec<CertificateDer<'static>>,
+    bundle: TrustBundle,
+    certificate: CertificateDer<'static>,
+    pub(super) created: bool,
+}
+
+impl fmt::Debug for Authority {
+    /// Never the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority")
+            .field("trust_domain", self.trust_domain())
+            .field("not_after", &self.not_after)
+            .field("roots", &self.bundle.roots().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// Joins the parts and tries them: a wrong pair or an odd root is found now and not by a workload.
+    pub(super) fn assemble(
+        parts: Parts,
+        trust_domain: &TrustDomain,
+        now: OffsetDateTime,
+    ) -> Result<Self, AuthorityError> {
+        let path = parts.certificate_path.clone();
+        let wrong = |reason: String| AuthorityError::Certificate {
+            path: path.clone(),
+            reason,
+        };
+        let not_root = |source| AuthorityError::NotRoot {
+            path: parts.roots_path.clone(),
+            source,
+        };
+        // Its own root first: agents that keep only one root of an answer keep the right one.
+        let own = parts.roots.iter().position(|root| *root == parts.certificate);
+        let mut roots = parts.roots;
+        roots.rotate_left(own.unwrap_or(0));
+        let bundle = TrustBundle::new(trust_domain.clone(), roots).map_err(not_root)?;
+        // The certificate signs too, wherever in the chain it stands.
+        TrustBundle::new(trust_domain.clone(), [parts.certificate.clone()]).map_err(|source| {
+            AuthorityError::NotRoot {
+                path: path.clone(),
+                source,
+            }
+        })?;
+        let (_, parsed) = X509Certificate::from_der(&parts.certificate).map_err(|e| wrong(e.to_string()))?;
+        if parsed.public_key().raw != parts.key.subject_public_key_info() {
+            return Err(AuthorityError::WrongPair {
+                key: parts.key_path,
+                certificate: path,
+            });
+        }
+        check_trust_domain(&parsed, trust_domain).map_err(wrong)?;
+        let validity = parsed.validity();
+        let (not_before, not_after) = (
+            validity.not_before.to_datetime(),
+            validity.not_after.to_datetime(),
+        );
+        let authority = Self {
+            issuer: Issuer::from_ca_cert_der(&parts.certificate, parts.key)?,
+            not_before,
+            not_after,
+            chain: parts.chain,
+            bundle,
+            certificate: parts.certificate,
+            created: false,
+        };
+        authority.try_out(&path, now)?;
+        Ok(authority)
+    }
+
+    fn try_out(&self, path: &std::path::Path, now: OffsetDateTime) -> Result<(), AuthorityError> {
+        let path = path.to_owned();
+        let subject = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let id = SpiffeId::new(self.trust_domain().clone(), "/trial").map_err(|e| {
+            AuthorityError::Certificate {
+                path: path.clone(),
+                reason: e.to_string(),
+            }
+        })?;
+        let minute = std::time::Duration::from_secs(60);
+        let trial = self
+            .issue(&subject, &id, minute, now)
+            .map_err(|source| AuthorityError::Trial {
+                path: path.clone(),
+                source,
+            })?;
+        let seconds = u64::try_from(now.unix_timestamp()).unwrap_or(0);
+        let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        match verify_peer(&self.bundle, &trial.der, &self.chain, at, Usage::Server) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(AuthorityError::Unusable { path, source }),
+        }
+    }
+
+    /// The trust domain that this authority signs for.
+    #[must_use]
+    pub fn trust_domain(&self) -> &TrustDomain {
+        self.bundle.trust_domain()
+    }
+
+    /// The roots that the mesh trusts: during a rotation there are several.
+    #[must_use]
+    pub fn bundle(&self) -> &TrustBundle {
+        &self.bundle
+    }
+
+    /// Intermediates between a leaf and its root, the issuer first; none where the root itself signs.
+    #[must_use]
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// The certificate that signs.
+    #[must_use]
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// The certificate that signs, PEM.
+    #[must_use]
+    pub fn certificate_pem(&self) -> String {
+        certificates_to_pem(std::slice::from_ref(&self.certificate))
+    }
+
+    /// End of the signing certificate, in seconds since 1970.
+    #[must_use]
+    pub fn not_after(&self) -> i64 {
+        self.not_after.unix_timestamp()
+    }
+
+    /// Beginning of the signing certificate, in seconds since 1970.
+    #[must_use]
+    pub fn not_before(&self) -> i64 {
+        self.not_before.unix_timestamp()
+    }
+
+    /// Whether this call made the root's certificate.
+    #[must_use]
+    pub fn created(&self) -> bool {
+        self.created
+    }
+}
+
+/// A signing certificate with a SPIFFE id must have its trust domain's id, without a path (X.509-SVID, section 4.1).
+fn check_trust_domain(root: &X509Certificate<'_>, trust_domain: &TrustDomain) -> Result<(), String> {
+    let san = root.subject_alternative_name().map_err(|e| e.to_string())?;
+    let names = san
+        .map(|san| san.value.general_names.as_slice())
+        .unwrap_or_default();
+    let wanted = format!("spiffe://{trust_domain}");
+    for name in names {
+        match name {
+            GeneralName::URI(uri) if *uri != wanted => {
+                return Err(format!("the root is {uri}'s, the trust domain is {trust_domain}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Now, in whole seconds, as certificates have it.
+pub(crate) fn now() -> OffsetDateTime {
+    let now = OffsetDateTime::now_utc();
+    now.replace_nanosecond(0).unwrap_or(now)
+}

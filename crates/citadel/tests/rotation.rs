@@ -1,0 +1,211 @@
+//! Roots are replaced while workloads talk: nobody notices, and the old root counts for nothing afterwards.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests"
+)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use runtime::grpc::Limits;
+use runtime::tls::Expected;
+use runtime::{Context, Identity};
+use support::{Mesh, PATIENCE, context, echo_server, eventually, say};
+use tokio::net::TcpListener;
+use tower::ServiceExt;
+
+const TTL: Duration = Duration::from_secs(5);
+
+async fn short_lived(mesh: &Mesh) -> support::Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let args = citadel::Args {
+        leaf_ttl: TTL,
+        ..mesh.args()
+    };
+    mesh.citadel_on(listener, args).await
+}
+
+/// A request to the admin server's routes.
+async fn admin(context: &Context, method: &str, path: &str) -> (StatusCode, serde_json::Value) {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .body(Body::empty())
+        .unwrap();
+    let answer = context.admin.router().oneshot(request).await.unwrap();
+    let status = answer.status();
+    let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+    let value = serde_json::from_slice(&body)
+        .unwrap_or_else(|_| serde_json::Value::String(String::from_utf8_lossy(&body).into_owned()));
+    (status, value)
+}
+
+async fn wait_for_stage(citadel: &support::Running, wanted: &str) -> serde_json::Value {
+    let looking = async {
+        loop {
+            let (_, state) = admin(&citadel.context, "GET", "/ca/status").await;
+            if state["stage"] == wanted {
+                return state;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE * 2, looking)
+        .await
+        .unwrap_or_else(|_| panic!("never {wanted}"))
+}
+
+/// Two workloads that open a connection after the other, each a whole handshake on both sides.
+async fn handshakes(
+    caller: Identity,
+    address: std::net::SocketAddr,
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+) -> Vec<String> {
+    let mut failures = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        match say(&caller, address, Expected::Any).await {
+            Ok(_) => _ = done.fetch_add(1, Ordering::Relaxed),
+            Err(reason) => failures.push(reason),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    failures
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roots_rotate_under_handshakes_and_the_old_one_ends() {
+    let rounds: usize = std::env::var("ARGOSY_ROTATIONS").map_or(1, |n| n.parse().unwrap());
+    let mesh = Mesh::new();
+    let citadel = short_lived(&mesh).await;
+    let orders = mesh.identity(citadel.address, "shop", "orders").await;
+    let frontend = mesh.identity(citadel.address, "shop", "frontend").await;
+    let server = context("orders");
+    let address = echo_server(&orders, &server, Limits::default()).await;
+    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let load = tokio::spawn(handshakes(frontend.clone(), address, stop.clone(), done.clone()));
+    let mut before = mesh.bundle();
+    for _ in 0..rounds {
+        let (status, state) = admin(&citadel.context, "PUT", "/ca/rotate").await;
+        assert_eq!(
+            (status, &state["stage"]),
+            (StatusCode::OK, &"distributing".into())
+        );
+        let (status, reason) = admin(&citadel.context, "PUT", "/ca/rotate").await;
+        assert_eq!(status, StatusCode::CONFLICT, "{reason}");
+        wait_for_stage(&citadel, "retiring").await;
+        let state = wait_for_stage(&citadel, "stable").await;
+        assert_eq!(state["roots"].as_array().unwrap().len(), 1, "{state}");
+        let now = mesh.bundle();
+        assert!(!now.roots().contains(&before.roots()[0]));
+        let only = |identity: &Identity| *identity.current().bundle().roots() == *now.roots();
+        eventually("both trust the new root alone", || {
+            only(&orders) && only(&frontend)
+        })
+        .await;
+        before = now;
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert_eq!(load.await.unwrap(), Vec::<String>::new());
+    assert!(done.load(Ordering::Relaxed) > 100, "too few handshakes to tell");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_retired_root_is_refused() {
+    let mesh = Mesh::new();
+    let citadel = short_lived(&mesh).await;
+    let orders = mesh.identity(citadel.address, "shop", "orders").await;
+    let server = context("orders");
+    let address = echo_server(&orders, &server, Limits::default()).await;
+    // Somebody who kept the old root's key: an authority of its own in a copy of the folder.
+    let stolen = Mesh::new();
+    std::fs::create_dir(stolen.path("ca")).unwrap();
+    for name in ["root-key.pem", "root-cert.pem"] {
+        std::fs::copy(mesh.path("ca").join(name), stolen.path("ca").join(name)).unwrap();
+    }
+    std::fs::set_permissions(
+        stolen.path("ca"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o700),
+    )
+    .unwrap();
+    let thief = stolen.citadel().await;
+    let forged = stolen.identity(thief.address, "shop", "frontend").await;
+    assert!(
+        say(&forged, address, Expected::Any).await.is_ok(),
+        "the key was good"
+    );
+    let (status, _) = admin(&citadel.context, "PUT", "/ca/rotate?emergency=true").await;
+    assert_eq!(status, StatusCode::OK);
+    let mut watch = orders.watch();
+    let first = watch.borrow_and_update().serial().to_owned();
+    wait_for_stage(&citadel, "stable").await;
+    eventually("the server has dropped the root", || {
+        let current = orders.current();
+        current.serial() != first && current.bundle().roots() == mesh.bundle().roots()
+    })
+    .await;
+    assert!(say(&forged, address, Expected::Any).await.is_err());
+    assert!(say(&orders, address, Expected::Any).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_goes_on_after_citadel_was_killed_at_each_stage() {
+    let mesh = Mesh::new();
+    let citadel = short_lived(&mesh).await;
+    let first = mesh.bundle();
+    admin(&citadel.context, "PUT", "/ca/rotate").await;
+    citadel.stop().await;
+    let citadel = short_lived(&mesh).await;
+    wait_for_stage(&citadel, "retiring").await;
+    citadel.stop().await;
+    let citadel = short_lived(&mesh).await;
+    wait_for_stage(&citadel, "stable").await;
+    assert_eq!(mesh.bundle().roots().len(), 1);
+    assert_ne!(mesh.bundle(), first);
+    citadel.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connected_holders_renew_at_once_when_they_are_told() {
+    let mesh = Mesh::new();
+    let citadel = mesh.citadel().await;
+    let orders = mesh.identity(citadel.address, "shop", "orders").await;
+    let first = orders.current();
+    assert!(
+        first.not_after() - support::now() > 80_000,
+        "it would not be renewed today"
+    );
+    // As an emergency's activation leaves it.
+    let soon = support::now() + 2;
+    std::fs::write(
+        mesh.path("ca/rotation.json"),
+        format!("{{\"reissueBefore\": {soon}}}"),
+    )
+    .unwrap();
+    eventually("another certificate", || {
+        orders.current().serial() != first.serial()
+    })
+    .await;
+    let (_, state) = admin(&citadel.context, "GET", "/ca/status").await;
+    assert!(state["reissueBefore"].is_string(), "{state}");
+    // A broken record changes nothing, and is told of.
+    std::fs::write(mesh.path("ca/rotation.json"), "rubbish").unwrap();
+    let stale = || {
+        citadel
+            .context
+            .metrics
+            .encode()
+            .contains("citadel_authority_stale 1\n")
+    };
+    eventually("the broken record noticed", stale).await;
+    mesh.identity(citadel.address, "shop", "stock").await;
+}

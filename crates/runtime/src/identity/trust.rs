@@ -1,0 +1,136 @@
+//! Citadel's word on which roots to trust, while it can be heard: one stream, opened again when it ends.
+//!
+//! It knows neither files nor certificates; the client gives it the channel.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use proto::trust::trust_bundle_service_client::TrustBundleServiceClient;
+use proto::trust::{TrustBundle as Message, WatchTrustBundleRequest};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use crate::spiffe::TrustDomain;
+use crate::tls::{BundleError, TrustBundle};
+
+/// Largest message, in bytes: as many roots as a bundle may have.
+const MAX_MESSAGE: usize = 1 << 20;
+/// Between one attempt and the next.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// An authority that does not have the service is asked this seldom.
+const UNIMPLEMENTED_RETRY: Duration = Duration::from_secs(3600);
+
+/// What Citadel said last, on a stream that is still open; nothing once it has ended, because a certificate's answer may
+/// be newer then.
+#[derive(Debug)]
+pub(super) struct Follower {
+    told: watch::Sender<Option<Message>>,
+    attempt: Mutex<Attempt>,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    task: Option<JoinHandle<Status>>,
+    due: Instant,
+    wait: Duration,
+}
+
+impl Default for Follower {
+    fn default() -> Self {
+        Self {
+            told: watch::Sender::new(None),
+            attempt: Mutex::new(Attempt {
+                task: None,
+                due: Instant::now(),
+                wait: FIRST_RETRY,
+            }),
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        if let Some(task) = &self.attempt.get_mut().task {
+            task.abort();
+        }
+    }
+}
+
+impl Follower {
+    /// Whether a stream is to be opened now: none is open, and the last attempt is long enough ago.
+    pub(super) async fn wanted(&self) -> bool {
+        let ended = {
+            let mut attempt = self.attempt.lock();
+            match &attempt.task {
+                Some(task) if !task.is_finished() => return false,
+                _ => attempt.task.take(),
+            }
+        };
+        if let Some(task) = ended {
+            self.ended(task.await.ok());
+        }
+        self.attempt.lock().due <= Instant::now()
+    }
+
+    fn ended(&self, status: Option<Status>) {
+        let heard = self.told.send_replace(None).is_some();
+        let mut attempt = self.attempt.lock();
+        attempt.wait = match status.as_ref().map(Status::code) {
+            Some(Code::Unimplemented) => UNIMPLEMENTED_RETRY,
+            _ if heard => FIRST_RETRY,
+            _ => (attempt.wait * 2).min(LONGEST_RETRY),
+        };
+        attempt.due = Instant::now() + attempt.wait.mul_f64(rand::random_range(0.5..1.0));
+        if let Some(status) = status {
+            tracing::debug!(code = ?status.code(), reason = status.message(), "Citadel's trust bundle is not followed");
+        }
+    }
+
+    /// Opens a stream on this channel.
+    pub(super) fn follow(self: &Arc<Self>, channel: Channel) {
+        let told = self.told.clone();
+        self.attempt.lock().task = Some(tokio::spawn(async move {
+            match listen(channel, &told).await {
+                Ok(()) => Status::unavailable("the stream ended"),
+                Err(status) => status,
+            }
+        }));
+    }
+
+    /// The roots that Citadel names, where it does.
+    pub(super) fn bundle(&self, trust_domain: &TrustDomain) -> Result<Option<TrustBundle>, BundleError> {
+        let told = self.told.borrow();
+        let parse = |message: &Message| TrustBundle::from_pem(trust_domain.clone(), message.roots.as_bytes());
+        told.as_ref().map(parse).transpose()
+    }
+
+    /// As [`super::Issuer::reissue_before`].
+    pub(super) fn reissue_before(&self) -> i64 {
+        self.told
+            .borrow()
+            .as_ref()
+            .map_or(0, |message| message.reissue_before)
+    }
+
+    /// Ends at the next thing that Citadel says.
+    pub(super) async fn news(&self) {
+        let mut told = self.told.subscribe();
+        if told.wait_for(Option::is_some).await.is_err() || told.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+async fn listen(channel: Channel, told: &watch::Sender<Option<Message>>) -> Result<(), Status> {
+    let mut client = TrustBundleServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let answer = client.watch_trust_bundle(WatchTrustBundleRequest {}).await?;
+    let mut stream = answer.into_inner();
+    while let Some(message) = stream.message().await? {
+        told.send_replace(Some(message));
+    }
+    Ok(())
+}
