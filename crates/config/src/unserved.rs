@@ -72,7 +72,7 @@ pub const TABLE: &[(Kind, &[&str])] = &[
     (Kind::ServiceEntry, &["endpoints[].network"]),
     (Kind::WorkloadGroup, &[""]),
     (Kind::Sidecar, &["ingress[].tls"]),
-    (Kind::EnvoyFilter, &[""]),
+    (Kind::EnvoyFilter, &["filters"]),
     (Kind::ProxyConfig, &[""]),
     (
         Kind::AuthorizationPolicy,

@@ -26,6 +26,7 @@ pub(crate) const JWT: &str = "envoy.filters.http.jwt_authn";
 pub(crate) const EXT_AUTHZ: &str = "envoy.filters.http.ext_authz";
 pub(crate) const RATE_LIMIT: &str = "envoy.filters.http.ratelimit";
 pub(crate) const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
+pub(crate) const ROUTER: &str = "envoy.filters.http.router";
 pub(crate) const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 pub(crate) const NETWORK_RBAC: &str = "envoy.filters.network.rbac";
 
@@ -69,7 +70,7 @@ pub(crate) fn grpc_web() -> HttpFilter {
 
 /// The last HTTP filter.
 pub(crate) fn router() -> HttpFilter {
-    http("envoy.filters.http.router", plain_any(&Router::default()))
+    http(ROUTER, plain_any(&Router::default()))
 }
 
 /// Reads SNI and ALPN.

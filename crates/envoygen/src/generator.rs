@@ -8,6 +8,7 @@ use model::Snapshot;
 use policy::Rules;
 
 use crate::output::Output;
+use crate::patch::Patches;
 use crate::scope::{Inbound, Outbound, Scope};
 use crate::settings::Settings;
 
@@ -17,22 +18,26 @@ pub struct Generator {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) settings: Settings,
     pub(crate) rules: Arc<Rules>,
+    pub(crate) patches: Arc<Patches>,
     findings: Vec<Finding>,
 }
 
 impl Generator {
     /// A generator for a snapshot.
     pub fn new(snapshot: Arc<Snapshot>, settings: Settings) -> Generator {
-        let (rules, findings) = Rules::build(snapshot.objects().values(), snapshot.mesh());
+        let (rules, mut findings) = Rules::build(snapshot.objects().values(), snapshot.mesh());
+        let patches = Patches::new(&snapshot);
+        findings.extend(patches.findings.iter().cloned());
         Generator {
             snapshot,
             settings,
             rules: Arc::new(rules),
+            patches: Arc::new(patches),
             findings,
         }
     }
 
-    /// What of Mixer's configuration cannot be used, and why.
+    /// What of Mixer's configuration and of EnvoyFilters cannot be used, whatever the proxy, and why.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }

@@ -1,6 +1,7 @@
 //! What a proxy needs to reach others: the outbound part of its tables.
 
 use config::Finding;
+use config::networking::PatchContext;
 use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use model::MESH_GATEWAY;
 
@@ -15,6 +16,7 @@ use crate::listener::{self, gateway::Gateways};
 use crate::mixer::{self, Mixers};
 use crate::names;
 use crate::output::{Origins, Output, Resource, type_url};
+use crate::patch::{self, Place};
 use crate::proxy::{Interception, ProxyKind};
 use crate::route::{self, RouteContext};
 use crate::scope::Outbound;
@@ -22,10 +24,17 @@ use crate::view::{Egress, View};
 use crate::wire::{Canonical, encode};
 
 pub(crate) fn generate(generator: &Generator, scope: &Outbound) -> Output {
-    match scope.kind {
-        ProxyKind::Sidecar => sidecar(generator, scope),
-        ProxyKind::Router => router(generator, scope),
-    }
+    let (mut out, context) = match scope.kind {
+        ProxyKind::Sidecar => (sidecar(generator, scope), PatchContext::SidecarOutbound),
+        ProxyKind::Router => (router(generator, scope), PatchContext::Gateway),
+    };
+    let place = Place {
+        context,
+        gateway_ports: &scope.ports,
+        inbound_ports: &[],
+    };
+    patch::apply(&generator.patches, &scope.patches, &place, &mut out);
+    out.sorted()
 }
 
 fn sidecar(generator: &Generator, scope: &Outbound) -> Output {
@@ -59,7 +68,7 @@ fn sidecar(generator: &Generator, scope: &Outbound) -> Output {
     if scope.interception != Interception::None {
         redirected(&view, logs.tcp, &mut out);
     }
-    out.sorted()
+    out
 }
 
 /// What redirected connections to unknown addresses meet.
@@ -186,7 +195,7 @@ fn router(generator: &Generator, scope: &Outbound) -> Output {
             push(&mut out, type_url::ROUTES, &routes.name, &routes, origins);
         }
     }
-    out.sorted()
+    out
 }
 
 fn clusters(generator: &Generator, view: &View<'_>, out: &mut Output) {

@@ -15,6 +15,8 @@ pub mod type_url {
     pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
     /// Route configurations.
     pub const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+    /// Filters' configuration that listeners name instead of holding it.
+    pub const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
 }
 
 /// One resource, ready to send.

@@ -1,6 +1,7 @@
 //! The proxy that asks: its node id and metadata, and its workload as the mesh knows it. Labels and service account come from
 //! the snapshot alone, never from the client.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use config::mesh::InboundInterceptionMode;
@@ -9,6 +10,9 @@ use model::{Snapshot, Workload};
 
 /// Longest node id that is read; Kubernetes' names fit many times.
 const MAX_NODE_ID: usize = 1024;
+/// Most entries of metadata that are kept, and the longest value; others count as absent.
+const MAX_METADATA: usize = 128;
+const MAX_VALUE: usize = 1024;
 
 /// What a proxy is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,6 +65,9 @@ pub struct Proxy {
     pub dns_domain: String,
     /// How traffic reaches it, if the node's metadata says so.
     pub interception: Option<Interception>,
+    /// The texts in its node's metadata, such as `ISTIO_VERSION`. The client states them, so nothing that protects others may
+    /// depend on them.
+    pub metadata: BTreeMap<String, String>,
 }
 
 impl Proxy {
@@ -94,6 +101,7 @@ impl Proxy {
             namespace: namespace.to_owned(),
             dns_domain: (*domain).to_owned(),
             interception: interception(metadata),
+            metadata: metadata.map(texts).unwrap_or_default(),
         })
     }
 
@@ -121,6 +129,18 @@ impl Proxy {
             InboundInterceptionMode::None => Interception::None,
         })
     }
+}
+
+/// The entries that are texts, the first by name if there are too many.
+fn texts(metadata: &Struct) -> BTreeMap<String, String> {
+    let text = |(key, value): (&String, &envoy_types::pb::google::protobuf::Value)| match &value.kind {
+        Some(Kind::StringValue(text)) if text.len().max(key.len()) <= MAX_VALUE => {
+            Some((key.clone(), text.clone()))
+        }
+        _ => None,
+    };
+    let all: BTreeMap<String, String> = metadata.fields.iter().filter_map(text).collect();
+    all.into_iter().take(MAX_METADATA).collect()
 }
 
 fn interception(metadata: Option<&Struct>) -> Option<Interception> {

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use config::ObjectKey;
+use config::networking::PatchContext;
 use model::{Locality, Snapshot, Workload};
 use policy::{Direction, Traffic, WorkloadView};
 
 use crate::generator::Generator;
 use crate::mixer::Asks;
+use crate::patch::PatchId;
 use crate::proxy::{Interception, Proxy, ProxyKind};
 
 /// Everything that a proxy's configuration depends on, beside the snapshot and the settings.
@@ -46,6 +48,8 @@ pub struct Outbound {
     pub ports: Vec<(u16, u16)>,
     /// What it must tell Mixer of what it sends.
     pub asks: Asks,
+    /// EnvoyFilters' patches for it, in order.
+    pub patches: Vec<PatchId>,
 }
 
 /// What a sidecar needs to be reached.
@@ -65,6 +69,8 @@ pub struct Inbound {
     pub ports: Vec<(String, u16, u16)>,
     /// What it must ask and tell Mixer.
     pub asks: Asks,
+    /// EnvoyFilters' patches for it, in order.
+    pub patches: Vec<PatchId>,
 }
 
 impl Scope {
@@ -83,6 +89,11 @@ impl Scope {
             ProxyKind::Router => None,
         };
         let ports = workload.map(|w| service_ports(snapshot, w)).unwrap_or_default();
+        let patches = |context| generator.patches.of(proxy, &labels, context);
+        let sends = match proxy.kind {
+            ProxyKind::Sidecar => patches(PatchContext::SidecarOutbound),
+            ProxyKind::Router => patches(PatchContext::Gateway),
+        };
         let inbound = (proxy.kind == ProxyKind::Sidecar).then(|| Inbound {
             namespace: proxy.namespace.clone(),
             labels: labels.clone(),
@@ -93,6 +104,7 @@ impl Scope {
             asks: workload
                 .map(|w| asks(generator, w, Direction::Inbound))
                 .unwrap_or_default(),
+            patches: patches(PatchContext::SidecarInbound),
         });
         let outbound = Outbound {
             kind: proxy.kind,
@@ -114,6 +126,7 @@ impl Scope {
             asks: workload
                 .map(|w| asks(generator, w, Direction::Outbound))
                 .unwrap_or_default(),
+            patches: sends,
         };
         Scope { outbound, inbound }
     }

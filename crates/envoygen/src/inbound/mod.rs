@@ -3,6 +3,7 @@
 mod build;
 mod ports;
 
+use config::networking::PatchContext;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener};
 use model::Protocol;
@@ -18,6 +19,7 @@ use crate::mixer::Mixers;
 use crate::names;
 use crate::outbound::push;
 use crate::output::{Origins, Output, type_url};
+use crate::patch::{self, Place};
 use crate::proxy::Interception;
 use crate::scope::Inbound;
 
@@ -61,6 +63,12 @@ pub(crate) fn generate(generator: &Generator, scope: &Inbound) -> Output {
         );
     }
     listeners(&build, &ports, &mut out);
+    let place = Place {
+        context: PatchContext::SidecarInbound,
+        gateway_ports: &[],
+        inbound_ports: &scope.ports,
+    };
+    patch::apply(&generator.patches, &scope.patches, &place, &mut out);
     out
 }
 

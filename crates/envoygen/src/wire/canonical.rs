@@ -223,24 +223,24 @@ fn flush(held: &mut (u32, Vec<Vec<u8>>), out: &mut Vec<u8>) {
     held.0 = 0;
 }
 
-fn delimited(number: u32, content: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn delimited(number: u32, content: &[u8], out: &mut Vec<u8>) {
     prost::encoding::encode_key(number, prost::encoding::WireType::LengthDelimited, out);
     prost::encoding::encode_varint(content.len() as u64, out);
     out.extend_from_slice(content);
 }
 
 /// One field of an encoded message.
-struct Field<'a> {
-    number: u32,
+pub(crate) struct Field<'a> {
+    pub(crate) number: u32,
     /// The whole field.
-    raw: &'a [u8],
+    pub(crate) raw: &'a [u8],
     /// What a length-delimited field holds.
-    content: Option<&'a [u8]>,
+    pub(crate) content: Option<&'a [u8]>,
 }
 
 impl<'a> Field<'a> {
     /// Reads the first field and moves `rest` behind it.
-    fn read(rest: &mut &'a [u8]) -> Option<Field<'a>> {
+    pub(crate) fn read(rest: &mut &'a [u8]) -> Option<Field<'a>> {
         use prost::encoding::WireType;
         let whole = *rest;
         let mut cursor = whole;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
-pub(crate) use canonical::Canonical;
+pub(crate) use canonical::{Canonical, Field, delimited};
 pub(crate) use values::*;
 
 /// Encodes a message; maps come out sorted.
