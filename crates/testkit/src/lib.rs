@@ -1,5 +1,5 @@
 //! What tests need to run the real parts: processes that are watched, bounded waiting on conditions, loopback
-//! addresses that no other test uses, a real Envoy and its admin interface, an HTTP client, load.
+//! addresses that no other test uses, a real Envoy and its admin interface, a real Kubernetes API, an HTTP client, load.
 //!
 //! It knows nothing of Argosy's services: which flags they take is for the tests to say. Errors are `anyhow`: they are
 //! read by people, in a test's output, and nobody branches on them. Nothing here sleeps for a fixed time to wait
@@ -9,6 +9,7 @@ pub mod bins;
 pub mod envoy;
 pub mod files;
 pub mod http;
+pub mod kubernetes;
 pub mod load;
 pub mod net;
 pub mod process;
