@@ -151,7 +151,7 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// Loads the authority, or makes one.
-    pub(crate) fn open(folder: Folder) -> Result<(Current, u64), AuthorityError> {
+    pub(crate) fn open(folder: &Folder) -> Result<(Current, u64), AuthorityError> {
         let seen = folder.seen();
         let authority = folder.load_or_create()?;
         // A record that cannot be read is told of by the first look.

@@ -150,7 +150,7 @@ impl Ca {
         let (config, seen_identity) = load_identity(args.identity.clone()).await?;
         let folder = Folder::new(args.ca_dir.clone(), config.trust_domain.clone());
         let opened = folder.clone();
-        let (current, seen_folder) = tokio::task::spawn_blocking(move || Keeper::open(opened)).await??;
+        let (current, seen_folder) = tokio::task::spawn_blocking(move || Keeper::open(&opened)).await??;
         let authority = current.authority();
         tracing::info!(dir = %args.ca_dir.display(), trust_domain = %config.trust_domain, plugged_in = folder.plugged(),
             not_after = runtime::logging::utc(authority.not_after()), made = authority.created(), "authority ready");

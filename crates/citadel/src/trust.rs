@@ -17,7 +17,7 @@ pub(crate) struct TrustService {
     pub(crate) current: Current,
 }
 
-fn message(trust: Trust) -> TrustBundle {
+fn message(trust: &Trust) -> TrustBundle {
     TrustBundle {
         roots: trust.roots.to_string(),
         reissue_before: trust.reissue_before,
@@ -38,6 +38,6 @@ impl TrustBundleService for TrustService {
             ));
         }
         let news = WatchStream::new(self.current.trust());
-        Ok(Response::new(Box::pin(news.map(|trust| Ok(message(trust))))))
+        Ok(Response::new(Box::pin(news.map(|trust| Ok(message(&trust))))))
     }
 }

@@ -234,7 +234,7 @@ fn a_crash_between_the_writes_of_a_step_is_made_good() {
     fs::remove_file(ca.join(RECORD_FILE)).unwrap();
     let old = fs::read(ca.join(KEY_FILE)).unwrap();
     let first = Folder::certificates(&folder, CERT_FILE).unwrap().unwrap()[0].clone();
-    folder.write_roots(&[first.clone()]).unwrap();
+    folder.write_roots(std::slice::from_ref(&first)).unwrap();
     assert_eq!(roots(&ca), 1);
     folder.note().unwrap();
     assert_eq!(
