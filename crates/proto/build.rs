@@ -3,8 +3,10 @@
 
 use std::error::Error;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 6] = [
+    "argosy/ca/v1/credential.proto",
     "argosy/ca/v1/trust.proto",
+    "argosy/feed/v1/distribution.proto",
     "argosy/feed/v1/feed.proto",
     "argosy/sample/v1/echo.proto",
     "istio/v1/auth/ca.proto",

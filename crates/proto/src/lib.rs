@@ -14,7 +14,7 @@ pub mod ca {
     tonic::include_proto!("istio.v1.auth");
 }
 
-/// How Citadel tells of the mesh's roots (`argosy.ca.v1`).
+/// How Citadel tells of the mesh's roots, and hands out credentials (`argosy.ca.v1`).
 pub mod trust {
     #![allow(missing_docs, clippy::all, reason = "generated")]
     tonic::include_proto!("argosy.ca.v1");
