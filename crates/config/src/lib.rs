@@ -5,6 +5,8 @@
 //! several objects mean together (that is `model` and `analysis`).
 
 mod api;
+mod cel;
+pub mod crd;
 mod decode;
 mod duration;
 pub mod extensions;
@@ -42,7 +44,7 @@ pub use finding::{Finding, Origin, Severity};
 pub use kind::{Kind, Scope};
 pub use object::{Meta, Object, ObjectKey};
 pub use options::Options;
-pub use parse::{Parsed, parse, parse_mesh_config, parse_mesh_networks, parse_with};
+pub use parse::{Parsed, parse, parse_mesh_config, parse_mesh_networks, parse_with, read};
 pub use protocol::Protocol;
 pub use spec::Spec;
 pub use status::{Condition, Status};

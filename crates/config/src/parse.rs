@@ -43,6 +43,25 @@ pub fn parse_with(file: &str, text: &[u8], default_namespace: &str, options: &Op
     reader.parsed
 }
 
+/// Reads one object as an API server gives it, and what controllers have written about it. Findings have no place in a file.
+pub fn read(object: &serde_json::Value) -> Parsed {
+    let decoded = decode::object(object, "default", Options::default());
+    let mut parsed = Parsed::default();
+    if let (Some(key), Some(status)) = (&decoded.key, Status::of(object)) {
+        parsed.statuses.insert(key.clone(), status);
+    }
+    let Decoded { key, object, issues } = decoded;
+    parsed.findings = issues
+        .into_iter()
+        .map(|issue| issue.into_finding(key.as_ref()))
+        .collect();
+    match object {
+        Ok(object) => parsed.objects.push(object),
+        Err(object) => parsed.invalid.extend(object),
+    }
+    parsed
+}
+
 /// Reads MeshConfig as Istio writes it: the settings themselves, without apiVersion, kind and metadata. An empty file means
 /// the defaults. The object's name is `istio`, its namespace `namespace`.
 pub fn parse_mesh_config(file: &str, text: &[u8], namespace: &str) -> Parsed {
