@@ -39,6 +39,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sample", &["proto"]),
     ("testkit", &["proto"]),
     (
+        "bench",
+        &[
+            "citadel", "config", "envoygen", "feed", "galley", "model", "runtime", "xds",
+        ],
+    ),
+    (
         "argosy",
         &[
             "analysis", "citadel", "config", "envoygen", "expr", "galley", "injector", "mixer", "model",

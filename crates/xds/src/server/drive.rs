@@ -124,7 +124,7 @@ impl<S: Source, R: Request> Waiting<S, R> {
         let mut tables = shared.source.connect(&hello).await?;
         let table = tables.borrow_and_update().clone();
         let mut driver = Box::new(Driver {
-            state: Stream::new(R::VARIANT, shared.limits.stream, table),
+            state: Stream::new(R::VARIANT, shared.limits.stream, table).sharing(shared.names.clone()),
             id: hello.stream,
             server: self.server,
             requests: self.requests,

@@ -3,11 +3,12 @@
 //! Responses are written from bytes that are encoded already. It knows nothing of TLS: what the transport knows of the
 //! peer reaches the source as the request's extensions.
 
+mod body;
 mod codec;
 mod drive;
 mod service;
 
-use crate::stream::{Event, Settings, Variant};
+use crate::stream::{Event, Pool, Settings, Variant};
 use crate::table::Table;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use http::Extensions;
@@ -99,6 +100,8 @@ struct Shared<S> {
     free: Arc<Semaphore>,
     last_stream: AtomicU64,
     began: Instant,
+    /// Names that streams subscribe to.
+    names: Arc<Pool>,
 }
 
 impl<S> Clone for Server<S> {
@@ -119,6 +122,7 @@ impl<S: Source> Server<S> {
             free: Arc::new(Semaphore::new(limits.streams.min(Semaphore::MAX_PERMITS))),
             last_stream: AtomicU64::new(0),
             began: Instant::now(),
+            names: Arc::default(),
         };
         Self {
             shared: Arc::new(shared),

@@ -1,17 +1,18 @@
 //! The services as tonic's router takes them.
 
-use super::codec::Encoded;
+use super::body::Written;
+use super::codec::Reader;
 use super::drive::{Only, Request, responses};
 use super::{Server, Source};
-use crate::stream::Response;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
-use futures::future::{BoxFuture, Ready, ready};
-use futures::stream::BoxStream;
+use futures::future::{Ready, ready};
+use http::HeaderMap;
 use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::task::{Context, Poll};
 use tonic::body::Body;
-use tonic::server::{Grpc, NamedService, StreamingService};
+use tonic::metadata::{GRPC_CONTENT_TYPE, MetadataValue};
+use tonic::server::NamedService;
 use tonic::{Status, Streaming};
 
 /// A service's name and methods.
@@ -77,7 +78,7 @@ impl<S, N: Named> NamedService for Service<S, N> {
 impl<S: Source, N: Named> tower_service::Service<http::Request<Body>> for Service<S, N> {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+    type Future = Ready<Result<Self::Response, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -87,40 +88,44 @@ impl<S: Source, N: Named> tower_service::Service<http::Request<Body>> for Servic
         let server = self.server.clone();
         let only = if N::SECRETS { Only::Secrets } else { Only::All };
         let method = request.uri().path().rsplit('/').next().unwrap_or_default();
-        if method == N::SOTW {
-            Box::pin(serve::<S, DiscoveryRequest>(server, request, only))
+        ready(Ok(if method == N::SOTW {
+            serve::<S, DiscoveryRequest>(server, request, only)
         } else if method == N::DELTA {
-            Box::pin(serve::<S, DeltaDiscoveryRequest>(server, request, only))
+            serve::<S, DeltaDiscoveryRequest>(server, request, only)
         } else {
-            let status = Status::unimplemented(format!("{} has no method {method}", N::NAME));
-            Box::pin(async move { Ok(status.into_http()) })
-        }
+            Status::unimplemented(format!("{} has no method {method}", N::NAME)).into_http()
+        }))
     }
 }
 
-async fn serve<S: Source, R: Request>(
+/// Begins a stream. Its body is written by [`Written`], since tonic's own would copy each response into a buffer.
+fn serve<S: Source, R: Request>(
     server: Server<S>,
     request: http::Request<Body>,
     only: Only,
-) -> Result<http::Response<Body>, Infallible> {
-    let limit = server.shared.limits.message_bytes;
-    let mut grpc = Grpc::new(Encoded::<R>::new(R::VARIANT)).apply_max_message_size_config(Some(limit), None);
-    Ok(grpc.streaming(Method { server, only }, request).await)
-}
-
-struct Method<S> {
-    server: Server<S>,
-    only: Only,
-}
-
-impl<S: Source, R: Request> StreamingService<R> for Method<S> {
-    type Response = Response;
-    type ResponseStream = BoxStream<'static, Result<Response, Status>>;
-    type Future = Ready<Result<tonic::Response<Self::ResponseStream>, Status>>;
-
-    fn call(&mut self, request: tonic::Request<Streaming<R>>) -> Self::Future {
-        let (_, extensions, requests) = request.into_parts();
-        let stream = responses(self.server.clone(), requests, extensions, self.only);
-        ready(Ok(tonic::Response::new(stream)))
+) -> http::Response<Body> {
+    if let Some(status) = compressed(request.headers()) {
+        return status.into_http();
     }
+    let limit = server.shared.limits.message_bytes;
+    let (head, body) = request.into_parts();
+    let requests = Streaming::<R>::new_request(Reader::default(), body, None, Some(limit));
+    let responses = responses(server, requests, head.extensions, only);
+    let mut response = http::Response::new(Body::new(Written::new(responses, R::VARIANT)));
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, GRPC_CONTENT_TYPE);
+    response
+}
+
+/// Requests may be compressed only as the server says that it can read them: not at all (gRPC compression).
+fn compressed(headers: &HeaderMap) -> Option<Status> {
+    let encoding = headers.get("grpc-encoding")?;
+    if encoding == "identity" {
+        return None;
+    }
+    let mut status = Status::unimplemented("compressed requests are not read; send them as they are");
+    let accepted = MetadataValue::from_static("identity");
+    status.metadata_mut().insert("grpc-accept-encoding", accepted);
+    Some(status)
 }

@@ -43,11 +43,8 @@ impl Kind {
     }
 
     fn refused(&mut self, answered: InFlight, message: &str, events: &mut Vec<Event>) {
-        let sent: Vec<_> = answered
-            .changes
-            .iter()
-            .map(|(change, _)| change.name().clone())
-            .collect();
+        let changes = answered.changes.listed();
+        let sent: Vec<_> = changes.iter().map(|(change, _)| change.name().clone()).collect();
         let blamed = nack::blamed(self.rank, message, &sent);
         let certain = !blamed.is_empty() || sent.is_empty();
         let message: Arc<str> = message.into();
@@ -58,7 +55,7 @@ impl Kind {
             suspects: if certain { blamed.clone() } else { sent.clone() },
             certain,
         });
-        for (change, before) in answered.changes {
+        for (change, before) in changes {
             let name = change.name().clone();
             if !certain {
                 self.held.set(name, before);

@@ -31,7 +31,7 @@ pub enum Event {
         resources: usize,
         /// How many it removes.
         removed: usize,
-        /// Size of the resources in bytes.
+        /// About how many bytes the resources take.
         bytes: usize,
     },
     /// The client accepted a response.

@@ -2,7 +2,8 @@
 //!
 //! Streams that stand at the same table share it, so a stream costs what it differs and not what it has.
 
-use crate::table::{Resource, TypeTable, diff};
+use super::names::Set;
+use crate::table::{Resource, TypeTable};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ pub(super) enum Hold {
 pub(super) struct Held {
     base: Arc<TypeTable>,
     differs: HashMap<Arc<str>, Hold>,
+    /// Names that were asked for together: what the base lacks of them is [`Hold::Asked`].
+    asked: Option<Arc<Set>>,
 }
 
 impl Default for Held {
@@ -29,6 +32,7 @@ impl Default for Held {
         Self {
             base: TypeTable::empty(),
             differs: HashMap::new(),
+            asked: None,
         }
     }
 }
@@ -38,30 +42,69 @@ impl Held {
         self.differs
             .get(name)
             .cloned()
-            .unwrap_or_else(|| self.in_base(name))
+            .unwrap_or_else(|| self.under(name))
     }
 
-    fn in_base(&self, name: &str) -> Hold {
-        self.base.get(name).cloned().map_or(Hold::Nothing, Hold::Has)
+    /// What it has, if it does not differ.
+    fn under(&self, name: &str) -> Hold {
+        before(&self.base, self.asked.as_deref(), name)
     }
 
     pub(super) fn set(&mut self, name: Arc<str>, hold: Hold) {
-        if hold == self.in_base(&name) {
+        if hold == self.under(&name) {
             self.differs.remove(&name);
         } else {
             self.differs.insert(name, hold);
         }
     }
 
+    /// The shared table, if the client differs from it in nothing.
+    pub(super) fn plain(&self) -> Option<&Arc<TypeTable>> {
+        self.differs.is_empty().then_some(&self.base)
+    }
+
+    /// Names that were asked for together and not all answered.
+    pub(super) fn asked(&self) -> Option<&Arc<Set>> {
+        self.asked.as_ref()
+    }
+
+    /// The client waits for all of these names. Says whether that could be noted without a note for each: only where
+    /// nothing is known yet.
+    pub(super) fn ask_all(&mut self, names: &Arc<Set>) -> bool {
+        let fresh = self.base.is_empty() && self.differs.is_empty() && self.asked.is_none();
+        if fresh {
+            self.asked = Some(names.clone());
+        }
+        fresh
+    }
+
+    /// The client, which differed in nothing, has now what this table has.
+    pub(super) fn advance(&mut self, base: Arc<TypeTable>, complete: bool) {
+        self.base = base;
+        self.asked = self.asked.take().filter(|_| !complete);
+    }
+
+    /// The client has what passes of `table` from an earlier stream. What it waits for stays as it is.
+    pub(super) fn resume(&mut self, table: Arc<TypeTable>, has: impl Fn(&Resource) -> bool) {
+        let asked = self.asked.take();
+        let waits = asked.iter().flat_map(|set| set.iter());
+        let waits = waits
+            .map(|name| (name.clone(), Hold::Asked))
+            .chain(self.differs.drain());
+        let waits: Vec<_> = waits.collect();
+        let lacks = table.iter().filter(|each| !has(each));
+        self.differs = lacks.map(|each| (each.name.clone(), Hold::Nothing)).collect();
+        self.differs.extend(waits);
+        self.base = table;
+    }
+
     /// Names where the client may differ from `target`, in order.
-    pub(super) fn suspects(&self, target: &TypeTable) -> BTreeSet<Arc<str>> {
-        let diff = diff(&self.base, target);
-        let changed = diff
-            .changed
-            .into_iter()
-            .chain(diff.removed)
-            .map(|resource| resource.name);
-        changed.chain(self.differs.keys().cloned()).collect()
+    pub(super) fn suspects(&self, target: &Arc<TypeTable>) -> BTreeSet<Arc<str>> {
+        let diff = target.difference_from(&self.base);
+        let changed = diff.changed.iter().chain(&diff.removed);
+        let asked = self.asked.iter().flat_map(|set| set.iter());
+        let names = changed.map(|resource| &resource.name);
+        names.chain(self.differs.keys()).chain(asked).cloned().collect()
     }
 
     /// Takes another table as the shared base; what the client has stays the same.
@@ -70,6 +113,7 @@ impl Held {
             let hold = self.get(&name);
             self.differs.insert(name, hold);
         }
+        self.asked = None;
         self.base = base;
         let base = &self.base;
         self.differs.retain(|name, hold| match (hold, base.get(name)) {
@@ -77,6 +121,7 @@ impl Held {
             (Hold::Nothing, None) => false,
             _ => true,
         });
+        self.differs.shrink_to_fit();
     }
 
     /// Names that the client has.
@@ -104,19 +149,26 @@ impl Held {
 
     /// Forgets what the client has of names that do not pass.
     pub(super) fn keep_only(&mut self, keep: impl Fn(&str) -> bool) {
-        let kept: Vec<_> = self.names().into_iter().filter(|name| keep(name)).collect();
-        let asked = self
-            .differs
-            .iter()
-            .filter(|(name, hold)| **hold == Hold::Asked && keep(name));
-        let asked: Vec<_> = asked.map(|(name, _)| name.clone()).collect();
-        let holds: Vec<_> = kept
-            .into_iter()
-            .chain(asked)
-            .map(|name| (name.clone(), self.get(&name)))
-            .collect();
-        *self = Self::default();
-        self.differs.extend(holds);
+        let asked = self.asked.iter().flat_map(|set| set.iter());
+        let mut names: BTreeSet<Arc<str>> = self.differs.keys().chain(asked).cloned().collect();
+        names.extend(self.names());
+        let kept = names.into_iter().filter(|name| keep(name));
+        let holds = kept.map(|name| (self.get(&name), name));
+        let holds = holds.filter(|(hold, _)| *hold != Hold::Nothing);
+        let differs = holds.map(|(hold, name)| (name, hold)).collect();
+        *self = Self {
+            differs,
+            ..Self::default()
+        };
+    }
+}
+
+/// What a client has that differs in nothing from a table and the names that it waits for.
+pub(super) fn before(base: &TypeTable, asked: Option<&Set>, name: &str) -> Hold {
+    match base.get(name) {
+        Some(resource) => Hold::Has(resource.clone()),
+        None if asked.is_some_and(|set| set.contains(name)) => Hold::Asked,
+        None => Hold::Nothing,
     }
 }
 

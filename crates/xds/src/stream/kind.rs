@@ -1,9 +1,11 @@
 //! The state of one resource type on one stream: what the client has, what is un-ACKed, what it rejected.
 
+use super::bulk::Changes;
 use super::event::{Event, Rejection};
 use super::held::{Held, Hold};
+use super::names::Set;
 use super::subscription::{Changed, Subscription};
-use super::{Response, Stage, Variant};
+use super::{Resources, Response, Stage, Variant};
 use crate::cluster::no_endpoints;
 use crate::table::{Resource, TypeTable};
 use crate::types::{Rank, TypeUrl};
@@ -47,7 +49,7 @@ pub(super) struct InFlight {
     pub(super) sent_at: Duration,
     pub(super) version: u64,
     /// What it changed, and what the client had before.
-    pub(super) changes: Vec<(Change, Hold)>,
+    pub(super) changes: Changes,
     /// The table that the client stands at once it has answered; `None` when parts are still to come.
     pub(super) completes: Option<Stage>,
 }
@@ -68,10 +70,10 @@ impl Change {
     }
 
     fn weight(&self) -> usize {
-        // Tags, lengths and the version in hexadecimal.
-        const AROUND: usize = 40;
+        // Tag and length.
+        const AROUND: usize = 8;
         match self {
-            Self::Upsert(resource) => AROUND + resource.name.len() + resource.bytes.len(),
+            Self::Upsert(resource) => resource.weight(),
             Self::Remove(name) => AROUND + name.len(),
         }
     }
@@ -112,7 +114,7 @@ impl Kind {
     }
 
     /// Takes over a changed subscription. `known`: names that the client has from an earlier stream.
-    pub(super) fn subscribed(&mut self, changed: Changed, known: impl Fn(&str) -> bool) {
+    pub(super) fn subscribed(&mut self, mut changed: Changed, known: impl Fn(&str) -> bool) {
         if changed.widened {
             let names = &self.subscription.names;
             self.held.keep_only(|name| names.contains(name));
@@ -129,6 +131,11 @@ impl Kind {
                 },
             );
         }
+        if let Some(set) = &changed.began
+            && !self.begin(set, &known)
+        {
+            changed.asked.extend(set.iter().cloned());
+        }
         for name in changed.asked {
             if !known(&name) {
                 self.ask(name);
@@ -137,21 +144,16 @@ impl Kind {
         self.dirty = true;
     }
 
+    /// Asks for all of a set at once, where that is possible.
+    fn begin(&mut self, set: &Arc<Set>, known: &impl Fn(&str) -> bool) -> bool {
+        self.rejected.is_empty() && !set.iter().any(|name| known(name)) && self.held.ask_all(set)
+    }
+
     /// The client waits for that resource, whatever it was sent before.
     pub(super) fn ask(&mut self, name: Arc<str>) {
         self.forgive(&name);
         self.held.set(name, Hold::Asked);
         self.dirty = true;
-    }
-
-    /// The resources of the un-ACKed response that were new or changed.
-    pub(super) fn in_flight_resources(&self) -> Vec<Resource> {
-        let changes = self.in_flight.iter().flat_map(|in_flight| &in_flight.changes);
-        let resources = changes.filter_map(|(change, _)| match change {
-            Change::Upsert(resource) => Some(resource.clone()),
-            Change::Remove(_) => None,
-        });
-        resources.collect()
     }
 
     /// Whether the client may still use an old version of something because it rejected the new one.
@@ -179,44 +181,41 @@ impl Kind {
         }
         let target = source.table.of_type(&self.url);
         self.forget_rejected(&target);
-        let work = self.work(&target, sending);
-        let total = work.len();
-        let batch = self.batch(work, sending);
-        let complete = batch.len() == total;
-        let response = self.response(&batch, &target, complete, sending);
-        let changes = self.apply(batch);
-        if complete {
-            self.held.rebase(target.clone());
-            self.sent = Some(source.clone());
-        }
-        self.dirty = false;
-        let Some(response) = response else {
-            if !complete {
-                self.dirty = true;
-                return self.next(source, sending, events);
-            }
-            self.partial = false;
-            self.settled = Some(source.clone());
-            return None;
+        let response = match self.next_bulk(source, &target, sending) {
+            Some(response) => response,
+            None => self.next_listed(source, &target, sending)?,
         };
-        self.partial |= !complete;
-        self.answer = false;
-        self.last_nonce = Some(sending.nonce);
-        let completes = complete.then(|| source.clone());
-        let (nonce, sent_at, version) = (sending.nonce, sending.now, response.version);
-        self.in_flight = Some(InFlight {
-            nonce,
-            sent_at,
-            version,
-            changes,
-            completes,
-        });
         events.push(response.event());
         Some(response)
     }
 
+    fn next_listed(&mut self, source: &Stage, target: &Arc<TypeTable>, sending: Sending) -> Option<Response> {
+        loop {
+            let work = self.work(target, sending);
+            let total = work.len();
+            let batch = self.batch(work, sending);
+            let complete = batch.len() == total;
+            let response = self.response(&batch, target, complete, sending);
+            let changes = self.apply(batch);
+            if complete {
+                self.held.rebase(target.clone());
+                self.sent = Some(source.clone());
+            }
+            if let Some(response) = response {
+                self.sent_now(&response, Changes::Listed(changes), source, sending);
+                return Some(response);
+            }
+            if complete {
+                self.dirty = false;
+                self.partial = false;
+                self.settled = Some(source.clone());
+                return None;
+            }
+        }
+    }
+
     /// What the client lacks of `target`, in order of names. Also notes what it has too much and must keep for now.
-    fn work(&mut self, target: &TypeTable, sending: Sending) -> Vec<Change> {
+    fn work(&mut self, target: &Arc<TypeTable>, sending: Sending) -> Vec<Change> {
         let mut unused = BTreeMap::new();
         let mut work = Vec::new();
         for name in self.held.suspects(target) {
@@ -271,7 +270,7 @@ impl Kind {
         work.into_iter().take(count).collect()
     }
 
-    fn whole_state(&self, variant: Variant) -> bool {
+    pub(super) fn whole_state(&self, variant: Variant) -> bool {
         variant == Variant::Sotw && (self.url.whole_state() || self.subscription.wildcard)
     }
 
@@ -310,7 +309,7 @@ impl Kind {
             nonce: sending.nonce,
             version: target.version(),
             complete,
-            resources,
+            resources: Resources::Listed(resources),
             removed,
         })
     }

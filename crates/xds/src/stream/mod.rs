@@ -14,20 +14,23 @@
 //! and what is gone meanwhile goes at once. Delta clients keep it for the drain time.
 
 mod answer;
+mod bulk;
 mod delta;
 mod event;
 mod held;
 mod kind;
 mod nack;
+mod names;
 mod order;
 mod sotw;
 mod subscription;
 
-use crate::table::{Resource, Table};
+use crate::table::{Chunk, Resource, Table};
 use crate::types::{Rank, TypeUrl};
 pub use event::{Event, Rejection};
 use kind::{Kind, Sending};
-use std::collections::HashSet;
+pub use names::Pool;
+use order::Owed;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -82,9 +85,51 @@ pub struct Response {
     /// it has.
     pub complete: bool,
     /// New and changed resources; in state of the world, for listeners, clusters and wildcards, all.
-    pub resources: Vec<Resource>,
+    pub resources: Resources,
     /// Names that no longer exist, or never did. (Delta only; else implied.)
     pub removed: Vec<Arc<str>>,
+}
+
+/// The resources of a response.
+#[derive(Clone, Debug)]
+pub enum Resources {
+    /// This stream's own choice.
+    Listed(Vec<Resource>),
+    /// Whole runs of a table, written once for all streams.
+    Shared(Vec<Arc<Chunk>>),
+}
+
+impl Resources {
+    /// One by one.
+    pub fn iter(&self) -> Box<dyn Iterator<Item = &Resource> + '_> {
+        match self {
+            Self::Listed(list) => Box::new(list.iter()),
+            Self::Shared(chunks) => Box::new(chunks.iter().flat_map(|chunk| chunk.iter())),
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Listed(list) => list.len(),
+            Self::Shared(chunks) => chunks.iter().map(|chunk| chunk.iter().len()).sum(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// About how many bytes they take.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Listed(list) => list.iter().map(Resource::weight).sum(),
+            Self::Shared(chunks) => chunks.iter().map(|chunk| chunk.weight).sum(),
+        }
+    }
 }
 
 impl Response {
@@ -95,7 +140,7 @@ impl Response {
             version: self.version,
             resources: self.resources.len(),
             removed: self.removed.len(),
-            bytes: self.resources.iter().map(|each| each.bytes.len()).sum(),
+            bytes: self.resources.weight(),
         }
     }
 }
@@ -145,9 +190,10 @@ pub struct Stream {
     newest: Stage,
     nonce: u64,
     /// Endpoints whose cluster was sent before the client's first request for endpoints.
-    owed: HashSet<Arc<str>>,
+    owed: Owed,
     synced: Option<u64>,
     events: Vec<Event>,
+    pool: Arc<Pool>,
 }
 
 impl Stream {
@@ -160,10 +206,17 @@ impl Stream {
             kinds: Vec::new(),
             newest: Stage { seq: 1, table },
             nonce: 0,
-            owed: HashSet::new(),
+            owed: Owed::default(),
+            pool: Arc::default(),
             synced: None,
             events: Vec::new(),
         }
+    }
+
+    /// Shares sets of names with other streams.
+    #[must_use]
+    pub fn sharing(self, pool: Arc<Pool>) -> Self {
+        Self { pool, ..self }
     }
 
     /// Another table is the one that the client should have. One of equal content changes nothing.

@@ -2,8 +2,9 @@
 
 use super::held::Hold;
 use super::kind::Kind;
-use super::{Response, Stage, Stream};
+use super::{Resources, Response, Stage, Stream};
 use crate::types::{CLUSTER, ENDPOINTS, ROUTE, Rank, TypeUrl};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,23 +78,23 @@ impl Stream {
         if response.type_url != CLUSTER {
             return;
         }
-        let changed = self
-            .kind(Rank::Cluster)
-            .map(Kind::in_flight_resources)
-            .unwrap_or_default();
-        let names: Vec<_> = changed
+        if self.kind(Rank::Endpoints).is_none() {
+            return self.owed.add(&response.resources);
+        }
+        let in_flight = self.kind(Rank::Cluster).and_then(|kind| kind.in_flight.as_ref());
+        let changed = in_flight.map(|in_flight| in_flight.changes.resources());
+        let names = changed
             .into_iter()
-            .filter_map(|resource| resource.endpoints)
-            .collect();
-        match self.kinds.iter_mut().find(|kind| kind.rank == Rank::Endpoints) {
-            Some(kind) => {
-                for name in names {
-                    if kind.subscription.covers(&name) {
-                        kind.ask(name);
-                    }
-                }
+            .flatten()
+            .filter_map(|each| each.endpoints.clone());
+        let names: Vec<Arc<str>> = names.collect();
+        let Some(kind) = self.kinds.iter_mut().find(|kind| kind.rank == Rank::Endpoints) else {
+            return;
+        };
+        for name in names {
+            if kind.subscription.covers(&name) {
+                kind.ask(name);
             }
-            None => self.owed.extend(names),
         }
     }
 
@@ -178,8 +179,8 @@ impl Stream {
     }
 
     /// At the first request for endpoints: those whose clusters went out before it must be sent whatever the client
-    /// says that it has.
-    pub(super) fn pay_owed(&mut self, url: &TypeUrl) {
+    /// says that it has. Where it said nothing they are anyway.
+    pub(super) fn pay_owed(&mut self, url: &TypeUrl, said_to_have: bool) {
         if *url != ENDPOINTS {
             return;
         }
@@ -187,10 +188,41 @@ impl Stream {
         let Some(kind) = self.kinds.iter_mut().find(|kind| kind.url == *url) else {
             return;
         };
-        for name in owed {
+        if !said_to_have {
+            return;
+        }
+        for name in owed.into_names() {
             if kind.subscription.covers(&name) {
                 kind.ask(name);
             }
         }
+    }
+}
+
+/// Clusters that were sent before the client's first request for endpoints.
+#[derive(Debug, Default)]
+pub(super) struct Owed {
+    /// As they were sent; mostly one response that all streams share.
+    responses: Vec<Resources>,
+    /// The endpoints of all others.
+    names: HashSet<Arc<str>>,
+}
+
+/// Responses that are kept before they are broken up into names.
+const KEPT: usize = 4;
+
+impl Owed {
+    fn add(&mut self, clusters: &Resources) {
+        if self.responses.len() >= KEPT {
+            self.names = std::mem::take(self).into_names();
+        }
+        self.responses.push(clusters.clone());
+    }
+
+    fn into_names(self) -> HashSet<Arc<str>> {
+        let mut names = self.names;
+        let clusters = self.responses.iter().flat_map(Resources::iter);
+        names.extend(clusters.filter_map(|cluster| cluster.endpoints.clone()));
+        names
     }
 }

@@ -23,6 +23,7 @@ impl Stream {
             });
         }
         let mut events = Vec::new();
+        let pool = self.pool.clone();
         let (kind, first) = self.kind_mut(url.clone())?;
         let nonce = nonce_of(&request.response_nonce);
         if !first && nonce != kind.last_nonce {
@@ -37,12 +38,12 @@ impl Stream {
         }
         let changed = kind
             .subscription
-            .replace(request.resource_names, url.legacy_wildcard());
-        let news = first || changed != Default::default();
+            .replace(request.resource_names, url.legacy_wildcard(), &pool);
+        let news = first || changed.is_news();
         kind.answer |= changed.widened || (first && url.whole_state());
         kind.subscribed(changed, |_| false);
         if first {
-            self.pay_owed(&url);
+            self.pay_owed(&url, false);
         }
         self.events.append(&mut events);
         if news {

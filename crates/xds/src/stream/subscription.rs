@@ -1,6 +1,6 @@
 //! Which names of one type a client has asked for (xDS protocol, "How the client specifies what resources to return").
 
-use std::collections::HashSet;
+use super::names::{Names, Pool, Set};
 use std::sync::Arc;
 
 /// The name that stands for all resources.
@@ -12,13 +12,13 @@ pub(super) struct Subscription {
     /// All resources of the type.
     pub(super) wildcard: bool,
     /// Names asked for by name, with the wildcard or without.
-    pub(super) names: HashSet<Arc<str>>,
+    pub(super) names: Names,
     /// A name was given once on this stream, so an empty list no longer means "all".
     explicit: bool,
 }
 
 /// What one request changed.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Changed {
     /// The wildcard was added.
     pub(super) widened: bool,
@@ -26,8 +26,21 @@ pub(super) struct Changed {
     pub(super) narrowed: bool,
     /// Names asked for, newly or (in delta) again.
     pub(super) asked: Vec<Arc<str>>,
+    /// Names asked for when there were none before; they are not in `asked`.
+    pub(super) began: Option<Arc<Set>>,
     /// Names no longer asked for.
     pub(super) dropped: Vec<Arc<str>>,
+}
+
+impl Changed {
+    /// Whether the request changed anything.
+    pub(super) fn is_news(&self) -> bool {
+        self.widened
+            || self.narrowed
+            || !self.asked.is_empty()
+            || self.began.is_some()
+            || !self.dropped.is_empty()
+    }
 }
 
 impl Subscription {
@@ -43,6 +56,7 @@ impl Subscription {
         remove: Vec<String>,
         first: bool,
         legacy: bool,
+        pool: &Pool,
     ) -> Changed {
         let before = self.wildcard;
         if first && add.is_empty() && legacy {
@@ -56,11 +70,12 @@ impl Subscription {
                 changed.dropped.push(known);
             }
         }
-        for name in add {
-            self.explicit = true;
-            if name == WILDCARD {
-                self.wildcard = true;
-            } else {
+        self.explicit |= !add.is_empty();
+        let add = self.take_wildcard(add);
+        if self.names.is_empty() && !add.is_empty() {
+            changed.began = Some(self.begin(add, pool));
+        } else {
+            for name in add {
                 let name: Arc<str> = name.into();
                 self.names.insert(name.clone());
                 changed.asked.push(name);
@@ -72,23 +87,44 @@ impl Subscription {
     }
 
     /// A state-of-the-world request: the whole list.
-    pub(super) fn replace(&mut self, list: Vec<String>, legacy: bool) -> Changed {
+    pub(super) fn replace(&mut self, list: Vec<String>, legacy: bool, pool: &Pool) -> Changed {
         let before = self.wildcard;
         self.explicit |= !list.is_empty();
-        self.wildcard = list.iter().any(|name| name == WILDCARD) || (legacy && !self.explicit);
-        let new: HashSet<Arc<str>> = list
-            .into_iter()
-            .filter(|name| name != WILDCARD)
-            .map(Arc::from)
-            .collect();
-        let changed = Changed {
+        self.wildcard = legacy && !self.explicit;
+        let list = self.take_wildcard(list);
+        let mut changed = Changed {
             widened: self.wildcard && !before,
             narrowed: before && !self.wildcard,
-            asked: new.difference(&self.names).cloned().collect(),
-            dropped: self.names.difference(&new).cloned().collect(),
+            ..Changed::default()
         };
-        self.names = new;
+        let set = pool.set(list);
+        if self.names.only_shared().is_some_and(|own| Arc::ptr_eq(own, &set)) {
+            return changed;
+        }
+        if self.names.is_empty() {
+            changed.began = (set.len() > 0).then(|| set.clone());
+        } else {
+            let new = set.iter().filter(|name| !self.names.contains(name));
+            changed.asked = new.cloned().collect();
+            let gone = self.names.iter().filter(|name| !set.contains(name));
+            changed.dropped = gone.cloned().collect();
+        }
+        self.names.begin(set);
         changed
+    }
+
+    fn begin(&mut self, names: Vec<String>, pool: &Pool) -> Arc<Set> {
+        let set = pool.set(names);
+        self.names.begin(set.clone());
+        set
+    }
+
+    /// Notes the wildcard if it is among the names; gives the others.
+    fn take_wildcard(&mut self, mut names: Vec<String>) -> Vec<String> {
+        let all = names.len();
+        names.retain(|name| name != WILDCARD);
+        self.wildcard |= names.len() < all;
+        names
     }
 }
 
@@ -121,11 +157,11 @@ mod tests {
             ("", ""),
             ("B A", "A B"),
         ] {
-            subscription.replace(list(request), true);
+            subscription.replace(list(request), true, &Pool::default());
             assert_eq!(seen(&subscription), expected, "after {request:?}");
         }
         let mut named = Subscription::default();
-        named.replace(vec![], false);
+        named.replace(vec![], false, &Pool::default());
         assert_eq!(seen(&named), "", "endpoints have no wildcard by an empty list");
     }
 
@@ -140,18 +176,22 @@ mod tests {
             ("*", "", "*"),
         ];
         for (at, (add, remove, expected)) in steps.into_iter().enumerate() {
-            subscription.change(list(add), list(remove), at == 0, true);
+            subscription.change(list(add), list(remove), at == 0, true, &Pool::default());
             assert_eq!(seen(&subscription), expected, "after +{add:?} -{remove:?}");
         }
     }
 
     #[test]
     fn a_name_asked_for_again_is_reported_in_delta_alone() {
+        let pool = Pool::default();
         let mut delta = Subscription::default();
-        delta.change(list("A"), vec![], true, true);
-        assert_eq!(delta.change(list("A"), vec![], false, true).asked, ["A".into()]);
+        let began = delta.change(list("A"), vec![], true, true, &pool).began;
+        assert_eq!(began.map(|set| set.len()), Some(1));
+        let again = delta.change(list("A"), vec![], false, true, &pool);
+        assert_eq!(again.asked, ["A".into()]);
         let mut sotw = Subscription::default();
-        sotw.replace(list("A"), true);
-        assert_eq!(sotw.replace(list("A B"), true).asked, ["B".into()]);
+        sotw.replace(list("A"), true, &pool);
+        assert!(!sotw.replace(list("A"), true, &pool).is_news());
+        assert_eq!(sotw.replace(list("A B"), true, &pool).asked, ["B".into()]);
     }
 }

@@ -212,7 +212,7 @@ impl History {
                 response.nonce
             ));
         }
-        for each in &response.resources {
+        for each in response.resources.iter() {
             let name = each.name.to_string();
             let facts = facts(&each.bytes, url == CLUSTER);
             if let Some(missing) = facts.clusters.difference(&self.sent_clusters).next() {

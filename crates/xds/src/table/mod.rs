@@ -2,113 +2,21 @@
 //!
 //! A version is a hash of the resource's bytes, so what did not change is not sent again, whoever restarted.
 
-use crate::cluster;
-use crate::types::{CLUSTER, TypeUrl};
+mod chunk;
+mod diff;
+mod resource;
+mod typed;
+
+use crate::types::TypeUrl;
 use bytes::Bytes;
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use std::sync::Arc;
+use xxhash_rust::xxh3::Xxh3;
 
-/// One encoded resource. Cloning it shares the bytes.
-#[derive(Clone, Debug)]
-pub struct Resource {
-    /// Unique within its type.
-    pub name: Arc<str>,
-    /// xxh3 of `bytes`.
-    pub version: u64,
-    /// The encoded message, without the `Any` around it.
-    pub bytes: Bytes,
-    /// For an EDS cluster: the name of the `ClusterLoadAssignment` that Envoy waits for after each change of it.
-    pub endpoints: Option<Arc<str>>,
-}
-
-impl PartialEq for Resource {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.version == other.version
-    }
-}
-
-impl Eq for Resource {}
-
-impl Resource {
-    pub(crate) fn new(type_url: &TypeUrl, name: Arc<str>, bytes: Bytes) -> Self {
-        let version = xxh3_64(&bytes);
-        let endpoints = (*type_url == CLUSTER)
-            .then(|| cluster::endpoints_name(&name, &bytes))
-            .flatten();
-        Self {
-            name,
-            version,
-            bytes,
-            endpoints,
-        }
-    }
-}
-
-/// All resources of one type, sorted by name.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct TypeTable {
-    resources: Vec<Resource>,
-    version: u64,
-}
-
-static EMPTY: LazyLock<Arc<TypeTable>> = LazyLock::new(Arc::default);
-
-impl TypeTable {
-    /// The table without resources, shared.
-    #[must_use]
-    pub fn empty() -> Arc<Self> {
-        EMPTY.clone()
-    }
-
-    fn new(resources: BTreeMap<Arc<str>, Resource>) -> Self {
-        let mut hash = Xxh3::new();
-        for resource in resources.values() {
-            hash.update(resource.name.as_bytes());
-            hash.update(&[0xff]);
-            hash.update(&resource.version.to_le_bytes());
-        }
-        let version = if resources.is_empty() { 0 } else { hash.digest() };
-        Self {
-            resources: resources.into_values().collect(),
-            version,
-        }
-    }
-
-    /// The resource of that name.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Resource> {
-        let at = self
-            .resources
-            .binary_search_by(|resource| resource.name.as_ref().cmp(name))
-            .ok()?;
-        self.resources.get(at)
-    }
-
-    /// All resources in order of their names.
-    pub fn iter(&self) -> std::slice::Iter<'_, Resource> {
-        self.resources.iter()
-    }
-
-    /// How many resources there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.resources.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.resources.is_empty()
-    }
-
-    /// A hash of all names and versions; 0 for the empty table.
-    #[must_use]
-    pub fn version(&self) -> u64 {
-        self.version
-    }
-}
+pub use chunk::Chunk;
+pub use diff::{Diff, diff};
+pub use resource::Resource;
+pub use typed::TypeTable;
 
 /// What a client should have of all types. Immutable; shared as `Arc<Table>`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -133,10 +41,8 @@ impl Table {
             let merged = match types.get(type_url) {
                 None => part.clone(),
                 Some(first) => {
-                    let all = first.iter().chain(part.iter());
-                    Arc::new(TypeTable::new(
-                        all.map(|each| (each.name.clone(), each.clone())).collect(),
-                    ))
+                    let later = part.iter().map(|each| (each.name.clone(), Some(each.clone())));
+                    Arc::new(first.edited(later))
                 }
             };
             types.insert(type_url.clone(), merged);
@@ -152,17 +58,15 @@ impl Table {
         upserts: impl IntoIterator<Item = (Arc<str>, Bytes)>,
         removed: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Self {
-        let old = self.of_type(type_url);
-        let mut resources: BTreeMap<_, _> =
-            old.iter().map(|each| (each.name.clone(), each.clone())).collect();
+        let mut edits: BTreeMap<Arc<str>, Option<Resource>> = BTreeMap::new();
         for name in removed {
-            resources.remove(name.as_ref());
+            edits.insert(name.as_ref().into(), None);
         }
         for (name, bytes) in upserts {
-            resources.insert(name.clone(), Resource::new(type_url, name, bytes));
+            edits.insert(name.clone(), Some(Resource::new(type_url, name, bytes)));
         }
         let mut types = self.types.clone();
-        types.insert(type_url.clone(), Arc::new(TypeTable::new(resources)));
+        types.insert(type_url.clone(), Arc::new(self.of_type(type_url).edited(edits)));
         Self::of(types)
     }
 
@@ -171,7 +75,7 @@ impl Table {
         let mut hash = Xxh3::new();
         for (type_url, table) in &types {
             hash.update(type_url.as_str().as_bytes());
-            hash.update(&table.version.to_le_bytes());
+            hash.update(&table.version().to_le_bytes());
         }
         let version = if types.is_empty() { 0 } else { hash.digest() };
         Self { types, version }
@@ -229,55 +133,20 @@ impl Builder {
             let old = previous
                 .map(|table| table.of_type(&type_url))
                 .unwrap_or_else(TypeTable::empty);
-            let resources = named.into_iter().map(|(name, bytes)| {
-                let new = Resource::new(&type_url, name, bytes);
-                let kept = old.get(&new.name).filter(|kept| kept.version == new.version);
-                (new.name.clone(), kept.cloned().unwrap_or(new))
-            });
-            let table = TypeTable::new(resources.collect());
-            let shared = if table.version == old.version {
-                old
+            let resources = named
+                .into_iter()
+                .map(|(name, bytes)| Resource::new(&type_url, name, bytes));
+            let shared = if old.is_empty() {
+                Arc::new(TypeTable::of_sorted(resources))
             } else {
-                Arc::new(table)
+                match typed::edits(old.iter(), resources) {
+                    edits if edits.is_empty() => old,
+                    edits => Arc::new(old.edited(edits)),
+                }
             };
             types.insert(type_url, shared);
         }
         Table::of(types)
-    }
-}
-
-/// The difference between two tables of one type.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Diff {
-    /// New or with another version, as in the newer table.
-    pub changed: Vec<Resource>,
-    /// In the older table only.
-    pub removed: Vec<Resource>,
-}
-
-/// What turns `old` into `new`, in order of names. Two tables of equal content cost nothing.
-#[must_use]
-pub fn diff(old: &TypeTable, new: &TypeTable) -> Diff {
-    let mut diff = Diff::default();
-    if old.version == new.version {
-        return diff;
-    }
-    let (mut left, mut right) = (old.iter().peekable(), new.iter().peekable());
-    loop {
-        let order = match (left.peek(), right.peek()) {
-            (None, None) => return diff,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some(was), Some(is)) => was.name.cmp(&is.name),
-        };
-        let was = if order.is_le() { left.next() } else { None };
-        let is = if order.is_ge() { right.next() } else { None };
-        match (was, is) {
-            (Some(was), Some(is)) if was.version == is.version => {}
-            (_, Some(is)) => diff.changed.push(is.clone()),
-            (Some(gone), None) => diff.removed.push(gone.clone()),
-            (None, None) => {}
-        }
     }
 }
 
@@ -302,7 +171,7 @@ mod tests {
     }
 
     fn models() -> impl Strategy<Value = Model> {
-        proptest::collection::btree_map("[a-f]", 0..3u8, 0..6)
+        proptest::collection::btree_map("[a-z]", 0..3u8, 0..20)
     }
 
     proptest! {
@@ -314,7 +183,7 @@ mod tests {
             for gone in &diff.removed {
                 prop_assert!(patched.remove(gone.name.as_ref()).is_some(), "removes only what was there");
             }
-            for changed in &diff.changed {
+            for changed in diff.changed.iter() {
                 let content = changed.bytes[0];
                 prop_assert_ne!(patched.insert(changed.name.to_string(), content), Some(content));
             }
@@ -343,6 +212,22 @@ mod tests {
             let same = Arc::ptr_eq(&before.of_type(&LISTENER), &after.of_type(&LISTENER));
             prop_assert_eq!(same, old == new);
         }
+    }
+
+    #[test]
+    fn a_difference_shares_the_runs_of_the_newer_table() {
+        let names =
+            |range: std::ops::Range<u8>| range.map(|at| (char::from(b'a' + at).to_string(), at)).collect();
+        let (before, after): (Model, Model) = (names(0..3), names(0..9));
+        let before = table(&before, None);
+        let after = table(&after, Some(&before)).of_type(&LISTENER);
+        let diff = after.difference_from(&before.of_type(&LISTENER));
+        let of = |table: &TypeTable| -> Vec<_> { table.chunks().iter().map(Arc::as_ptr).collect() };
+        assert_eq!(of(&diff.changed), of(&after)[1..]);
+        assert!(
+            Arc::ptr_eq(&diff, &after.difference_from(&before.of_type(&LISTENER))),
+            "computed once"
+        );
     }
 
     #[test]

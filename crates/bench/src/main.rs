@@ -1,0 +1,35 @@
+//! `bench`: how fast Argosy is and how much it needs, as ratios to what the machine can do at all. It measures release
+//! builds from outside, by what simulated proxies receive and what Linux counts for the server's process.
+
+mod ads;
+mod board;
+mod floor;
+mod folder;
+mod process;
+mod proxy;
+mod server;
+
+use clap::{Parser, Subcommand};
+
+/// Measures Argosy
+#[derive(Parser)]
+#[command(name = "bench", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Ads(ads::Args),
+    #[command(hide = true)]
+    FloorServer(floor::Args),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Ads(args) => ads::run(args).await,
+        Command::FloorServer(args) => floor::run(args).await,
+    }
+}
