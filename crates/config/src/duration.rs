@@ -11,8 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The `format` that marks a duration in the types' schemas.
 pub(crate) const FORMAT: &str = "go-duration";
 
-/// Longest duration in seconds that protobuf's `Duration` can carry (10,000 years).
-const MAX_SECONDS: u64 = 315_576_000_000;
+/// Longest duration in seconds, as in Go and CEL, which count nanoseconds in 64 bits.
+const MAX_SECONDS: u64 = 9_223_372_035;
 
 /// A length of time, never negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,8 +29,8 @@ pub enum DurationError {
     /// A negative duration has no meaning anywhere in the API.
     #[error("{0:?} is negative; a duration must be zero or more")]
     Negative(String),
-    /// Longer than protobuf's `Duration` allows.
-    #[error("{0:?} is longer than 10,000 years")]
+    /// Longer than Go's notation allows.
+    #[error("{0:?} is longer than 292 years")]
     TooLong(String),
 }
 

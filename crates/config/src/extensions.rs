@@ -11,13 +11,13 @@ use crate::selector::{PolicyTargetReference, PortNumber, WorkloadMode, WorkloadS
 
 api! {
     /// A Wasm module in the proxies that `selector` chooses.
-    #[schemars(extend("required" = ["url"]))]
+    #[schemars(extend("required" = ["url"], "x-kubernetes-validations" = crate::cel::rules(&[crate::cel::ATTACHED_ONCE])))]
     pub struct WasmPlugin {
         selector: Option<WorkloadSelector>,
         target_ref: Option<PolicyTargetReference>,
         #[schemars(length(max = 16))]
         target_refs: Vec<PolicyTargetReference>,
-        #[schemars(length(min = 1))]
+        #[schemars(length(min = 1), extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::MODULE])))]
         url: String,
         #[schemars(regex(pattern = r"(^$|^[a-f0-9]{64}$)"))]
         sha256: String,
@@ -44,12 +44,14 @@ api! {
 
     /// The virtual machine's environment.
     pub struct VmConfig {
-        #[schemars(length(max = 256))]
+        #[schemars(length(max = 256), extend(
+            "x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]
+        ))]
         env: Vec<EnvVar>,
     }
 
     /// An environment variable, given or taken from the proxy's own.
-    #[schemars(extend("required" = ["name"]))]
+    #[schemars(extend("required" = ["name"], "x-kubernetes-validations" = crate::cel::rules(&[crate::cel::INLINE_VALUE])))]
     pub struct EnvVar {
         #[schemars(length(min = 1, max = 256))]
         name: String,
@@ -59,7 +61,10 @@ api! {
     }
 
     /// A Wasm module or a Lua script in the proxies that `selector` chooses.
-    #[schemars(extend("x-oneof" = [["wasm", "lua"]]))]
+    #[schemars(extend(
+        "x-oneof" = [["wasm", "lua"]],
+        "x-kubernetes-validations" = crate::cel::rules(&[crate::cel::SELECTED_OR_TARGETED, crate::cel::WASM_OR_LUA])
+    ))]
     pub struct TrafficExtension {
         selector: Option<WorkloadSelector>,
         #[schemars(length(max = 16))]
@@ -74,7 +79,7 @@ api! {
     /// A Wasm module.
     #[schemars(extend("required" = ["url"]))]
     pub struct WasmConfig {
-        #[schemars(length(min = 1))]
+        #[schemars(length(min = 1), extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::MODULE])))]
         url: String,
         #[schemars(regex(pattern = r"(^$|^[a-f0-9]{64}$)"))]
         sha256: String,

@@ -11,7 +11,10 @@ use crate::api::{api, api_enum};
 api! {
     /// Selects workloads by labels: type.istio.io's form, under `matchLabels`.
     pub struct WorkloadSelector {
-        #[schemars(extend("maxProperties" = 4096, "additionalProperties" = {"type": "string", "maxLength": 63}))]
+        #[schemars(extend(
+            "maxProperties" = 4096, "additionalProperties" = crate::selector::label_values(),
+            "x-kubernetes-validations" = crate::cel::rules(&[crate::cel::PLAIN_KEYS])
+        ))]
         match_labels: BTreeMap<String, String>,
     }
 
@@ -24,6 +27,7 @@ api! {
         kind: String,
         #[schemars(length(min = 1, max = 253))]
         name: String,
+        #[schemars(extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::OWN_NAMESPACE])))]
         namespace: String,
     }
 
@@ -47,6 +51,11 @@ api! {
         operator: String,
         values: Vec<String>,
     }
+}
+
+/// The schema of a selecting label's value.
+pub(crate) fn label_values() -> serde_json::Value {
+    serde_json::json!({"type": "string", "maxLength": 63, "x-kubernetes-validations": crate::cel::rules(&[crate::cel::PLAIN_VALUE])})
 }
 
 api_enum! {

@@ -12,6 +12,7 @@ use crate::selector::{PolicyTargetReference, WorkloadSelector};
 
 api! {
     /// Telemetry of the workloads that `selector` chooses.
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::ATTACHED_ONCE])))]
     pub struct Telemetry {
         selector: Option<WorkloadSelector>,
         target_ref: Option<PolicyTargetReference>,
@@ -96,6 +97,7 @@ api! {
     }
 
     /// A change of a metric's tag; the value is a CEL expression.
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::TAG_VALUE])))]
     pub struct TagOverride {
         operation: TagOperation,
         value: String,

@@ -19,6 +19,7 @@ api! {
     }
 
     /// Load balancing, connection pools, outlier detection and TLS of a destination.
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::TUNNEL_OR_PROXY_PROTOCOL])))]
     pub struct TrafficPolicy {
         load_balancer: Option<LoadBalancerSettings>,
         connection_pool: Option<ConnectionPoolSettings>,

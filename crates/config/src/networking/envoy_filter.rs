@@ -10,6 +10,7 @@ use crate::selector::PolicyTargetReference;
 
 api! {
     /// Patches for the proxies that `workloadSelector` chooses, in ascending `priority`.
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::WORKLOADS_OR_TARGETS])))]
     pub struct EnvoyFilter {
         workload_selector: Option<LabelsSelector>,
         #[schemars(length(max = 16))]
@@ -30,7 +31,10 @@ api! {
     }
 
     /// Which generated objects a patch is for.
-    #[schemars(extend("x-oneof" = [["listener", "routeConfiguration", "cluster", "waypoint"]]))]
+    #[schemars(extend(
+        "x-oneof" = [["listener", "routeConfiguration", "cluster", "waypoint"]],
+        "x-kubernetes-validations" = crate::cel::rules(&[crate::cel::WAYPOINT])
+    ))]
     pub struct EnvoyConfigObjectMatch {
         context: PatchContext,
         proxy: Option<ProxyMatch>,
@@ -110,6 +114,7 @@ api! {
 
     /// Conditions on a waypoint's configuration.
     pub struct WaypointMatch {
+        #[schemars(range(max = 65535))]
         port_number: u32,
         route: Option<WaypointRouteMatch>,
         filter: Option<FilterMatch>,

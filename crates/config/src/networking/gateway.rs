@@ -35,6 +35,7 @@ api! {
     }
 
     /// TLS towards clients.
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::ONE_CERTIFICATE])))]
     pub struct ServerTlsSettings {
         https_redirect: bool,
         mode: ServerTlsMode,

@@ -5,18 +5,21 @@ use crate::api::{api, api_enum};
 
 api! {
     /// A service added to the mesh's registry.
-    #[schemars(extend("required" = ["hosts"]))]
+    #[schemars(extend("required" = ["hosts"], "x-kubernetes-validations" = crate::cel::rules(crate::cel::SERVICE)))]
     pub struct ServiceEntry {
-        #[schemars(length(min = 1, max = 256))]
+        #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::NAMED_HOSTS])))]
         hosts: Vec<String>,
         /// IPs or CIDR prefixes by which TCP traffic is recognised.
         #[schemars(length(max = 256), inner(length(max = 64)))]
         addresses: Vec<String>,
-        #[schemars(length(max = 256))]
+        #[schemars(length(max = 256), extend(
+            "x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"],
+            "x-kubernetes-validations" = crate::cel::rules(&[crate::cel::DIFFERENT_NUMBERS])
+        ))]
         ports: Vec<ServicePort>,
         location: Location,
         resolution: Resolution,
-        #[schemars(length(max = 4096))]
+        #[schemars(length(max = 4096), extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::ALL_REACHED])))]
         endpoints: Vec<WorkloadEntry>,
         workload_selector: Option<LabelsSelector>,
         export_to: Vec<String>,
@@ -26,12 +29,14 @@ api! {
     /// A port of a service.
     #[schemars(extend("required" = ["number", "name"]))]
     pub struct ServicePort {
+        #[schemars(range(min = 1, max = 65535))]
         number: u32,
         #[schemars(length(max = 256))]
         protocol: String,
         #[schemars(length(max = 256))]
         name: String,
         /// Port of the endpoints; 0 means `number`.
+        #[schemars(range(max = 65535))]
         target_port: u32,
     }
 }

@@ -8,6 +8,7 @@ use crate::api::{api, api_enum};
 
 api! {
     /// Routes for a set of hosts.
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::SOME_ROUTE])))]
     pub struct VirtualService {
         hosts: Vec<String>,
         /// Gateways (`name` or `namespace/name`) that apply the routes; `mesh` for all sidecars, which is also meant
@@ -29,10 +30,12 @@ api! {
 
     /// A port by number.
     pub struct PortSelector {
+        #[schemars(range(min = 1, max = 65535))]
         number: u32,
     }
 
     /// One HTTP route: conditions (any of `match`) and what to do.
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::rules(crate::cel::ACTIONS)))]
     pub struct HttpRoute {
         name: String,
         r#match: Vec<HttpMatchRequest>,
@@ -140,7 +143,7 @@ api! {
     }
 
     /// An answer that sends the client elsewhere.
-    #[schemars(extend("x-oneof" = [["port", "derivePort"]]))]
+    #[schemars(extend("x-oneof" = [["port", "derivePort"]], "x-kubernetes-validations" = crate::cel::rules(&[crate::cel::REDIRECT_URI_ONCE])))]
     pub struct HttpRedirect {
         uri: String,
         authority: String,
@@ -167,6 +170,7 @@ api! {
     }
 
     /// Changes to path and authority before forwarding.
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::REWRITE_URI_ONCE])))]
     pub struct HttpRewrite {
         uri: String,
         authority: String,

@@ -6,12 +6,17 @@ use crate::api::api;
 
 api! {
     /// One workload instance and where to reach it.
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::SOCKET_WITHOUT_PORTS])))]
     pub struct WorkloadEntry {
         /// IP, DNS name (with a DNS resolution) or Unix socket `unix:///…`.
-        #[schemars(length(max = 256))]
+        #[schemars(length(max = 256), extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::SOCKET])))]
         address: String,
         /// Port numbers by the service's port names.
-        #[schemars(extend("maxProperties" = 128))]
+        #[schemars(extend(
+            "maxProperties" = 128,
+            "additionalProperties" = {"type": "integer", "format": "uint32", "minimum": 1, "maximum": 65535},
+            "x-kubernetes-validations" = crate::cel::rules(&[crate::cel::PORT_NAMES])
+        ))]
         ports: BTreeMap<String, u32>,
         #[schemars(extend("maxProperties" = 256))]
         labels: BTreeMap<String, String>,
@@ -27,7 +32,10 @@ api! {
 
     /// Selects workloads by labels: networking's form, under `labels`.
     pub struct LabelsSelector {
-        #[schemars(extend("maxProperties" = 256, "additionalProperties" = {"type": "string", "maxLength": 63}))]
+        #[schemars(extend(
+            "maxProperties" = 256, "additionalProperties" = crate::selector::label_values(),
+            "x-kubernetes-validations" = crate::cel::rules(&[crate::cel::PLAIN_KEYS])
+        ))]
         labels: BTreeMap<String, String>,
     }
 }

@@ -23,7 +23,10 @@ api! {
     }
 
     /// How an instance's health is asked; times in seconds.
-    #[schemars(extend("x-oneof" = [["httpGet", "tcpSocket", "exec", "grpc"]]))]
+    #[schemars(extend(
+        "x-oneof" = [["httpGet", "tcpSocket", "exec", "grpc"]],
+        "x-kubernetes-validations" = crate::cel::rules(&[crate::cel::SOME_METHOD])
+    ))]
     pub struct ReadinessProbe {
         #[schemars(range(min = 0))]
         initial_delay_seconds: i32,
@@ -45,8 +48,10 @@ api! {
     #[schemars(extend("required" = ["port"]))]
     pub struct HttpHealthCheckConfig {
         path: String,
+        #[schemars(range(min = 1, max = 65535))]
         port: u32,
         host: String,
+        #[schemars(extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::HTTP_SCHEME])))]
         scheme: String,
         http_headers: Vec<HttpHeader>,
     }
@@ -62,6 +67,7 @@ api! {
     #[schemars(extend("required" = ["port"]))]
     pub struct TcpHealthCheckConfig {
         host: String,
+        #[schemars(range(min = 1, max = 65535))]
         port: u32,
     }
 

@@ -12,6 +12,9 @@ use crate::selector::{PolicyTargetReference, WorkloadSelector};
 
 api! {
     /// Access rules for workloads.
+    #[schemars(extend(
+        "x-kubernetes-validations" = crate::cel::rules(&[crate::cel::ATTACHED_ONCE, crate::cel::PROVIDER_DECIDES, crate::cel::RULES_TO_APPLY])
+    ))]
     pub struct AuthorizationPolicy {
         selector: Option<WorkloadSelector>,
         target_ref: Option<PolicyTargetReference>,
@@ -38,16 +41,19 @@ api! {
     }
 
     /// Wraps a source.
+    #[schemars(extend("required" = ["source"]))]
     pub struct RuleFrom {
         source: Option<Source>,
     }
 
     /// Wraps an operation.
+    #[schemars(extend("required" = ["operation"]))]
     pub struct RuleTo {
         operation: Option<Operation>,
     }
 
     /// Who sends the request; all fields given must match.
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::ACCOUNTS_ALONE])))]
     pub struct Source {
         principals: Vec<String>,
         not_principals: Vec<String>,
@@ -88,11 +94,12 @@ api! {
     }
 
     /// Whether workloads demand mutual TLS.
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::PORTS_OF_WORKLOADS])))]
     pub struct PeerAuthentication {
         selector: Option<WorkloadSelector>,
         mtls: Option<MutualTls>,
         /// By the workload's port.
-        #[schemars(extend("minProperties" = 1))]
+        #[schemars(extend("minProperties" = 1, "x-kubernetes-validations" = crate::cel::rules(&[crate::cel::PORT_KEYS])))]
         port_level_mtls: BTreeMap<u32, MutualTls>,
     }
 
@@ -102,6 +109,7 @@ api! {
     }
 
     /// Which JWTs a workload accepts.
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::ATTACHED_ONCE])))]
     pub struct RequestAuthentication {
         selector: Option<WorkloadSelector>,
         target_ref: Option<PolicyTargetReference>,
@@ -112,12 +120,13 @@ api! {
     }
 
     /// One issuer's tokens: where they are found and how they are verified.
+    #[schemars(extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::KEYS_ONCE]), "x-also" = [["jwksUri", "jwks_uri"]]))]
     pub struct JwtRule {
         #[schemars(length(min = 1))]
         issuer: String,
         #[schemars(inner(length(min = 1)))]
         audiences: Vec<String>,
-        #[schemars(length(min = 1, max = 2048))]
+        #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = crate::cel::rules(&[crate::cel::BY_HTTP])))]
         jwks_uri: String,
         jwks: String,
         from_headers: Vec<JwtHeader>,

@@ -190,6 +190,8 @@ fn map(shape: &Shape, numbers: bool, entries: &Map<String, Value>, at: &At<'_>) 
 fn fields(known: &Fields, entries: &Map<String, Value>, at: &At<'_>) -> Map<String, Value> {
     let mut seen = Map::new();
     let mut given: BTreeSet<String> = BTreeSet::new();
+    // Null counts here, as in the definitions' schema.
+    let mut chosen: BTreeSet<String> = BTreeSet::new();
     for (name, value) in entries {
         let field = at.key(name);
         let canonical = match known.fields.contains_key(name.as_str()) {
@@ -202,7 +204,17 @@ fn fields(known: &Fields, entries: &Map<String, Value>, at: &At<'_>) -> Map<Stri
             }
             continue;
         };
+        if known.exclusive.iter().flatten().any(|name| **name == *canonical) {
+            chosen.insert(canonical.clone());
+        }
         if value.is_null() {
+            // Kubernetes has no enum that takes null.
+            if let Shape::Enum(choices) = shape {
+                fail(
+                    &field,
+                    format!("is empty; remove it or use one of {}", choices.join(", ")),
+                );
+            }
             continue;
         }
         given.insert(canonical.clone());
@@ -220,7 +232,7 @@ fn fields(known: &Fields, entries: &Map<String, Value>, at: &At<'_>) -> Map<Stri
         let given: Vec<&str> = group
             .iter()
             .map(AsRef::as_ref)
-            .filter(|name: &&str| seen.contains_key(*name))
+            .filter(|name: &&str| chosen.contains(*name))
             .collect();
         if given.len() > 1 {
             at.error(format!(

@@ -14,7 +14,7 @@ fn values(shape: &Shape) -> BoxedStrategy<Value> {
     match shape {
         Shape::Any => select(vec![json!({"a": [1, "b", null]}), json!("text"), json!(1.5)]).boxed(),
         Shape::Bool => any::<bool>().prop_map(Value::from).boxed(),
-        Shape::String(..) => "[a-z0-9./*-]{1,12}".prop_map(Value::from).boxed(),
+        Shape::String(..) => "[a-z0-9./*-]{0,12}".prop_map(Value::from).boxed(),
         Shape::Duration => (0_u64..100_000)
             .prop_map(|ms| Value::from(format!("{ms}ms")))
             .boxed(),
@@ -58,7 +58,11 @@ fn fields(known: &super::shape::Fields) -> BoxedStrategy<Value> {
     let strategies: Vec<BoxedStrategy<Option<Value>>> = known
         .fields
         .values()
-        .map(|field| proptest::option::weighted(0.4, values(field)).boxed())
+        .map(|field| {
+            let null = u32::from(!matches!(field, Shape::Enum(_)));
+            let value = prop_oneof![20 => values(field), null => Just(Value::Null)];
+            proptest::option::weighted(0.4, value).boxed()
+        })
         .collect();
     let exclusive = known.exclusive.clone();
     strategies

@@ -16,7 +16,7 @@ use crate::{Kind, Spec};
 
 pub(crate) use conform::object as conform;
 pub(crate) use nearest::nearest;
-pub(crate) use shape::Shape;
+pub(crate) use shape::{Shape, choices, type_name};
 
 /// The shape of a kind's body, made from its Rust type once.
 fn shape(kind: Kind) -> &'static Shape {

@@ -143,7 +143,7 @@ impl Compiler<'_> {
 }
 
 /// The type, `null` left aside.
-fn type_name(schema: &Value) -> Option<&str> {
+pub(crate) fn type_name(schema: &Value) -> Option<&str> {
     match schema.get("type")? {
         Value::String(name) => Some(name),
         Value::Array(names) => names
@@ -209,7 +209,7 @@ fn integer(schema: &Value) -> Shape {
 }
 
 /// An enum's spellings: `enum: […]`, or `oneOf` with a constant each where variants are described.
-fn choices(schema: &Value) -> Option<Arc<[Box<str>]>> {
+pub(crate) fn choices(schema: &Value) -> Option<Arc<[Box<str>]>> {
     if let Some(choices) = schema.get("enum") {
         return Some(texts(choices).into());
     }
