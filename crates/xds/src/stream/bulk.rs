@@ -143,6 +143,9 @@ impl Kind {
         };
         let all = diff.changed.chunks();
         let chunks = first_of(all, limit);
+        if chunks.is_empty() {
+            return None;
+        }
         let complete = chunks.len() == all.len();
         Some(Batch {
             base: base.clone(),
@@ -176,13 +179,12 @@ impl Kind {
     }
 }
 
-/// Runs up to about that many bytes, at least one.
+/// Runs up to that many bytes.
 fn first_of(chunks: &[Arc<Chunk>], limit: usize) -> Vec<Arc<Chunk>> {
-    let mut left = limit;
+    let mut left = Some(limit);
     let fits = chunks.iter().take_while(|chunk| {
-        let fits = left > 0;
-        left = left.saturating_sub(chunk.weight);
-        fits
+        left = left.and_then(|left| left.checked_sub(chunk.weight));
+        left.is_some()
     });
     fits.cloned().collect()
 }
@@ -198,8 +200,10 @@ mod tests {
     use std::time::Duration;
 
     const NOW: Duration = Duration::ZERO;
+    /// Enough for a run of three small resources.
+    const RUN: usize = 150;
 
-    fn table(url: TypeUrl, names: std::ops::Range<u8>, content: &'static str) -> Arc<Table> {
+    fn table(url: &TypeUrl, names: std::ops::Range<u8>, content: &'static str) -> Arc<Table> {
         let mut table = Table::builder();
         for name in names {
             table.insert(url.clone(), format!("{name:03}").into(), content.into());
@@ -252,7 +256,7 @@ mod tests {
 
     #[test]
     fn streams_of_one_table_are_sent_the_same_runs() {
-        let table = table(CLUSTER, 0..20, "x");
+        let table = table(&CLUSTER, 0..20, "x");
         let runs = || {
             let mut stream = stream(table.clone(), 1 << 20);
             ask(&mut stream, &CLUSTER, Vec::new());
@@ -266,7 +270,7 @@ mod tests {
 
     #[test]
     fn names_that_do_not_exist_are_said_with_the_last_part() {
-        let mut stream = stream(table(ENDPOINTS, 0..6, "x"), 1);
+        let mut stream = stream(table(&ENDPOINTS, 0..6, "x"), RUN);
         ask(&mut stream, &ENDPOINTS, names(0..8));
         let first = stream.poll(NOW).unwrap();
         assert!(!first.complete && first.removed.is_empty());
@@ -284,10 +288,10 @@ mod tests {
 
     #[test]
     fn a_change_between_two_parts_is_not_lost() {
-        let mut stream = stream(table(ENDPOINTS, 0..6, "x"), 1);
+        let mut stream = stream(table(&ENDPOINTS, 0..6, "x"), RUN);
         ask(&mut stream, &ENDPOINTS, names(0..6));
         let first = stream.poll(NOW).unwrap();
-        stream.on_table(table(ENDPOINTS, 1..5, "y"));
+        stream.on_table(table(&ENDPOINTS, 1..5, "y"));
         answer(&mut stream, &first, None);
         let (mut have, mut gone) = (Vec::new(), Vec::new());
         while let Some(response) = stream.poll(NOW) {
@@ -313,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_rejected_run_is_sent_again_in_parts_but_for_what_is_bad() {
-        let mut stream = stream(table(CLUSTER, 0..5, "x"), 1 << 20);
+        let mut stream = stream(table(&CLUSTER, 0..5, "x"), 1 << 20);
         ask(&mut stream, &CLUSTER, Vec::new());
         let all = stream.poll(NOW).unwrap();
         answer(
@@ -322,7 +326,7 @@ mod tests {
             Some("Error adding/updating cluster(s) 002: bad"),
         );
         assert!(stream.poll(NOW).is_none(), "Envoy applied the good ones");
-        stream.on_table(table(CLUSTER, 0..5, "y"));
+        stream.on_table(table(&CLUSTER, 0..5, "y"));
         let next = stream.poll(NOW).unwrap();
         assert_eq!(sent(&next), names(0..5));
         answer(&mut stream, &next, Some("something is wrong"));

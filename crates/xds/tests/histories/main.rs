@@ -71,10 +71,10 @@ struct History {
 }
 
 impl History {
-    fn new(variant: Variant) -> Self {
-        // Small, so that long states come in parts.
+    /// `response_bytes`: small, and long states come in parts; large, and streams are sent whole runs.
+    fn new(variant: Variant, response_bytes: usize) -> Self {
         let settings = Settings {
-            response_bytes: 100,
+            response_bytes,
             ..Settings::default()
         };
         let table = Arc::new(Table::default());
@@ -301,16 +301,16 @@ proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn delta_histories_end_well(steps in steps()) {
-        let mut history = History::new(Variant::Delta);
+    fn delta_histories_end_well(steps in steps(), bytes in 100..1_000usize) {
+        let mut history = History::new(Variant::Delta, bytes);
         prop_assert_eq!(history.run(steps), Ok(()));
     }
 
     #[test]
-    fn state_of_the_world_histories_end_well(steps in steps()) {
+    fn state_of_the_world_histories_end_well(steps in steps(), bytes in 100..1_000usize) {
         // A new stream does not know what the client had, so what is gone goes at once: see `xds::stream`.
         let steps = steps.into_iter().filter(|step| !matches!(step, Step::Reconnect)).collect();
-        let mut history = History::new(Variant::Sotw);
+        let mut history = History::new(Variant::Sotw, bytes);
         prop_assert_eq!(history.run(steps), Ok(()));
     }
 }
