@@ -40,8 +40,15 @@ impl Resources {
         verdict: &mut Verdict,
     ) -> Option<&'a FilterChain> {
         let seen = listener::inspect(listener, call);
-        let aside = self.set_aside.get(&listener.name).into_iter().flatten();
-        let found = listener::chains(listener.filter_chains.iter().chain(aside), call, &seen);
+        let mut found = listener::chains(listener.filter_chains.iter(), call, &seen);
+        if let Some(aside) = self.set_aside.get(&listener.name)
+            && !found.is_empty()
+        {
+            let asked = listener::chains(listener.filter_chains.iter().chain(aside), call, &seen);
+            if asked.len() > found.len() {
+                found = asked;
+            }
+        }
         let chain = match found.as_slice() {
             [only] => only,
             [] => match &listener.default_filter_chain {
