@@ -6,7 +6,9 @@
 mod follow;
 mod message;
 mod store;
+mod tables;
 
 pub use follow::{FollowError, Options, follow};
-pub use message::{DecodeError, decode, decode_all, encode, encode_all, table, type_url};
+pub use message::{DecodeError, decode, decode_all, encode, encode_all, is_read, table, type_url};
 pub use store::{State, Store};
+pub use tables::Tables;

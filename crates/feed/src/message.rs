@@ -53,7 +53,17 @@ pub fn table(objects: &[Arc<Object>], previous: Option<&Table>) -> Table {
     table.build(previous)
 }
 
-/// The object's message, encoded: the same object always gives the same bytes.
+/// Whether an annotation of that key is read by anybody who gets the feed. Others stay at home: they change often
+/// (`endpoints.kubernetes.io/last-change-trigger-time`) and are long (`kubectl.kubernetes.io/last-applied-configuration`).
+#[must_use]
+pub fn is_read(annotation: &str) -> bool {
+    const CLASS: &str = "kubernetes.io/ingress.class";
+    let domain = annotation.split_once('/').map_or("", |(domain, _)| domain);
+    domain == "istio.io" || domain.ends_with(".istio.io") || annotation == CLASS
+}
+
+/// The object's message, encoded: the same object always gives the same bytes, and so do objects that differ in nothing
+/// that is read.
 #[must_use]
 pub fn encode(object: &Object) -> Bytes {
     message(object).encode_to_vec().into()
@@ -88,10 +98,15 @@ fn message(object: &Object) -> feed::Object {
         namespace: wire.namespace,
         name: wire.name,
         labels: wire.labels,
-        annotations: wire.annotations,
+        annotations: wire
+            .annotations
+            .into_iter()
+            .filter(|(key, _)| is_read(key))
+            .collect(),
         generation: wire.generation,
         uid: wire.uid,
-        resource_version: wire.resource_version,
+        // It changes with each write, of the status too.
+        resource_version: String::new(),
         created: wire.created,
         body: wire.body,
         origin: Some(origin),
@@ -142,6 +157,29 @@ fn object(message: feed::Object) -> Result<Object, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_reads_changes_no_version() {
+        let text = "apiVersion: v1\nkind: Service\nmetadata:\n  name: a\n  namespace: shop\n  annotations: {networking.istio.io/exportTo: '*'}\nspec:\n  ports: [{name: http, port: 80}]\n";
+        let object = config::parse("x.yaml", text.as_bytes(), "default")
+            .objects
+            .remove(0);
+        let with = |key: &str, value: &str| {
+            let mut other = object.clone();
+            other.meta.annotations.insert(key.to_owned(), value.to_owned());
+            encode(&other)
+        };
+        assert_eq!(
+            encode(&object),
+            with("kubectl.kubernetes.io/last-applied-configuration", "{}")
+        );
+        assert_eq!(encode(&object), with("myistio.io/owner", "me"));
+        assert_ne!(encode(&object), with("networking.istio.io/exportTo", "."));
+        assert_ne!(encode(&object), with("kubernetes.io/ingress.class", "istio"));
+        let mut written = object.clone();
+        written.meta.resource_version = "17".to_owned();
+        assert_eq!(encode(&object), encode(&written));
+    }
 
     #[test]
     fn what_only_analysis_reads_does_not_leave_galley() {
