@@ -3,6 +3,7 @@
 //!
 //! It does not know what the objects mean, nor where Galley got them.
 
+pub mod distribution;
 mod follow;
 mod message;
 mod store;

@@ -6,8 +6,10 @@ pub mod folder;
 pub mod last_good;
 pub mod report;
 mod serve;
+pub mod status;
 pub mod store;
 mod watch;
+pub mod webhook;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,0 +1,287 @@
+//! What has to change in the ValidatingWebhookConfiguration so that the API server trusts this webhook and relies on it.
+//!
+//! Pure. The configuration is the installer's (Helm's); two fields of each webhook are Galley's: `clientConfig.caBundle` and
+//! `failurePolicy`. They are set by server-side apply under a field manager of Galley's own, so neither fights the other.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::certificate::{Source, Trust};
+
+/// The label by which Kubernetes names each namespace.
+const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// The Kubernetes Service before the webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+}
+
+impl std::str::FromStr for Service {
+    type Err = String;
+
+    /// `NAME.NAMESPACE`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('.') {
+            Some((name, namespace))
+                if !name.is_empty() && !namespace.is_empty() && !namespace.contains('.') =>
+            {
+                Ok(Self {
+                    name: name.to_owned(),
+                    namespace: namespace.to_owned(),
+                })
+            }
+            _ => Err("write NAME.NAMESPACE".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.name, self.namespace)
+    }
+}
+
+impl Service {
+    /// The name that the API server expects in the certificate.
+    #[must_use]
+    pub fn dns_name(&self) -> String {
+        format!("{self}.svc")
+    }
+}
+
+/// What is to be done about a configuration.
+#[derive(Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The object to apply; `None` when all is as it should be.
+    pub apply: Option<Value>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// Compares a configuration with what this webhook needs. `ready` says that Galley has read its source; before that the
+/// failure policy stays as it is.
+#[must_use]
+pub fn plan(live: &Value, service: &Service, trust: &Trust, ready: bool) -> Plan {
+    let mut plan = Plan::default();
+    let bundle = STANDARD.encode(&trust.roots);
+    let (mut entries, mut differs) = (Vec::new(), false);
+    let webhooks = live.get("webhooks").and_then(Value::as_array);
+    for webhook in webhooks
+        .into_iter()
+        .flatten()
+        .filter(|each| is_ours(each, service))
+    {
+        let is = webhook
+            .get("failurePolicy")
+            .and_then(Value::as_str)
+            .unwrap_or("Fail");
+        let policy = match (trust.source, ready) {
+            // Other replicas' certificates would not be trusted.
+            (Source::SelfSigned, _) => "Ignore",
+            (Source::Citadel, false) => is,
+            (Source::Citadel, true) if spares(webhook, &service.namespace) => "Fail",
+            (Source::Citadel, true) => {
+                plan.warnings.push(unsafe_selector(webhook, service));
+                "Ignore"
+            }
+        };
+        let known = webhook.pointer("/clientConfig/caBundle").and_then(Value::as_str);
+        differs |= known != Some(&bundle) || is != policy;
+        entries.push(json!({
+            "name": webhook.get("name"),
+            "clientConfig": { "caBundle": bundle },
+            "failurePolicy": policy,
+        }));
+    }
+    if entries.is_empty() {
+        plan.warnings.push(format!(
+            "no webhook of the ValidatingWebhookConfiguration calls the service {service}; set its clientConfig.service, or --webhook-service"
+        ));
+    }
+    plan.apply = differs.then(|| {
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingWebhookConfiguration",
+            "metadata": { "name": live.pointer("/metadata/name") },
+            "webhooks": entries,
+        })
+    });
+    plan
+}
+
+fn is_ours(webhook: &Value, service: &Service) -> bool {
+    let field = |name: &str| {
+        let value = webhook.get("clientConfig")?.get("service")?.get(name)?;
+        value.as_str()
+    };
+    field("name") == Some(&service.name) && field("namespace") == Some(&service.namespace)
+}
+
+fn unsafe_selector(webhook: &Value, service: &Service) -> String {
+    let name = webhook.get("name").and_then(Value::as_str).unwrap_or_default();
+    format!(
+        "the webhook {name} stays at failurePolicy Ignore: with Fail, Galley's own namespace could not be repaired while Galley is away; add a namespaceSelector with {NAMESPACE_LABEL} NotIn [{}]",
+        service.namespace
+    )
+}
+
+/// Whether a webhook's namespaceSelector leaves out a namespace, as far as its name tells.
+fn spares(webhook: &Value, namespace: &str) -> bool {
+    let Some(selector) = webhook.get("namespaceSelector") else {
+        return false;
+    };
+    let label = selector
+        .get("matchLabels")
+        .and_then(|labels| labels.get(NAMESPACE_LABEL));
+    if label.is_some_and(|label| label != namespace) {
+        return true;
+    }
+    let expressions = selector.get("matchExpressions").and_then(Value::as_array);
+    expressions
+        .into_iter()
+        .flatten()
+        .filter(|expression| expression.get("key").is_some_and(|key| key == NAMESPACE_LABEL))
+        .any(|expression| {
+            let values = expression.get("values").and_then(Value::as_array);
+            let listed = values.is_some_and(|values| values.iter().any(|value| value == namespace));
+            match expression.get("operator").and_then(Value::as_str) {
+                Some("NotIn") => listed,
+                Some("In") => !listed,
+                Some("DoesNotExist") => true,
+                _ => false,
+            }
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service() -> Service {
+        "galley.argosy-system".parse().unwrap()
+    }
+
+    fn trust(source: Source) -> Trust {
+        Trust {
+            source,
+            roots: "PEM".to_owned(),
+        }
+    }
+
+    fn live(policy: &str, bundle: Option<&str>, selector: Option<Value>) -> Value {
+        let mut live = json!({
+            "metadata": {"name": "argosy-galley"},
+            "webhooks": [
+                {"name": "other.example.com", "clientConfig": {"service": {"name": "x", "namespace": "argosy-system"}}},
+                {"name": "validation.argosy.io", "failurePolicy": policy,
+                 "clientConfig": {"service": {"name": "galley", "namespace": "argosy-system", "path": "/validate"}}},
+            ],
+        });
+        if let Some(bundle) = bundle {
+            live["webhooks"][1]["clientConfig"]["caBundle"] = json!(STANDARD.encode(bundle));
+        }
+        if let Some(selector) = selector {
+            live["webhooks"][1]["namespaceSelector"] = selector;
+        }
+        live
+    }
+
+    fn sparing() -> Option<Value> {
+        Some(
+            json!({"matchExpressions": [{"key": NAMESPACE_LABEL, "operator": "NotIn", "values": ["argosy-system", "kube-system"]}]}),
+        )
+    }
+
+    /// The failure policy applied; `None` when nothing is.
+    #[track_caller]
+    fn check(live: &Value, source: Source, ready: bool, expected: Option<&str>) {
+        let plan = plan(live, &service(), &trust(source), ready);
+        let entry = plan.apply.as_ref().map(|apply| {
+            assert_eq!(
+                apply["webhooks"].as_array().unwrap().len(),
+                1,
+                "others are left alone"
+            );
+            assert_eq!(
+                apply["webhooks"][0]["clientConfig"],
+                json!({"caBundle": STANDARD.encode("PEM")})
+            );
+            apply["webhooks"][0]["failurePolicy"].as_str().unwrap()
+        });
+        assert_eq!(entry, expected, "{:?}", plan.warnings);
+    }
+
+    #[test]
+    fn requests_are_refused_without_galley_only_when_it_was_ready_and_spares_its_own_namespace() {
+        use Source::{Citadel, SelfSigned};
+        check(&live("Ignore", None, sparing()), SelfSigned, true, Some("Ignore"));
+        check(&live("Ignore", None, sparing()), Citadel, false, Some("Ignore"));
+        check(&live("Ignore", Some("PEM"), sparing()), Citadel, false, None);
+        check(
+            &live("Fail", Some("OLD"), sparing()),
+            Citadel,
+            false,
+            Some("Fail"),
+        );
+        check(
+            &live("Ignore", Some("PEM"), sparing()),
+            Citadel,
+            true,
+            Some("Fail"),
+        );
+        check(&live("Fail", Some("PEM"), sparing()), Citadel, true, None);
+        check(&live("Fail", Some("PEM"), None), Citadel, true, Some("Ignore"));
+        check(
+            &live("Fail", Some("PEM"), sparing()),
+            SelfSigned,
+            true,
+            Some("Ignore"),
+        );
+    }
+
+    #[test]
+    fn selectors_spare_a_namespace_by_its_name() {
+        let expression = |operator: &str, values: Value| json!({"matchExpressions": [{"key": NAMESPACE_LABEL, "operator": operator, "values": values}]});
+        for (selector, expected) in [
+            (json!({}), false),
+            (expression("NotIn", json!(["argosy-system"])), true),
+            (expression("NotIn", json!(["kube-system"])), false),
+            (expression("In", json!(["shop"])), true),
+            (expression("In", json!(["shop", "argosy-system"])), false),
+            (json!({"matchLabels": {NAMESPACE_LABEL: "shop"}}), true),
+            (json!({"matchLabels": {"team": "shop"}}), false),
+        ] {
+            let webhook = json!({"namespaceSelector": selector});
+            assert_eq!(spares(&webhook, "argosy-system"), expected, "{webhook}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_for_another_service_is_left_alone_and_told() {
+        let plan = plan(
+            &live("Fail", None, None),
+            &"galley.elsewhere".parse().unwrap(),
+            &trust(Source::Citadel),
+            true,
+        );
+        assert_eq!(plan.apply, None);
+        assert!(
+            plan.warnings[0].contains("galley.elsewhere"),
+            "{:?}",
+            plan.warnings
+        );
+    }
+
+    #[test]
+    fn service_names() {
+        assert_eq!(service().dns_name(), "galley.argosy-system.svc");
+        for bad in ["galley", "galley.", ".x", "a.b.svc"] {
+            assert!(bad.parse::<Service>().is_err(), "{bad}");
+        }
+    }
+}
