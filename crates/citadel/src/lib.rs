@@ -6,6 +6,7 @@
 mod admin;
 pub mod auth;
 pub mod ca;
+mod credential;
 pub mod identity_file;
 mod keeper;
 mod local;

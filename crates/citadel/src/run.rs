@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use proto::ca::istio_certificate_service_server::IstioCertificateServiceServer;
+use proto::trust::credential_service_server::CredentialServiceServer;
 use proto::trust::trust_bundle_service_server::TrustBundleServiceServer;
 use runtime::grpc::{self, Limits, ServeError};
 use runtime::identity::StartError;
@@ -20,6 +21,7 @@ use tonic::service::Routes;
 use crate::admin;
 use crate::ca::rotation::Policy;
 use crate::ca::{AuthorityError, Folder, MAX_LEAF_TTL};
+use crate::credential::{self, CredentialServer, Watcher};
 use crate::identity_file::{self, IdentityConfig, IdentityFileError};
 use crate::keeper::{Current, Keeper};
 use crate::local::LocalIssuer;
@@ -55,6 +57,9 @@ pub struct Args {
     /// Life of a workload's certificate, and the longest that can be asked for; at most 24h
     #[arg(long, env = "ARGOSY_LEAF_TTL", value_name = "DURATION", value_parser = leaf_ttl, default_value = "24h")]
     pub leaf_ttl: Duration,
+    /// Folder of Secrets (YAML) with the TLS credentials that gateways name by credentialName; mode 0700
+    #[arg(long, env = "ARGOSY_SECRETS_DIR", value_name = "DIR")]
+    pub secrets_dir: Option<PathBuf>,
     /// Age at which the root is replaced by a new one, in steps that no workload notices
     #[arg(long, env = "ARGOSY_ROOT_MAX_AGE", value_name = "DURATION", value_parser = root_age, default_value = "70080h")]
     pub root_max_age: Duration,
@@ -69,6 +74,7 @@ impl Args {
             ca_dir,
             identity: None,
             leaf_ttl: MAX_LEAF_TTL,
+            secrets_dir: None,
             root_max_age: ROOT_MAX_AGE,
         }
     }
@@ -231,6 +237,10 @@ async fn serve_with(listener: TcpListener, ca: Ca, args: Args, context: Context)
     context.admin.mount(admin::PREFIX, admin::routes(commands))?;
     let stop = context.shutdown.clone();
     tokio::spawn(async move { stop.run_until_cancelled(keeper.run(asked)).await });
+    let (watcher, secrets) = Watcher::new(credential::Folder(args.secrets_dir));
+    let stop = context.shutdown.clone();
+    tokio::spawn(async move { stop.run_until_cancelled(watcher.run()).await });
+    let credentials = CredentialServiceServer::new(CredentialServer { secrets });
     let trust = TrustBundleServiceServer::new(TrustService {
         current: current.clone(),
     });
@@ -247,7 +257,9 @@ async fn serve_with(listener: TcpListener, ca: Ca, args: Args, context: Context)
         "ca",
         listener,
         Some(tls),
-        Routes::new(server).add_service(trust.max_decoding_message_size(MAX_MESSAGE)),
+        Routes::new(server)
+            .add_service(trust.max_decoding_message_size(MAX_MESSAGE))
+            .add_service(credentials.max_decoding_message_size(MAX_MESSAGE)),
         &limits(),
         &context,
     )

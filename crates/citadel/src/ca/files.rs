@@ -141,6 +141,29 @@ fn contents(path: &Path, file: &File) -> Result<Zeroizing<Vec<u8>>, FileError> {
     }
 }
 
+/// The files of a folder that only its owner may use (mode 0700 or stricter; 0750 for a mounted Secret), by their
+/// extensions, sorted; none when there is no folder.
+///
+/// # Errors
+/// When it cannot be read, or others may use it.
+pub fn private_list(dir: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, FileError> {
+    let metadata = match fs::metadata(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        found => found.map_err(read_error(dir))?,
+    };
+    check_mode(dir, &metadata, 0o750)?;
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir).map_err(read_error(dir))? {
+        let path = entry.map_err(read_error(dir))?.path();
+        let wanted = path.extension().and_then(|e| e.to_str());
+        if wanted.is_some_and(|extension| extensions.contains(&extension)) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
 /// Writes a file whole or not at all, with this mode: a temporary file beside it, flushed to disk, then renamed.
 ///
 /// # Errors

@@ -368,6 +368,13 @@ fn of_key<'a>(certificates: &'a [CertificateDer<'static>], key: &Key) -> Option<
     })
 }
 
+/// Whether this private key (PEM) is the certificate's; the error says what is wrong with the key.
+pub(crate) fn is_key_of(pem: &[u8], certificate: Option<&CertificateDer<'static>>) -> Result<bool, String> {
+    let key = Key::from_pem(pem)?;
+    let certificate = certificate.map(std::slice::from_ref).unwrap_or_default();
+    Ok(of_key(certificate, &key).is_some())
+}
+
 /// The only certificate there is: what is wrong with it is told rather than that it is not the key's.
 fn only<'a>(certificates: &'a [CertificateDer<'static>]) -> Option<&'a CertificateDer<'static>> {
     match certificates {

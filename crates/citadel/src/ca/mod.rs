@@ -11,5 +11,6 @@ pub mod rotation;
 
 pub(crate) use authority::now;
 pub use authority::{Authority, AuthorityError};
+pub(crate) use folder::is_key_of;
 pub use folder::{CERT_FILE, Folder, KEY_FILE};
 pub use leaf::{IssueError, Leaf, MAX_LEAF_TTL};

@@ -1,0 +1,101 @@
+//! TLS credentials of gateways: which Secret a name means, who may have it, what Envoy gets of it.
+//!
+//! A proxy gets credentials of its own namespace alone, which its certificate names; that is decided before any Secret
+//! is looked at, so that a refusal tells nothing of what exists.
+
+mod folder;
+mod name;
+mod secret;
+mod service;
+
+pub(crate) use folder::{Folder, Watcher};
+pub(crate) use name::{Name, NameError, Part};
+pub(crate) use secret::{Material, Secret, SecretError};
+pub(crate) use service::CredentialServer;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A Secret's namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// All Secrets at one time.
+pub(crate) type Secrets = BTreeMap<Key, Arc<Secret>>;
+
+/// A credential that cannot be had; the message is for the proxy's operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Missing {
+    /// The name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// Another namespace's Secret.
+    #[error(
+        "a proxy of namespace {caller} may have Secrets of its own namespace alone: move the Secret beside the gateway's workload"
+    )]
+    Forbidden {
+        /// The proxy's namespace.
+        caller: String,
+    },
+    /// No such Secret.
+    #[error("there is no Secret {namespace}/{name}")]
+    Absent {
+        /// Where it was looked for.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// The Secret cannot be used.
+    #[error("Secret {namespace}/{name}: {source}")]
+    Unusable {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        source: SecretError,
+    },
+}
+
+/// What `name` means for a proxy of namespace `caller`.
+pub(crate) fn find(secrets: &Secrets, name: &str, caller: &str) -> Result<Material, Missing> {
+    let name = Name::parse(name, caller)?;
+    if name.namespace != caller {
+        return Err(Missing::Forbidden {
+            caller: caller.to_owned(),
+        });
+    }
+    let get = |secret: &str| {
+        let key = Key {
+            namespace: name.namespace.clone(),
+            name: secret.to_owned(),
+        };
+        secrets.get(&key).map(|found| (key, found))
+    };
+    let found = match name.part {
+        Part::KeyPair => get(&name.secret),
+        // A Secret of its own for the roots comes before the roots beside the certificate, as in Istio.
+        Part::Roots => get(&format!("{}{}", name.secret, name::ROOTS_SUFFIX)).or_else(|| get(&name.secret)),
+    };
+    let Some((key, secret)) = found else {
+        return Err(Missing::Absent {
+            namespace: name.namespace,
+            name: name.secret,
+        });
+    };
+    let material = match name.part {
+        Part::KeyPair => secret.key_pair(),
+        Part::Roots => secret.roots(),
+    };
+    material.map_err(|source| Missing::Unusable {
+        namespace: key.namespace,
+        name: key.name,
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests;
