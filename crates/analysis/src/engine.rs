@@ -18,6 +18,8 @@ pub struct Analysis {
     pub version: u64,
     /// Names of the analyzers that ran for this version.
     pub ran: Vec<&'static str>,
+    /// Names of the analyzers that cannot run, since the source does not show them what they read.
+    pub skipped: Vec<&'static str>,
 }
 
 impl Analysis {
@@ -47,6 +49,8 @@ pub struct Input<'a> {
     pub statuses: &'a BTreeMap<ObjectKey, Status>,
     /// What validation says of single objects.
     pub findings: &'a [Finding],
+    /// Kinds that the source cannot see, which is not the same as that there are none: who reads them is not asked.
+    pub unseen: &'a [Kind],
 }
 
 /// Analyses a mesh again and again.
@@ -55,6 +59,7 @@ pub struct Engine {
     store: Store,
     /// What validation of single objects has said.
     findings: Vec<Finding>,
+    unseen: Vec<Kind>,
     /// What each of [`ALL`] has said, and last what validation has, each by object.
     said: Vec<Vec<Message>>,
     current: Arc<Analysis>,
@@ -143,7 +148,9 @@ impl Engine {
         for (analyzer, said) in ALL.iter().zip(by_analyzer) {
             if first || wanted(analyzer) {
                 let mut report = Report::default();
-                set.show(analyzer, &mut report);
+                if !is_blind(analyzer, &self.unseen) {
+                    set.show(analyzer, &mut report);
+                }
                 exchange(said, sorted(&set, report.messages), &mut touched);
                 ran.push(analyzer.name);
             }
@@ -164,6 +171,8 @@ impl Engine {
     fn merged(&self, touched: BTreeSet<ObjectKey>, ran: Vec<&'static str>) -> Analysis {
         let mut next = (*self.current).clone();
         next.version += 1;
+        let blind = ALL.iter().filter(|analyzer| is_blind(analyzer, &self.unseen));
+        next.skipped = blind.map(|analyzer| analyzer.name).collect();
         next.ran = ran;
         for key in touched {
             let mut messages: Vec<Message> = self
@@ -191,6 +200,11 @@ impl Engine {
 
 fn reads(analyzer: &Analyzer, changed: &BTreeSet<Kind>) -> bool {
     analyzer.inputs.iter().any(|kind| changed.contains(kind))
+}
+
+/// Whether an analyzer would take what cannot be seen for absent.
+fn is_blind(analyzer: &Analyzer, unseen: &[Kind]) -> bool {
+    analyzer.inputs.iter().any(|kind| unseen.contains(kind))
 }
 
 fn count(counts: &mut BTreeMap<Code, usize>, code: Code, by: isize) {

@@ -1,4 +1,4 @@
-//! Analysis of what the user's objects mean together: the messages of Istio's `istioctl analyze` (codes IST0002 to IST0177),
+//! Analysis of what the user's objects mean together: the messages of Istio's `istioctl analyze` (codes IST0001 to IST0177),
 //! in our own words. An [`Analyzer`] is a function from a [`Set`] of objects to [`Message`]s, with the kinds that it reads
 //! declared, so that a change reruns only what depends on it; [`run()`] runs them once and leaves out what annotations
 //! suppress, an [`Engine`] again and again as objects change.
@@ -23,7 +23,7 @@ mod workload;
 
 pub use analyzer::{Analyzer, Report};
 pub use analyzers::{ALL, EXTRA, PRECHECK, find};
-pub use catalogue::Code;
+pub use catalogue::{Code, docs};
 pub use defaults::defaults;
 pub use engine::{Analysis, Engine, Input};
 pub use facts::{Denied, Facts};

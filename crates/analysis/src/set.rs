@@ -1,25 +1,69 @@
 //! What analyzers look at: objects by kind and name, what is looked up often by an index that is made when first needed.
 
 use std::cell::{Cell, OnceCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
+use crate::selector::Labels;
+use crate::{Analyzer, Facts, Report, Store};
 use config::mesh::{MeshConfig, MeshNetworks};
 use config::{Kind, Object, ObjectKey, Spec, Status, extensions, kube, networking, security, telemetry};
-use model::selects;
-
-use crate::{Analyzer, Facts, Report, Store};
 
 /// A pod's object and body.
 pub(crate) type Pod<'a> = (&'a Object, &'a kube::Pod);
 
-/// Pods by each of their labels.
-type Labelled<'a> = HashMap<(&'a str, &'a str), Vec<Pod<'a>>>;
+/// Something that runs: a pod, or what a WorkloadEntry stands for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Workload<'a> {
+    pub(crate) object: &'a Object,
+    /// Of a WorkloadEntry those of its body; those of its metadata are stronger, as in `model`.
+    own: &'a Labels,
+    /// The pod's body, when it is one.
+    pub(crate) pod: Option<&'a kube::Pod>,
+}
+
+impl<'a> Workload<'a> {
+    fn of_pod((object, pod): Pod<'a>) -> Self {
+        Self {
+            object,
+            own: &object.meta.labels,
+            pod: Some(pod),
+        }
+    }
+
+    fn of_entry((object, entry): (&'a Object, &'a networking::WorkloadEntry)) -> Self {
+        Self {
+            object,
+            own: &entry.labels,
+            pod: None,
+        }
+    }
+
+    /// Whether it has all of these labels.
+    pub(crate) fn has(&self, wanted: &Labels) -> bool {
+        wanted.iter().all(|(key, value)| {
+            let label = self.object.meta.labels.get(key).or_else(|| self.own.get(key));
+            label == Some(value)
+        })
+    }
+
+    fn labels(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let more = self.pod.is_none().then_some(&self.object.meta.labels);
+        self.own
+            .iter()
+            .chain(more.into_iter().flatten())
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+}
+
+/// Workloads by each of their labels.
+type Labelled<'a> = HashMap<(&'a str, &'a str), Vec<Workload<'a>>>;
 
 /// What analyzers look at: the objects of a [`Store`] as they are at one time.
 #[derive(Debug)]
 pub struct Set<'a> {
     store: &'a Store,
     pods: OnceCell<Labelled<'a>>,
+    entries: OnceCell<Labelled<'a>>,
     mesh: OnceCell<MeshConfig>,
     now: i64,
     /// The analyzer that is looking, which is held to the inputs that it has declared.
@@ -71,6 +115,7 @@ impl<'a> Set<'a> {
         Self {
             store,
             pods: OnceCell::new(),
+            entries: OnceCell::new(),
             mesh: OnceCell::new(),
             now,
             reader: Cell::new(None),
@@ -149,30 +194,54 @@ impl<'a> Set<'a> {
     }
 
     /// The pods with all of these labels, of one namespace or of all. An empty selector selects all pods.
-    pub(crate) fn pods(&self, selector: &BTreeMap<String, String>, namespace: Option<&str>) -> Vec<Pod<'a>> {
-        let fits = |object: &Object| {
-            namespace.is_none_or(|namespace| object.meta.namespace == namespace)
-                && selects(selector, &object.meta.labels)
-        };
-        let Some((key, value)) = selector.iter().next() else {
-            return self.all_pods().filter(|(object, _)| fits(object)).collect();
-        };
-        let index = self.pods.get_or_init(|| by_label(self.all_pods()));
-        let candidates = index.get(&(key.as_str(), value.as_str()));
-        candidates
-            .into_iter()
-            .flatten()
-            .filter(|(object, _)| fits(object))
-            .copied()
+    pub(crate) fn pods(&self, selector: &Labels, namespace: Option<&str>) -> Vec<Pod<'a>> {
+        let all = || self.all_pods().map(Workload::of_pod);
+        let found = selected(selector, namespace, &self.pods, all);
+        found
+            .filter_map(|workload| Some((workload.object, workload.pod?)))
             .collect()
+    }
+
+    /// The workloads with all of these labels, likewise: pods first, then WorkloadEntries.
+    pub(crate) fn workloads(&self, selector: &Labels, namespace: Option<&str>) -> Vec<Workload<'a>> {
+        let pods = || self.all_pods().map(Workload::of_pod);
+        let entries = || self.workload_entries().map(Workload::of_entry);
+        selected(selector, namespace, &self.pods, pods)
+            .chain(selected(selector, namespace, &self.entries, entries))
+            .collect()
+    }
+
+    /// All workloads.
+    pub(crate) fn all_workloads(&self) -> impl Iterator<Item = Workload<'a>> + use<'a> {
+        let entries = self.workload_entries().map(Workload::of_entry);
+        self.all_pods().map(Workload::of_pod).chain(entries)
     }
 }
 
-fn by_label<'a>(pods: impl Iterator<Item = Pod<'a>>) -> Labelled<'a> {
+/// Workloads with all labels of a selector, found by one of them.
+fn selected<'s, 'a, I: Iterator<Item = Workload<'a>> + 's>(
+    selector: &'s Labels,
+    namespace: Option<&'s str>,
+    index: &'s OnceCell<Labelled<'a>>,
+    all: impl Fn() -> I,
+) -> impl Iterator<Item = Workload<'a>> + 's {
+    let by_label = selector.iter().next().map(|(key, value)| {
+        let index = index.get_or_init(|| by_label(all()));
+        index.get(&(key.as_str(), value.as_str()))
+    });
+    let candidates = by_label.flatten().into_iter().flatten().copied();
+    let everything = by_label.is_none().then(all).into_iter().flatten();
+    candidates.chain(everything).filter(move |workload| {
+        namespace.is_none_or(|namespace| workload.object.meta.namespace == namespace)
+            && workload.has(selector)
+    })
+}
+
+fn by_label<'a>(workloads: impl Iterator<Item = Workload<'a>>) -> Labelled<'a> {
     let mut index = Labelled::new();
-    for pod in pods {
-        for (key, value) in &pod.0.meta.labels {
-            index.entry((key.as_str(), value.as_str())).or_default().push(pod);
+    for workload in workloads {
+        for label in workload.labels() {
+            index.entry(label).or_default().push(workload);
         }
     }
     index

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use config::{Kind, Object, security::AuthorizationPolicy};
-use model::selects;
 
-use crate::selector::{self, Labels};
+use crate::selector;
+use crate::set::Workload;
 use crate::workload::{pod_in_mesh, pod_is_ambient};
 use crate::{Analyzer, Code, Report, Set};
 
@@ -19,24 +19,27 @@ pub(crate) const POLICIES: Analyzer = Analyzer::new(
         Kind::AuthorizationPolicy,
         Kind::Namespace,
         Kind::Pod,
+        Kind::WorkloadEntry,
     ],
     run,
 )
 .alias("auth.AuthorizationPoliciesAnalyzer");
 
-/// Labels of the mesh's pods, by namespace.
-type Pods<'a> = BTreeMap<&'a str, Vec<&'a Labels>>;
+/// The mesh's workloads, by namespace.
+type Workloads<'a> = BTreeMap<&'a str, Vec<Workload<'a>>>;
 
 fn run(set: &Set<'_>, report: &mut Report) {
-    let mut pods = Pods::new();
-    for (object, pod) in set.all_pods() {
-        if pod_in_mesh(set, object, pod) || pod_is_ambient(object) {
-            let labels = pods.entry(object.meta.namespace.as_str()).or_default();
-            labels.push(&object.meta.labels);
+    let mut members = Workloads::new();
+    for workload in set.all_workloads() {
+        let object = workload.object;
+        let in_mesh = |pod| pod_in_mesh(set, object, pod) || pod_is_ambient(object);
+        if workload.pod.is_none_or(in_mesh) {
+            let near = members.entry(object.meta.namespace.as_str()).or_default();
+            near.push(workload);
         }
     }
     for (object, policy) in set.authorization_policies() {
-        workloads(set, object, policy, &pods, report);
+        workloads(set, object, policy, &members, report);
         namespaces(set, object, policy, report);
     }
 }
@@ -45,7 +48,7 @@ fn workloads(
     set: &Set<'_>,
     object: &Object,
     policy: &AuthorizationPolicy,
-    pods: &Pods<'_>,
+    members: &Workloads<'_>,
     report: &mut Report,
 ) {
     if policy.target_ref.is_some() || !policy.target_refs.is_empty() {
@@ -53,14 +56,14 @@ fn workloads(
     }
     let namespace = object.meta.namespace.as_str();
     let everywhere = namespace == set.mesh().root_namespace;
-    let mut seen = pods
+    let mut seen = members
         .iter()
         .filter(|(of, _)| everywhere || **of == namespace)
-        .flat_map(|(_, labels)| labels);
+        .flat_map(|(_, workloads)| workloads);
     let (found, wanted) = match &policy.selector {
         None => (everywhere || seen.next().is_some(), "the namespace".to_owned()),
         Some(wanted) => (
-            seen.any(|labels| selects(&wanted.match_labels, labels)),
+            seen.any(|workload| workload.has(&wanted.match_labels)),
             selector::text(&wanted.match_labels),
         ),
     };

@@ -15,7 +15,7 @@ pub(crate) const CONFLICTS: Analyzer = Analyzer::new(
     "gateway.ConflictingGatewayAnalyzer",
     "Gateways that serve the same hosts on the same port of the same proxies",
     &[Code::ConflictingGateways],
-    &[Kind::Gateway, Kind::Pod],
+    &[Kind::Gateway, Kind::Pod, Kind::WorkloadEntry],
     run,
 );
 
@@ -76,5 +76,5 @@ fn same_proxies(set: &Set<'_>, a: &Labels, b: &Labels) -> bool {
         (_, true) => a,
         _ => return false,
     };
-    !set.pods(narrow, None).is_empty()
+    !set.workloads(narrow, None).is_empty()
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use config::Kind;
 use config::kube::{IntOrString, Service};
-use model::selects;
 
 use crate::selector::{self, Labels};
 use crate::{Analyzer, Code, Report, Set};
@@ -17,7 +16,7 @@ pub(crate) const PORTS: Analyzer = Analyzer::new(
         Code::ReferencedResourceNotFound,
         Code::GatewayPortNotDefinedOnService,
     ],
-    &[Kind::Gateway, Kind::Pod, Kind::Service],
+    &[Kind::Gateway, Kind::Pod, Kind::WorkloadEntry, Kind::Service],
     run,
 );
 
@@ -63,14 +62,17 @@ fn run(set: &Set<'_>, report: &mut Report) {
 
 /// The ports of Services in front of the selected pods, and what they lead to.
 fn open_ports(set: &Set<'_>, wanted: &Labels, services: &BTreeMap<&str, Vec<&Service>>) -> Open {
-    let pods = set.pods(wanted, None);
-    if pods.is_empty() {
+    let workloads = set.workloads(wanted, None);
+    if workloads.is_empty() {
         return None;
     }
     let mut open = BTreeSet::new();
-    for (pod, _) in pods {
-        let near = services.get(pod.meta.namespace.as_str()).into_iter().flatten();
-        let in_front = near.filter(|service| selects(&service.spec.selector, &pod.meta.labels));
+    for workload in workloads {
+        let near = services
+            .get(workload.object.meta.namespace.as_str())
+            .into_iter()
+            .flatten();
+        let in_front = near.filter(|service| workload.has(&service.spec.selector));
         for port in in_front.flat_map(|service| &service.spec.ports) {
             if matches!(port.protocol.as_str(), "" | "TCP") {
                 open.insert(port.port);

@@ -14,7 +14,7 @@ pub(crate) const SECRETS: Analyzer = Analyzer::new(
     "gateway.SecretAnalyzer",
     "Credentials of gateways: whether the Secret is there, where the proxies are, and can be used",
     &[Code::ReferencedResourceNotFound, Code::InvalidGatewayCredential],
-    &[Kind::Gateway, Kind::Pod, Kind::Secret],
+    &[Kind::Gateway, Kind::Pod, Kind::WorkloadEntry, Kind::Secret],
     run,
 )
 .by_clock();
@@ -24,8 +24,8 @@ const PAIRS: [(&str, &str); 2] = [("cert", "key"), ("tls.crt", "tls.key")];
 
 fn run(set: &Set<'_>, report: &mut Report) {
     for (object, gateway) in set.gateways() {
-        let pods = set.pods(&gateway.selector, None);
-        let Some((pod, _)) = pods.first() else {
+        let workloads = set.workloads(&gateway.selector, None);
+        let Some(workload) = workloads.first() else {
             let selector = selector::text(&gateway.selector);
             report.say(
                 Code::ReferencedResourceNotFound,
@@ -35,7 +35,7 @@ fn run(set: &Set<'_>, report: &mut Report) {
             );
             continue;
         };
-        let namespace = &pod.meta.namespace;
+        let namespace = &workload.object.meta.namespace;
         for (index, server) in gateway.servers.iter().enumerate() {
             let name = server.tls.as_ref().map_or("", |tls| tls.credential_name.as_str());
             if name.is_empty() {

@@ -19,7 +19,7 @@ pub(crate) const SELECTORS: Analyzer = Analyzer::new(
         Code::MultipleSidecarsWithoutWorkloadSelectors,
         Code::IneffectivePolicy,
     ],
-    &[Kind::Sidecar, Kind::Pod, Kind::Namespace],
+    &[Kind::Sidecar, Kind::Pod, Kind::WorkloadEntry, Kind::Namespace],
     run,
 );
 
@@ -36,16 +36,16 @@ fn run(set: &Set<'_>, report: &mut Report) {
             by_namespace.entry(namespace).or_default().push(object);
             continue;
         };
-        let pods = set.pods(wanted, Some(namespace));
-        if pods.is_empty() {
+        let workloads = set.workloads(wanted, Some(namespace));
+        if workloads.is_empty() {
             let code = Code::ReferencedResourceNotFound;
             let path = "spec.workloadSelector.labels";
             report.say(code, object, path, &[&"pod with labels", &selector::text(wanted)]);
         }
-        for (pod, _) in pods {
+        for workload in workloads {
             by_pod
-                .entry(pod.key())
-                .or_insert((pod, Vec::new()))
+                .entry(workload.object.key())
+                .or_insert((workload.object, Vec::new()))
                 .1
                 .push(object);
         }

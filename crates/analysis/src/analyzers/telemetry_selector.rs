@@ -16,7 +16,7 @@ pub(crate) const SELECTORS: Analyzer = Analyzer::new(
         Code::ReferencedResourceNotFound,
         Code::ConflictingTelemetryWorkloadSelectors,
     ],
-    &[Kind::Telemetry, Kind::Pod],
+    &[Kind::Telemetry, Kind::Pod, Kind::WorkloadEntry],
     selectors,
 );
 
@@ -36,14 +36,14 @@ fn selectors(set: &Set<'_>, report: &mut Report) {
         let Some(wanted) = wanted.filter(|labels| !labels.is_empty()) else {
             continue;
         };
-        let pods = set.pods(wanted, Some(&object.meta.namespace));
-        if pods.is_empty() {
+        let workloads = set.workloads(wanted, Some(&object.meta.namespace));
+        if workloads.is_empty() {
             let code = Code::ReferencedResourceNotFound;
             let path = "spec.selector.matchLabels";
             report.say(code, object, path, &[&"pod with labels", &selector::text(wanted)]);
         }
-        for (pod, _) in pods {
-            by_pod.entry(pod.key()).or_default().push(object);
+        for workload in workloads {
+            by_pod.entry(workload.object.key()).or_default().push(object);
         }
     }
     for (pod, telemetries) in by_pod.iter().filter(|(_, telemetries)| telemetries.len() > 1) {

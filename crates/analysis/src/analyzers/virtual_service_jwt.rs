@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use config::networking::{Gateway, VirtualService};
 use config::{Kind, Object, Spec};
-use model::{MESH_GATEWAY, selects};
+use model::MESH_GATEWAY;
 
 use super::{full_name, reference};
 use crate::selector::Labels;
@@ -20,6 +20,7 @@ pub(crate) const CLAIMS: Analyzer = Analyzer::new(
         Kind::RequestAuthentication,
         Kind::Gateway,
         Kind::Pod,
+        Kind::WorkloadEntry,
     ],
     run,
 );
@@ -58,13 +59,14 @@ fn check(
     checks: &BTreeMap<&str, Vec<Labels>>,
     report: &mut Report,
 ) {
-    for (pod, _) in set.pods(&gateway.selector, None) {
+    for workload in set.workloads(&gateway.selector, None) {
+        let pod = workload.object;
         let near = [ROOT, pod.meta.namespace.as_str()];
         let mut near = near
             .iter()
             .filter_map(|namespace| checks.get(namespace))
             .flatten();
-        if !near.any(|wanted| selects(wanted, &pod.meta.labels)) {
+        if !near.any(|wanted| workload.has(wanted)) {
             let code = Code::JwtClaimBasedRoutingWithoutRequestAuthN;
             let args: [&dyn std::fmt::Display; 3] = [&claim, &full_name(found), &pod.meta.name];
             report.say(code, object, "spec.http", &args);
