@@ -17,7 +17,6 @@ const CORE: &[&str] = &[
     "PodTemplate",
     "ReplicationController",
     "ResourceQuota",
-    "ServiceAccount",
 ];
 
 /// Whether a group is one of the mesh's own, of which every kind is known here.

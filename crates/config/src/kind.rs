@@ -221,6 +221,12 @@ kinds! {
     Secret = "" ["v1"] "Secret" "secrets" Namespaced;
     /// Kubernetes' Deployment; analysis reads it.
     Deployment = "apps" ["v1", "v1beta2", "v1beta1"] "Deployment" "deployments" Namespaced;
+    /// Kubernetes' DaemonSet; analysis reads it.
+    DaemonSet = "apps" ["v1", "v1beta2"] "DaemonSet" "daemonsets" Namespaced;
+    /// Kubernetes' ServiceAccount; analysis reads it.
+    ServiceAccount = "" ["v1"] "ServiceAccount" "serviceaccounts" Namespaced;
+    /// What Citadel tells of a Secret without its keys; it exists in the feed alone.
+    SecretFacts = "security.argosy.io" ["v1alpha1"] "SecretFacts" "secretfacts" Namespaced;
     /// Webhooks that change objects, among them the injector; analysis reads them.
     MutatingWebhookConfiguration = "admissionregistration.k8s.io" ["v1", "v1beta1"] "MutatingWebhookConfiguration" "mutatingwebhookconfigurations" Cluster;
     /// Webhooks that judge objects; analysis reads them.
@@ -234,6 +240,20 @@ kinds! {
     KubernetesHttpRoute = "gateway.networking.k8s.io" ["v1", "v1beta1", "v1alpha2"] "HTTPRoute" "httproutes" Namespaced;
     /// Gateway API's GRPCRoute; not served, analysis reads it.
     KubernetesGrpcRoute = "gateway.networking.k8s.io" ["v1", "v1alpha2"] "GRPCRoute" "grpcroutes" Namespaced;
+    /// Gateway API's GatewayClass; not served.
+    GatewayClass = "gateway.networking.k8s.io" ["v1", "v1beta1"] "GatewayClass" "gatewayclasses" Cluster;
+    /// Gateway API's TLSRoute; not served.
+    KubernetesTlsRoute = "gateway.networking.k8s.io" ["v1", "v1alpha3", "v1alpha2"] "TLSRoute" "tlsroutes" Namespaced;
+    /// Gateway API's TCPRoute; not served.
+    KubernetesTcpRoute = "gateway.networking.k8s.io" ["v1", "v1alpha2"] "TCPRoute" "tcproutes" Namespaced;
+    /// Gateway API's UDPRoute; not served.
+    KubernetesUdpRoute = "gateway.networking.k8s.io" ["v1", "v1alpha2"] "UDPRoute" "udproutes" Namespaced;
+    /// Gateway API's ReferenceGrant; not served.
+    ReferenceGrant = "gateway.networking.k8s.io" ["v1", "v1beta1"] "ReferenceGrant" "referencegrants" Namespaced;
+    /// Gateway API's BackendTLSPolicy; not served.
+    BackendTlsPolicy = "gateway.networking.k8s.io" ["v1", "v1alpha3"] "BackendTLSPolicy" "backendtlspolicies" Namespaced;
+    /// Gateway API's ListenerSet; not served.
+    ListenerSet = "gateway.networking.k8s.io" ["v1"] "ListenerSet" "listenersets" Namespaced;
 }
 
 impl Kind {
@@ -270,7 +290,7 @@ impl Kind {
 
     /// Whether the kind is there for analysis alone: such objects do not leave Galley.
     pub fn is_for_analysis(self) -> bool {
-        (Self::ConfigMap..=Self::KubernetesGrpcRoute).contains(&self)
+        (Self::ConfigMap..=Self::ListenerSet).contains(&self)
     }
 
     /// The kinds that Galley distributes.

@@ -208,6 +208,11 @@ impl<'a> At<'a> {
         self.add(Severity::Warning, message.into(), None);
     }
 
+    /// This may not be what was meant, and there is a way out.
+    pub(crate) fn warning_help(&self, message: impl Into<String>, help: impl Into<String>) {
+        self.add(Severity::Warning, message.into(), Some(help.into()));
+    }
+
     /// This is worth knowing.
     pub(crate) fn info(&self, message: impl Into<String>) {
         self.add(Severity::Info, message.into(), None);

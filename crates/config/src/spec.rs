@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::kind::Kind;
+use crate::kube::gateway_api;
 use crate::mixer::Params;
 use crate::{extensions, kube, legacy, mesh, mixer, networking, security, telemetry};
 
@@ -131,14 +132,32 @@ specs! {
     Secret(kube::Secret) = Secret;
     /// Kubernetes.
     Deployment(kube::Deployment) = Deployment;
+    /// Kubernetes.
+    DaemonSet(kube::DaemonSet) = DaemonSet;
+    /// Kubernetes.
+    ServiceAccount(kube::ServiceAccount) = ServiceAccount;
+    /// What Citadel tells of a Secret.
+    SecretFacts(kube::SecretFacts) = SecretFacts;
     /// Kubernetes; both kinds have the same fields, as far as they are read.
     WebhookConfiguration(kube::WebhookConfiguration) = MutatingWebhookConfiguration | ValidatingWebhookConfiguration;
     /// Kubernetes.
     CustomResourceDefinition(kube::CustomResourceDefinition) = CustomResourceDefinition;
     /// Gateway API.
-    KubernetesGateway(kube::KubernetesGateway) = KubernetesGateway;
-    /// Gateway API; HTTPRoute and GRPCRoute have the same fields, as far as they are read.
-    KubernetesRoute(kube::KubernetesRoute) = KubernetesHttpRoute | KubernetesGrpcRoute;
+    KubernetesGateway(gateway_api::KubernetesGateway) = KubernetesGateway;
+    /// Gateway API.
+    KubernetesHttpRoute(gateway_api::KubernetesHttpRoute) = KubernetesHttpRoute;
+    /// Gateway API.
+    KubernetesGrpcRoute(gateway_api::KubernetesGrpcRoute) = KubernetesGrpcRoute;
+    /// Gateway API; the three kinds have the same fields, but that only TLSRoute has `hostnames`.
+    KubernetesL4Route(gateway_api::KubernetesL4Route) = KubernetesTlsRoute | KubernetesTcpRoute | KubernetesUdpRoute;
+    /// Gateway API.
+    GatewayClass(gateway_api::GatewayClass) = GatewayClass;
+    /// Gateway API.
+    ReferenceGrant(gateway_api::ReferenceGrant) = ReferenceGrant;
+    /// Gateway API.
+    BackendTlsPolicy(gateway_api::BackendTlsPolicy) = BackendTlsPolicy;
+    /// Gateway API.
+    ListenerSet(gateway_api::ListenerSet) = ListenerSet;
 }
 
 /// Parameters of an adapter or template that is a kind of its own.

@@ -97,9 +97,6 @@ pub const TABLE: &[(Kind, &[&str])] = &[
     (Kind::RbacConfig, &[""]),
     (Kind::ClusterRbacConfig, &[""]),
     (Kind::MeshNetworks, &[""]),
-    (Kind::KubernetesGateway, &["spec"]),
-    (Kind::KubernetesHttpRoute, &["spec"]),
-    (Kind::KubernetesGrpcRoute, &["spec"]),
     (
         Kind::MeshConfig,
         &[

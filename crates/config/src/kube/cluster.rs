@@ -20,6 +20,22 @@ api! {
         spec: DeploymentSpec,
     }
 
+    /// apps/v1 DaemonSet.
+    pub struct DaemonSet {
+        spec: DaemonSetSpec,
+    }
+
+    /// What a DaemonSet runs.
+    pub struct DaemonSetSpec {
+        template: PodTemplateSpec,
+    }
+
+    /// core/v1 ServiceAccount; what is read of it is its metadata.
+    pub struct ServiceAccount {
+        /// Whether its Pods get a token; absent means that they do.
+        automount_service_account_token: Option<bool>,
+    }
+
     /// What a Deployment runs.
     pub struct DeploymentSpec {
         template: PodTemplateSpec,

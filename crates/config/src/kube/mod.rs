@@ -11,9 +11,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod cluster;
-mod gateway_api;
+pub mod gateway_api;
 mod ingress;
 mod secret;
+mod secret_facts;
 
 use crate::api::api;
 
@@ -21,6 +22,7 @@ pub use cluster::*;
 pub use gateway_api::*;
 pub use ingress::*;
 pub use secret::Secret;
+pub use secret_facts::*;
 
 /// A port by number or by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

@@ -11,6 +11,7 @@ mod destination_rule;
 mod envoy_filter;
 mod extensions;
 mod gateway;
+mod gateway_api;
 mod header;
 mod host;
 mod http_route;
@@ -66,6 +67,13 @@ pub(crate) fn spec(kind: Kind, meta: &Meta, spec: &Spec, at: &At<'_>) {
         Spec::MeshNetworks(spec) => mesh::networks(spec, at),
         Spec::Service(spec) => kubernetes::service(spec, at),
         Spec::EndpointSlice(spec) => kubernetes::endpoint_slice(spec, at),
+        Spec::KubernetesGateway(spec) => gateway_api::gateway(spec, at),
+        Spec::GatewayClass(spec) => gateway_api::class(spec, at),
+        Spec::ListenerSet(spec) => gateway_api::listener_set(spec, at),
+        Spec::KubernetesHttpRoute(spec) => gateway_api::http_route(spec, at),
+        Spec::KubernetesGrpcRoute(spec) => gateway_api::grpc_route(spec, at),
+        Spec::KubernetesL4Route(spec) => gateway_api::l4_route(spec, at),
+        Spec::BackendTlsPolicy(spec) => gateway_api::backend_tls_policy(spec, at),
         Spec::Namespace(_)
         | Spec::Pod(_)
         | Spec::Node(_)
@@ -76,8 +84,10 @@ pub(crate) fn spec(kind: Kind, meta: &Meta, spec: &Spec, at: &At<'_>) {
         | Spec::Deployment(_)
         | Spec::WebhookConfiguration(_)
         | Spec::CustomResourceDefinition(_)
-        | Spec::KubernetesGateway(_)
-        | Spec::KubernetesRoute(_) => {}
+        | Spec::DaemonSet(_)
+        | Spec::ServiceAccount(_)
+        | Spec::SecretFacts(_)
+        | Spec::ReferenceGrant(_) => {}
     }
 }
 
