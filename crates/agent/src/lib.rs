@@ -7,6 +7,7 @@
 mod args;
 pub mod bootstrap;
 mod calm;
+pub mod credentials;
 pub mod envoy;
 pub mod forward;
 pub mod lookup;

@@ -95,7 +95,13 @@ impl Agent<'_> {
             .context("--pilot-address")?;
         let forward = Forward::new(channel.clone(), &self.args.pilot_address, &self.context.metrics);
         self.view.set_link(forward.link());
-        let routes = sds::add(Routes::default(), &identity, end).add_service(forward);
+        let routes = sds::add(
+            Routes::default(),
+            &identity,
+            &self.args.identity.citadel_address,
+            end,
+        )
+        .add_service(forward);
         tokio::spawn(serve_socket(self.state_dir.listen()?, routes, end.clone()));
         let lookup = Lookup {
             channel,

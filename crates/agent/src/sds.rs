@@ -1,4 +1,4 @@
-//! SDS: gives Envoy the agent's own certificate and roots, and new ones as they come.
+//! SDS: gives Envoy the agent's own certificate and roots, the credentials that it names, and new ones as they come.
 
 use std::sync::Arc;
 
@@ -9,18 +9,24 @@ use tonic::{Status, service::Routes};
 use xds::{
     Server, Source, Table,
     server::{Hello, Limits, StreamId},
-    stream::Event,
+    stream::{Event, Settings},
 };
 
-use crate::secrets;
+use crate::credentials::{Credentials, Held};
+use crate::secrets::{self, CERTIFICATE, ROOTS};
 
 /// Streams at once; Envoy opens one for each secret and place of use.
 const STREAMS: usize = 1024;
+/// Names on one stream that are looked at.
+const NAMES: usize = 1000;
+/// What the agent answers itself.
+const OWN: [&str; 2] = [CERTIFICATE, ROOTS];
 
 /// The source of the agent's secrets: whoever can open its socket may have them.
 #[derive(Debug)]
 pub struct Secrets {
     tables: watch::Receiver<Arc<Table>>,
+    credentials: Credentials,
 }
 
 impl Source for Secrets {
@@ -33,36 +39,60 @@ impl Source for Secrets {
             Event::Nacked {
                 message, suspects, ..
             } => {
-                tracing::error!(%stream, ?suspects, "Envoy refuses its certificate or roots: {message}");
+                tracing::error!(%stream, ?suspects, "Envoy refuses its secrets: {message}");
             }
+            Event::Subscribed { listed, .. } => self.credentials.want(stream, listed, &OWN),
+            Event::Closed => self.credentials.want(stream, Vec::new(), &OWN),
             event => tracing::trace!(%stream, ?event, "SDS"),
         }
     }
 }
 
-/// Adds the SDS service of `identity`, which follows its renewals until `end`.
-pub fn add(routes: Routes, identity: &Identity, end: &CancellationToken) -> Routes {
-    let (sender, tables) = watch::channel(secrets::table(&identity.current()));
-    let follow = follow(identity.watch(), sender);
+/// Adds the SDS service of `identity` and of Citadel's credentials, which follows both until `end`.
+pub fn add(routes: Routes, identity: &Identity, citadel: &str, end: &CancellationToken) -> Routes {
+    let credentials = Credentials::default();
+    let held = credentials.held();
+    let (sender, tables) = watch::channel(secrets::table(&identity.current(), &held.borrow()));
+    let following = follow(identity.watch(), held, sender);
+    let asking = credentials.clone().run(identity.clone(), citadel.to_owned());
     let end = end.clone();
-    tokio::spawn(async move { end.run_until_cancelled(follow).await });
+    tokio::spawn(async move {
+        end.run_until_cancelled(async { tokio::join!(following, asking) })
+            .await
+    });
+    let stream = Settings {
+        listed: NAMES,
+        ..Settings::default()
+    };
     let limits = Limits {
+        stream,
         streams: STREAMS,
         message_bytes: 64 << 10,
         ..Limits::default()
     };
-    routes.add_service(Server::new(Secrets { tables }, limits).sds())
+    routes.add_service(Server::new(Secrets { tables, credentials }, limits).sds())
 }
 
-async fn follow(mut identity: watch::Receiver<Arc<runtime::Svid>>, tables: watch::Sender<Arc<Table>>) {
+async fn follow(
+    mut identity: watch::Receiver<Arc<runtime::Svid>>,
+    mut held: watch::Receiver<Held>,
+    tables: watch::Sender<Arc<Table>>,
+) {
     loop {
-        let table = secrets::table(&identity.borrow_and_update().clone());
+        let table = {
+            let svid = identity.borrow_and_update().clone();
+            secrets::table(&svid, &held.borrow_and_update())
+        };
         tables.send_if_modified(|current| {
             let changed = **current != *table;
             *current = table;
             changed
         });
-        if identity.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = identity.changed() => changed,
+            changed = held.changed() => changed,
+        };
+        if changed.is_err() {
             return;
         }
     }

@@ -1,4 +1,4 @@
-//! The two secrets that Envoy asks its agent for, as a table for the discovery server. Pure.
+//! The secrets that Envoy asks its agent for, as a table for the discovery server. Pure.
 
 use std::sync::Arc;
 
@@ -10,29 +10,49 @@ use envoy_types::pb::envoy::{
     },
 };
 use prost::Message;
+use proto::trust::credential::Result as Outcome;
 use runtime::Svid;
 use xds::{Table, types::SECRET};
+
+use crate::credentials::Held;
 
 /// Name of the workload's certificate and key, as in Istio.
 pub const CERTIFICATE: &str = "default";
 /// Name of the mesh's roots, as in Istio.
 pub const ROOTS: &str = "ROOTCA";
 
-/// Both secrets of an identity.
-pub fn table(svid: &Svid) -> Arc<Table> {
-    let certificate = Type::TlsCertificate(TlsCertificate {
-        certificate_chain: Some(inline(svid.chain_pem().into_bytes())),
-        private_key: Some(inline(svid.key_pem().as_bytes().to_vec())),
-        ..TlsCertificate::default()
-    });
-    let roots = Type::ValidationContext(CertificateValidationContext {
-        trusted_ca: Some(inline(svid.roots_pem().into_bytes())),
-        ..CertificateValidationContext::default()
-    });
-    let table = Table::builder()
+/// Both secrets of an identity, and the credentials that Citadel gave.
+pub fn table(svid: &Svid, held: &Held) -> Arc<Table> {
+    let certificate = key_pair(svid.chain_pem(), &svid.key_pem(), &[]);
+    let mut table = Table::builder()
         .add(SECRET, CERTIFICATE, secret(CERTIFICATE, certificate))
-        .add(SECRET, ROOTS, secret(ROOTS, roots));
+        .add(SECRET, ROOTS, secret(ROOTS, validation(svid.roots_pem(), "")));
+    for (name, outcome) in held {
+        let kind = match outcome {
+            Outcome::KeyPair(pair) => key_pair(pair.chain.clone(), &pair.key, &pair.ocsp_staple),
+            Outcome::Roots(roots) => validation(roots.certificates.clone(), &roots.crl),
+            Outcome::Missing(_) => continue,
+        };
+        table = table.add(SECRET, name.as_str(), secret(name, kind));
+    }
     Arc::new(table.build(None))
+}
+
+fn key_pair(chain: String, key: &str, ocsp_staple: &[u8]) -> Type {
+    Type::TlsCertificate(TlsCertificate {
+        certificate_chain: Some(inline(chain.into_bytes())),
+        private_key: Some(inline(key.as_bytes().to_vec())),
+        ocsp_staple: (!ocsp_staple.is_empty()).then(|| inline(ocsp_staple.to_vec())),
+        ..TlsCertificate::default()
+    })
+}
+
+fn validation(roots: String, crl: &str) -> Type {
+    Type::ValidationContext(CertificateValidationContext {
+        trusted_ca: Some(inline(roots.into_bytes())),
+        crl: (!crl.is_empty()).then(|| inline(crl.as_bytes().to_vec())),
+        ..CertificateValidationContext::default()
+    })
 }
 
 fn secret(name: &str, kind: Type) -> Bytes {

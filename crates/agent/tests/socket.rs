@@ -107,7 +107,16 @@ async fn secrets_are_served_and_renewed_by_delta() {
     let citadel = mesh.citadel(Duration::from_secs(5)).await;
     let (identity, context) = mesh.identity("shop", "catalog").await;
     let end = CancellationToken::new();
-    let socket = Socket::serve(&mesh, sds::add(Routes::default(), &identity, &end), end);
+    let socket = Socket::serve(
+        &mesh,
+        sds::add(
+            Routes::default(),
+            &identity,
+            &mesh.citadel_address().to_string(),
+            &end,
+        ),
+        end,
+    );
     assert_eq!(mode(&socket.folder.socket()), 0o600);
 
     let (requests, outgoing) = mpsc::channel(4);
@@ -160,7 +169,16 @@ async fn secrets_are_served_in_the_state_of_the_world_too() {
     let citadel = mesh.citadel(Duration::from_secs(3600)).await;
     let (identity, _context) = mesh.identity("shop", "catalog").await;
     let end = CancellationToken::new();
-    let socket = Socket::serve(&mesh, sds::add(Routes::default(), &identity, &end), end);
+    let socket = Socket::serve(
+        &mesh,
+        sds::add(
+            Routes::default(),
+            &identity,
+            &mesh.citadel_address().to_string(),
+            &end,
+        ),
+        end,
+    );
     let request = DiscoveryRequest {
         node: node(),
         resource_names: vec![secrets::CERTIFICATE.into()],
@@ -181,6 +199,57 @@ async fn secrets_are_served_in_the_state_of_the_world_too() {
     assert_eq!(name, secrets::CERTIFICATE);
     assert!(content.contains("BEGIN PRIVATE KEY"));
     citadel.stop().await;
+}
+
+#[tokio::test]
+async fn a_credential_that_envoy_names_comes_from_citadel_and_follows_its_secret() {
+    let mesh = Mesh::new();
+    let citadel = mesh.citadel(Duration::from_secs(3600)).await;
+    let (identity, _context) = mesh.identity("shop", "gateway").await;
+    let end = CancellationToken::new();
+    let citadel_address = mesh.citadel_address().to_string();
+    let routes = sds::add(Routes::default(), &identity, &citadel_address, &end);
+    let socket = Socket::serve(&mesh, routes, end);
+    let (requests, outgoing) = mpsc::channel(4);
+    let first = DeltaDiscoveryRequest {
+        node: node(),
+        resource_names_subscribe: vec!["kubernetes://web".into()],
+        ..DeltaDiscoveryRequest::default()
+    };
+    requests.send(first).await.unwrap();
+    let mut client = SecretDiscoveryServiceClient::new(socket.channel());
+    let mut responses = within(client.delta_secrets(ReceiverStream::new(outgoing)))
+        .await
+        .unwrap()
+        .into_inner();
+    let mut credential = async || loop {
+        let response = within(responses.message()).await.unwrap().unwrap();
+        let ack = DeltaDiscoveryRequest {
+            response_nonce: response.nonce.clone(),
+            ..DeltaDiscoveryRequest::default()
+        };
+        requests.send(ack).await.unwrap();
+        // That there is none yet is told too.
+        if let [(name, content)] = &delta_secrets(&response)[..] {
+            assert_eq!(name, "kubernetes://web");
+            return content.clone();
+        }
+    };
+    let one = mesh.write_secret("shop", "web");
+    assert_eq!(credential().await, one);
+    let other = mesh.write_secret("shop", "web");
+    assert_eq!(credential().await, other);
+    // Citadel's absence takes nothing away: another stream gets what is in hand.
+    citadel.stop().await;
+    let again = DeltaDiscoveryRequest {
+        node: node(),
+        resource_names_subscribe: vec!["kubernetes://web".into()],
+        ..DeltaDiscoveryRequest::default()
+    };
+    let requests = tokio_stream::StreamExt::chain(tokio_stream::iter([again]), tokio_stream::pending());
+    let mut second = within(client.delta_secrets(requests)).await.unwrap().into_inner();
+    let response = within(second.message()).await.unwrap().unwrap();
+    assert_eq!(delta_secrets(&response), [("kubernetes://web".to_owned(), other)]);
 }
 
 /// One delta ADS stream of Envoy's through the agent.

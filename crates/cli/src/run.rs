@@ -18,9 +18,12 @@ pub(crate) const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Ad
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// Folder with the mesh's configuration; mesh.yaml and identity.yaml in it are optional
-    #[arg(long, env = "ARGOSY_CONFIG", value_name = "DIR")]
-    config: PathBuf,
+    /// Folder with the mesh's configuration; mesh.yaml and identity.yaml in it are optional. Given several times, a later
+    /// folder's objects replace those of the same name in earlier ones; identity and state are the first's
+    #[arg(long, env = "ARGOSY_CONFIG", value_name = "DIR", value_delimiter = ',', required = true)]
+    config: Vec<PathBuf>,
+    #[command(flatten)]
+    kubernetes: galley::kubernetes::Options,
     /// Folder of the root's key and certificate; DIR/identity/ca unless given
     #[arg(long, env = "ARGOSY_CA_DIR", value_name = "DIR")]
     ca_dir: Option<PathBuf>,
@@ -73,6 +76,10 @@ pub(crate) struct Args {
     /// Life of a workload's certificate, from 5s to 24h
     #[arg(long, env = "ARGOSY_LEAF_TTL", value_name = "DURATION", value_parser = citadel::leaf_ttl, default_value = "24h")]
     leaf_ttl: Duration,
+    /// Folder of Secrets (YAML) that gateways name by credentialName, mode 0700; identity/secrets in the folder of --config
+    /// unless given
+    #[arg(long, env = "ARGOSY_SECRETS_DIR", value_name = "DIR")]
+    secrets_dir: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
 }
@@ -88,20 +95,25 @@ pub(crate) fn run(args: Args) -> ExitCode {
 
 /// Starts the four and waits for the first to end; then all end.
 async fn services(args: Args, context: Context) -> anyhow::Result<()> {
-    let identity_file = Some(args.config.join("identity.yaml")).filter(|file| file.exists());
-    let ca_dir = args
-        .ca_dir
+    for folder in &args.config {
+        anyhow::ensure!(
+            folder.is_dir(),
+            "--config {}: there is no such folder",
+            folder.display()
+        );
+    }
+    let home = args.config.first().cloned().unwrap_or_default();
+    let identity_file = Some(home.join("identity.yaml")).filter(|file| file.exists());
+    let ca_dir = args.ca_dir.clone().unwrap_or_else(|| home.join("identity/ca"));
+    let secrets_dir = args
+        .secrets_dir
         .clone()
-        .unwrap_or_else(|| args.config.join("identity/ca"));
-    anyhow::ensure!(
-        args.config.is_dir(),
-        "--config {}: there is no such folder",
-        args.config.display()
-    );
+        .unwrap_or_else(|| args.config.join("identity/secrets"));
     let citadel = citadel::Args {
         listen: args.citadel_address,
         identity: identity_file,
         leaf_ttl: args.leaf_ttl,
+        secrets_dir: Some(secrets_dir),
         ..citadel::Args::new(ca_dir)
     };
     let ca = Ca::open(&citadel)
@@ -119,8 +131,9 @@ async fn services(args: Args, context: Context) -> anyhow::Result<()> {
     });
 
     let galley = galley::Args {
-        state_dir: Some(args.state_dir.unwrap_or_else(|| args.config.join(".argosy"))),
+        state_dir: Some(args.state_dir.unwrap_or_else(|| home.join(".argosy"))),
         config: args.config,
+        kubernetes: args.kubernetes,
         listen: args.galley_address,
     };
     let (own, identity) = galley_own;

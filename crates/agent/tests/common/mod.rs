@@ -128,6 +128,7 @@ impl Mesh {
         let args = citadel::Args {
             identity: Some(self.path("identity.yaml")),
             leaf_ttl,
+            secrets_dir: Some(self.path("secrets")),
             ..citadel::Args::new(self.path("ca"))
         };
         let listener = TcpListener::bind(self.citadel_address()).await.unwrap();
@@ -137,6 +138,23 @@ impl Mesh {
             context,
             task: tokio::spawn(async move { serving.await.unwrap() }),
         }
+    }
+
+    /// Writes a Secret with a new certificate; gives chain and key.
+    pub fn write_secret(&self, namespace: &str, name: &str) -> String {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(["web.example".to_owned()]).unwrap();
+        let (chain, key) = (params.self_signed(&key).unwrap().pem(), key.serialize_pem());
+        let secret = serde_json::json!({
+            "kind": "Secret",
+            "metadata": {"namespace": namespace, "name": name},
+            "stringData": {"tls.crt": chain, "tls.key": key},
+        });
+        let dir = self.path("secrets");
+        citadel::ca::files::private_dir(&dir).unwrap();
+        let path = dir.join(format!("{namespace}-{name}.json"));
+        citadel::ca::files::write_atomic(&path, secret.to_string().as_bytes(), 0o600).unwrap();
+        chain.replace("\r\n", "\n") + &key
     }
 
     pub async fn identity(&self, namespace: &str, account: &str) -> (Identity, Context) {

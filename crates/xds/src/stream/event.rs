@@ -18,6 +18,8 @@ pub enum Event {
         wildcard: bool,
         /// How many names it asked for by name.
         names: usize,
+        /// Those names, where they are no more than [`super::Settings::listed`].
+        listed: Vec<Arc<str>>,
     },
     /// A response was handed to the transport.
     Sent {

@@ -49,6 +49,8 @@ pub struct Settings {
     pub names: usize,
     /// Most types per stream.
     pub types: usize,
+    /// Up to this many names are told by [`Event::Subscribed`], for sources that make resources on demand.
+    pub listed: usize,
 }
 
 impl Default for Settings {
@@ -59,6 +61,7 @@ impl Default for Settings {
             response_bytes: 3 << 20,
             names: 100_000,
             types: 64,
+            listed: 0,
         }
     }
 }
@@ -328,10 +331,17 @@ impl Stream {
         let Some(kind) = self.kinds.iter().find(|kind| kind.url == *url) else {
             return;
         };
+        let names = &kind.subscription.names;
+        let few = names.len() <= self.settings.listed;
         self.events.push(Event::Subscribed {
             type_url: url.clone(),
             wildcard: kind.subscription.wildcard,
-            names: kind.subscription.names.len(),
+            names: names.len(),
+            listed: if few {
+                names.iter().cloned().collect()
+            } else {
+                Vec::new()
+            },
         });
     }
 }
