@@ -12,15 +12,15 @@ use crate::virtual_service::VirtualService;
 
 /// Splits delegates (VirtualServices without hosts) from roots and gives each root its delegates' routes. A route whose
 /// delegate is missing or not visible goes nowhere and is reported.
-pub(crate) fn merge(all: Vec<VirtualService>, findings: &mut Vec<Finding>) -> Vec<VirtualService> {
+pub(crate) fn merge(all: Vec<Arc<VirtualService>>, findings: &mut Vec<Finding>) -> Vec<Arc<VirtualService>> {
     let (delegates, mut roots): (Vec<_>, Vec<_>) = all.into_iter().partition(|vs| vs.spec.hosts.is_empty());
     let delegates: HashMap<(&str, &str), &VirtualService> = delegates
         .iter()
-        .map(|vs| ((vs.key.namespace.as_str(), vs.key.name.as_str()), vs))
+        .map(|vs| ((vs.key.namespace.as_str(), vs.key.name.as_str()), &**vs))
         .collect();
     for root in &mut roots {
         if root.spec.http.iter().any(|route| route.delegate.is_some()) {
-            merge_root(root, &delegates, findings);
+            merge_root(Arc::make_mut(root), &delegates, findings);
         }
     }
     roots

@@ -1,11 +1,12 @@
 //! DestinationRules and their lookup: by the client's namespace, then the service's, then the root namespace, the most
 //! specific host first (Istio, "DestinationRule", and its code's lookup order).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use config::networking::{self as api, Subset, TrafficPolicy};
 use config::{Object, ObjectKey};
+use imbl::OrdMap;
 
 use crate::export::{ExportTo, selects};
 use crate::host;
@@ -28,7 +29,7 @@ pub struct DestinationRule {
 }
 
 impl DestinationRule {
-    fn new(
+    pub(crate) fn new(
         object: &Object,
         spec: &api::DestinationRule,
         default_export: &[String],
@@ -67,7 +68,7 @@ impl DestinationRule {
 /// All DestinationRules, for lookup.
 #[derive(Debug, Clone, Default)]
 pub struct DestinationRules {
-    namespaces: HashMap<String, Namespace>,
+    namespaces: OrdMap<String, Arc<Namespace>>,
     root: String,
     /// Label keys that any rule's `workloadSelector` names.
     selector_keys: Vec<String>,
@@ -78,61 +79,41 @@ struct Namespace {
     exact: HashMap<String, Vec<Arc<DestinationRule>>>,
     /// Longest suffix first.
     wildcards: Vec<(String, Vec<Arc<DestinationRule>>)>,
+    selector_keys: BTreeSet<String>,
+    /// Labels that a `failoverPriority` compares.
+    priority_keys: BTreeSet<String>,
 }
 
 impl DestinationRules {
-    /// Indexes rules, given oldest first.
-    pub(crate) fn build<'a>(
-        rules: impl Iterator<Item = (&'a Object, &'a api::DestinationRule)>,
-        default_export: &[String],
-        domain: &str,
+    /// The rules after a change in `namespaces`; `rules` gives those of a namespace, oldest first.
+    pub(crate) fn next<'a>(
+        &self,
+        namespaces: impl IntoIterator<Item = &'a str>,
+        rules: impl Fn(&str) -> Vec<DestinationRule>,
         root: &str,
     ) -> DestinationRules {
-        let mut grouped: BTreeMap<(String, String), Vec<DestinationRule>> = BTreeMap::new();
-        for (object, spec) in rules {
-            let rule = DestinationRule::new(object, spec, default_export, domain);
-            let group = grouped
-                .entry((object.meta.namespace.clone(), rule.host.clone()))
-                .or_default();
-            match group
-                .iter_mut()
-                .find(|r| r.selector == rule.selector && r.export_to == rule.export_to)
-            {
-                Some(older) => older.absorb(rule),
-                None => group.push(rule),
+        let mut next = self.clone();
+        root.clone_into(&mut next.root);
+        for namespace in namespaces {
+            let rules = rules(namespace);
+            if rules.is_empty() {
+                next.namespaces.remove(namespace);
+            } else {
+                next.namespaces
+                    .insert(namespace.to_owned(), Arc::new(Namespace::new(rules)));
             }
         }
-        let mut out = DestinationRules {
-            root: root.to_owned(),
-            ..Default::default()
-        };
-        for ((namespace, host), group) in grouped {
-            out.insert(namespace, host, group);
-        }
-        for namespace in out.namespaces.values_mut() {
-            namespace
-                .wildcards
-                .sort_by(|a, b| host::by_specificity(&a.0, &b.0));
-        }
-        out.selector_keys.sort();
-        out.selector_keys.dedup();
-        out
+        let keys = next.namespaces.values().flat_map(|ns| &ns.selector_keys);
+        let keys: BTreeSet<&String> = keys.collect();
+        next.selector_keys = keys.into_iter().cloned().collect();
+        next
     }
 
-    fn insert(&mut self, namespace: String, host: String, mut group: Vec<DestinationRule>) {
-        group.sort_by_key(|rule| rule.selector.is_none());
-        self.selector_keys.extend(
-            group
-                .iter()
-                .flat_map(|r| r.selector.iter().flat_map(|s| s.keys().cloned())),
-        );
-        let group = group.into_iter().map(Arc::new).collect();
-        let into = self.namespaces.entry(namespace).or_default();
-        if host::is_wildcard(&host) {
-            into.wildcards.push((host, group));
-        } else {
-            into.exact.insert(host, group);
-        }
+    /// Labels that a `failoverPriority` of any rule compares.
+    pub(crate) fn priority_keys(&self) -> impl Iterator<Item = &String> {
+        self.namespaces
+            .values()
+            .flat_map(|namespace| &namespace.priority_keys)
     }
 
     /// Label keys that decide which rules apply to a client.
@@ -163,6 +144,40 @@ impl DestinationRules {
 }
 
 impl Namespace {
+    /// Those of one host, selector and export as one; one that selects workloads takes over what it does not say itself from
+    /// the host's rule for all workloads.
+    fn new(rules: Vec<DestinationRule>) -> Namespace {
+        let mut out = Namespace::default();
+        let mut grouped: BTreeMap<String, Vec<DestinationRule>> = BTreeMap::new();
+        for rule in rules {
+            out.selector_keys
+                .extend(rule.selector.iter().flat_map(|selector| selector.keys().cloned()));
+            out.priority_keys.extend(priority_keys(&rule));
+            let group = grouped.entry(rule.host.clone()).or_default();
+            match group
+                .iter_mut()
+                .find(|r| r.selector == rule.selector && r.export_to == rule.export_to)
+            {
+                Some(older) => older.absorb(rule),
+                None => group.push(rule),
+            }
+        }
+        for (host, mut group) in grouped {
+            group.sort_by_key(|rule| rule.selector.is_none());
+            let general = group.iter().find(|rule| rule.selector.is_none()).cloned();
+            for rule in group.iter_mut().filter(|rule| rule.selector.is_some()) {
+                general.iter().for_each(|general| rule.absorb(general.clone()));
+            }
+            let group = group.into_iter().map(Arc::new).collect();
+            if host::is_wildcard(&host) {
+                out.wildcards.push((host, group));
+            } else {
+                out.exact.insert(host, group);
+            }
+        }
+        out.wildcards.sort_by(|a, b| host::by_specificity(&a.0, &b.0));
+        out
+    }
     fn find(&self, host: &str, suits: impl Fn(&DestinationRule) -> bool) -> Option<&Arc<DestinationRule>> {
         let exact = self.exact.get(host).into_iter().flatten();
         let wildcards = self
@@ -173,4 +188,34 @@ impl Namespace {
             .chain(wildcards.flat_map(|(_, rules)| rules))
             .find(|rule| suits(rule))
     }
+}
+
+/// Labels that a rule's `failoverPriority` compares with a client's.
+fn priority_keys(rule: &DestinationRule) -> impl Iterator<Item = String> {
+    let own = rule.traffic_policy.iter();
+    let policies = own.chain(
+        rule.subsets
+            .iter()
+            .filter_map(|subset| subset.traffic_policy.as_ref()),
+    );
+    let balancers = policies.flat_map(|policy| {
+        let ports = policy.port_level_settings.iter().map(|port| &port.load_balancer);
+        ports.chain([&policy.load_balancer])
+    });
+    balancers.flatten().flat_map(|balancer| {
+        let locality = balancer
+            .locality_lb_setting
+            .iter()
+            .flat_map(|s| &s.failover_priority);
+        let zone = balancer
+            .zone_aware_lb_setting
+            .iter()
+            .flat_map(|s| &s.failover_priority);
+        locality.chain(zone).map(|label| priority_key(label).to_owned())
+    })
+}
+
+/// The label of a `failoverPriority` entry: `LABEL` or `LABEL=VALUE`.
+pub fn priority_key(entry: &str) -> &str {
+    entry.split_once('=').map_or(entry, |(label, _)| label)
 }

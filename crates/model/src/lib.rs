@@ -1,34 +1,50 @@
 //! The mesh as values: hosts, ports, identities, services, workloads and policies, taken from the user's objects into an
 //! immutable [`Snapshot`], and the difference between two of them. It knows nothing of Envoy, of files or of clocks.
 
+mod aliases;
+mod allocate;
+mod apply;
+mod declared;
 mod delegate;
 mod destination_rule;
 mod diff;
 mod export;
 mod finding;
+mod gateway;
 pub mod host;
 mod identity;
+mod ingress;
+mod locality;
+mod networks;
+mod platform;
 mod policies;
 mod protocol;
+mod registry;
 mod service;
 mod service_build;
 mod services;
+mod sidecar;
+mod slices;
 mod snapshot;
+pub mod topology;
 mod traffic;
 mod virtual_service;
 mod workload;
 mod workloads;
 
-pub use destination_rule::{DestinationRule, DestinationRules};
-pub use diff::{Diff, same_meaning};
+pub use destination_rule::{DestinationRule, DestinationRules, priority_key};
+pub use diff::{Diff, Seen, same_meaning};
 pub use export::{ExportTo, selects};
+pub use gateway::Gateway;
 pub use identity::Identity;
+pub use locality::Locality;
+pub use networks::{NETWORK_LABEL, NetworkGateway, Networks};
 pub use policies::{PeerModes, Policies, Policy};
 pub use protocol::Protocol;
-pub use service::{Endpoint, Health, Port, Registry, Resolution, Service};
+pub use service::{Endpoint, Health, Port, Registry, Resolution, Service, ServiceId, TrafficDistribution};
 pub use services::Services;
-pub use snapshot::{DNS_DOMAIN, Snapshot};
-pub use traffic::{Gateway, Sidecar};
+pub use sidecar::Sidecar;
+pub use snapshot::{Change, DNS_DOMAIN, Objects, Snapshot};
 pub use virtual_service::{MESH_GATEWAY, VirtualService};
-pub use workload::{Address, Locality, TLS_MODE_LABEL, Workload};
+pub use workload::{Address, TLS_MODE_LABEL, Workload};
 pub use workloads::Workloads;

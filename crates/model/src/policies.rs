@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use config::security::{AuthorizationPolicy, MutualTlsMode, PeerAuthentication, RequestAuthentication};
-use config::{Object, ObjectKey};
+use config::{Kind, Object, ObjectKey, Spec};
 
 use crate::export::selects;
+use crate::snapshot::Objects;
+use crate::traffic::by_age;
 
 /// A policy with the workloads that it is for.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +67,41 @@ impl PeerModes {
 }
 
 impl Policies {
+    /// Whether objects of a kind are policies.
+    pub(crate) fn reads(kind: Kind) -> bool {
+        matches!(
+            kind,
+            Kind::PeerAuthentication | Kind::RequestAuthentication | Kind::AuthorizationPolicy
+        )
+    }
+
+    /// The policies among all objects.
+    pub(crate) fn of(objects: &Objects, root: &str) -> Policies {
+        let mut out = Policies {
+            root: root.to_owned(),
+            ..Policies::default()
+        };
+        for object in by_age(objects, Kind::PeerAuthentication) {
+            if let Spec::PeerAuthentication(spec) = &object.spec {
+                out.peer
+                    .push(Policy::new(object, spec.selector.as_ref(), &**spec));
+            }
+        }
+        for object in by_age(objects, Kind::RequestAuthentication) {
+            if let Spec::RequestAuthentication(spec) = &object.spec {
+                out.request
+                    .push(Policy::new(object, spec.selector.as_ref(), &**spec));
+            }
+        }
+        for object in by_age(objects, Kind::AuthorizationPolicy) {
+            if let Spec::AuthorizationPolicy(spec) = &object.spec {
+                out.authorization
+                    .push(Policy::new(object, spec.selector.as_ref(), &**spec));
+            }
+        }
+        out
+    }
+
     /// The mutual TLS modes of a workload: its own policy's, else the namespace's, else the mesh's, else PERMISSIVE. Of several
     /// policies at one level the oldest counts; those with a selector act in their own namespace only (Istio,
     /// "PeerAuthentication").

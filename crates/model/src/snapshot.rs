@@ -1,39 +1,58 @@
 //! The mesh at one moment: every object's meaning, cross-references resolved, immutable. It is consistent by construction: what
 //! cannot be used together is left out and named in [`Snapshot::rejected`].
+//!
+//! The next snapshot is made from this one and the changes ([`Snapshot::apply`]) at a cost that goes with the changes and not
+//! with the mesh: what did not change is shared between both.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use config::mesh::MeshConfig;
-use config::{Finding, Kind, Object, ObjectKey, Spec};
+use config::{Finding, Kind, Object, ObjectKey};
+use imbl::OrdMap;
 
-use crate::delegate;
+use crate::apply;
 use crate::destination_rule::DestinationRules;
 use crate::finding;
-use crate::policies::{Policies, Policy};
-use crate::service_build::{self, Sources};
+use crate::gateway::Gateway;
+use crate::networks::Networks;
+use crate::platform::Platform;
+use crate::policies::Policies;
+use crate::registry::Registry;
 use crate::services::Services;
-use crate::traffic::{self, Gateway, Sidecar};
+use crate::sidecar::Sidecar;
+use crate::traffic::Traffic;
 use crate::virtual_service::VirtualService;
-use crate::workload::Workload;
 use crate::workloads::Workloads;
 
 /// DNS domain of Kubernetes Services.
 pub const DNS_DOMAIN: &str = "cluster.local";
 
+/// Objects by key; clones share their parts.
+pub type Objects = OrdMap<ObjectKey, Arc<Object>>;
+
+/// What happened to an object.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// It is there, new or in another version.
+    Put(Arc<Object>),
+    /// It is gone.
+    Remove(ObjectKey),
+}
+
 /// The mesh at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    objects: BTreeMap<ObjectKey, Arc<Object>>,
-    mesh: Arc<MeshConfig>,
-    workloads: Workloads,
-    services: Services,
-    virtual_services: Vec<Arc<VirtualService>>,
-    destination_rules: DestinationRules,
-    gateways: Vec<Arc<Gateway>>,
-    sidecars: Vec<Arc<Sidecar>>,
-    policies: Policies,
+    pub(crate) objects: Objects,
+    pub(crate) mesh: Arc<MeshConfig>,
+    pub(crate) platform: Platform,
+    pub(crate) networks: Arc<Networks>,
+    pub(crate) workloads: Workloads,
+    pub(crate) services: Services,
+    pub(crate) registry: Registry,
+    pub(crate) traffic: Arc<Traffic>,
+    pub(crate) policies: Arc<Policies>,
     /// What could not be used, and why.
     pub rejected: Vec<Finding>,
 }
@@ -42,31 +61,59 @@ impl Snapshot {
     /// Builds the mesh from its objects, given in any order. Of two objects with one name the first counts; the other is
     /// rejected.
     pub fn build(objects: impl IntoIterator<Item = Arc<Object>>) -> Snapshot {
-        let mut rejected = Vec::new();
+        let mut twice = Vec::new();
         let mut by_key: BTreeMap<ObjectKey, Arc<Object>> = BTreeMap::new();
         for object in objects {
             match by_key.entry(object.key()) {
                 Entry::Vacant(free) => {
                     free.insert(object);
                 }
-                Entry::Occupied(taken) => rejected.push(finding::warning(
+                Entry::Occupied(taken) => twice.push(finding::warning(
                     taken.key(),
                     "metadata.name",
                     "another object of this kind has the same name",
                 )),
             }
         }
-        Builder::new(by_key, rejected).build()
+        let mut snapshot = apply::whole(by_key.into_iter().collect());
+        snapshot.rejected.splice(0..0, twice);
+        snapshot
+    }
+
+    /// The mesh after these changes, in their order.
+    pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Snapshot {
+        apply::changes(self, changes)
+    }
+
+    /// The mesh whose objects are these, given in the order of their keys. Objects that are the same `Arc` as before are taken as
+    /// unchanged, so this costs one walk over all keys, and then as much as [`Snapshot::apply`].
+    pub fn update<'a>(
+        &self,
+        objects: impl IntoIterator<Item = (&'a ObjectKey, &'a Arc<Object>)>,
+    ) -> Snapshot {
+        let mut changes = Vec::new();
+        let mut known = self.objects.iter().peekable();
+        for (key, object) in objects {
+            while let Some((gone, _)) = known.next_if(|(before, _)| *before < key) {
+                changes.push(Change::Remove(gone.clone()));
+            }
+            let before = known.next_if(|(before, _)| *before == key);
+            if !before.is_some_and(|(_, before)| Arc::ptr_eq(before, object)) {
+                changes.push(Change::Put(Arc::clone(object)));
+            }
+        }
+        changes.extend(known.map(|(gone, _)| Change::Remove(gone.clone())));
+        self.apply(changes)
     }
 
     /// All objects, by key.
-    pub fn objects(&self) -> &BTreeMap<ObjectKey, Arc<Object>> {
+    pub fn objects(&self) -> &Objects {
         &self.objects
     }
 
     /// The objects of one kind, by namespace and name.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
-        self.objects.values().filter(move |object| object.kind == kind)
+        of_kind(&self.objects, kind)
     }
 
     /// The mesh's settings, defaults filled in.
@@ -94,29 +141,34 @@ impl Snapshot {
         &self.services
     }
 
-    /// All VirtualServices with hosts, oldest first, delegates merged in.
+    /// The gateways of the mesh's networks.
+    pub fn networks(&self) -> &Networks {
+        &self.networks
+    }
+
+    /// All VirtualServices with hosts, oldest first, delegates merged in, and those that Ingresses stand for.
     pub fn virtual_services(&self) -> &[Arc<VirtualService>] {
-        &self.virtual_services
+        &self.traffic.virtual_services
     }
 
     /// All DestinationRules.
     pub fn destination_rules(&self) -> &DestinationRules {
-        &self.destination_rules
+        &self.traffic.destination_rules
     }
 
-    /// All Gateways, oldest first.
+    /// All Gateways, oldest first, and those that Ingresses stand for.
     pub fn gateways(&self) -> &[Arc<Gateway>] {
-        &self.gateways
+        &self.traffic.gateways
     }
 
     /// The Sidecar of a workload.
     pub fn sidecar_for(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Option<&Arc<Sidecar>> {
-        traffic::choose(&self.sidecars, self.root_namespace(), namespace, labels)
+        self.traffic.sidecar_for(self.root_namespace(), namespace, labels)
     }
 
     /// The Sidecar with this key.
     pub fn sidecar(&self, key: &ObjectKey) -> Option<&Arc<Sidecar>> {
-        self.sidecars.iter().find(|sidecar| sidecar.key == *key)
+        self.traffic.sidecars.iter().find(|sidecar| sidecar.key == *key)
     }
 
     /// All security policies.
@@ -124,159 +176,27 @@ impl Snapshot {
         &self.policies
     }
 
-    /// Label keys of clients that routes and rules read (`sourceLabels`, a DestinationRule's `workloadSelector`).
-    pub fn client_label_keys(&self) -> BTreeSet<&str> {
-        let rules = self.destination_rules.selector_keys().iter().map(String::as_str);
-        let routes = self.virtual_services.iter().flat_map(|vs| {
-            let http = vs
-                .spec
-                .http
-                .iter()
-                .flat_map(|r| &r.r#match)
-                .flat_map(|m| m.source_labels.keys());
-            let tls = vs
-                .spec
-                .tls
-                .iter()
-                .flat_map(|r| &r.r#match)
-                .flat_map(|m| m.source_labels.keys());
-            let tcp = vs
-                .spec
-                .tcp
-                .iter()
-                .flat_map(|r| &r.r#match)
-                .flat_map(|m| m.source_labels.keys());
-            http.chain(tls).chain(tcp).map(String::as_str)
-        });
-        rules.chain(routes).collect()
+    /// Label keys of clients that routes and rules read: `sourceLabels`, a DestinationRule's `workloadSelector`, a
+    /// `failoverPriority`.
+    pub fn client_label_keys(&self) -> &BTreeSet<String> {
+        &self.traffic.client_label_keys
+    }
+
+    /// Whether what a client gets depends on the node that it runs on.
+    pub fn reads_nodes(&self) -> bool {
+        self.registry.reads_nodes()
+            || self
+                .traffic
+                .client_label_keys
+                .contains(crate::topology::NODE_LABEL)
     }
 }
 
-struct Builder {
-    objects: BTreeMap<ObjectKey, Arc<Object>>,
-    /// The same, oldest first, then by name and namespace (Istio's order of precedence).
-    sorted: Vec<Arc<Object>>,
-    mesh: MeshConfig,
-    rejected: Vec<Finding>,
-}
-
-/// Runs through the objects whose spec is of one variant.
-macro_rules! specs {
-    ($objects:expr, $variant:ident) => {
-        $objects.iter().filter_map(|object| match &object.spec {
-            Spec::$variant(spec) => Some((&**object, &**spec)),
-            _ => None,
-        })
-    };
-}
-
-impl Builder {
-    fn new(objects: BTreeMap<ObjectKey, Arc<Object>>, mut rejected: Vec<Finding>) -> Builder {
-        let mut sorted: Vec<_> = objects.values().cloned().collect();
-        sorted.sort_by_cached_key(|o| {
-            let created = o.meta.created;
-            (
-                created.is_none(),
-                created,
-                o.meta.name.clone(),
-                o.meta.namespace.clone(),
-            )
-        });
-        let mut meshes = specs!(sorted, MeshConfig);
-        let mesh = meshes
-            .next()
-            .map(|(_, mesh)| mesh.clone())
-            .unwrap_or_default()
-            .with_defaults();
-        rejected.extend(
-            meshes
-                .map(|(object, _)| finding::warning(&object.key(), "", "the mesh has a MeshConfig already")),
-        );
-        Builder {
-            objects,
-            sorted,
-            mesh,
-            rejected,
-        }
-    }
-
-    fn build(mut self) -> Snapshot {
-        let workloads = self.workloads();
-        let services = self.services(&workloads);
-        let virtual_services = self.virtual_services();
-        let destination_rules = DestinationRules::build(
-            specs!(self.sorted, DestinationRule),
-            &self.mesh.default_destination_rule_export_to,
-            DNS_DOMAIN,
-            &self.mesh.root_namespace,
-        );
-        let gateways = specs!(self.sorted, Gateway)
-            .map(|(o, spec)| Arc::new(Gateway::new(o, spec)))
-            .collect();
-        let sidecars = specs!(self.sorted, Sidecar)
-            .map(|(o, spec)| Arc::new(Sidecar::new(o, spec)))
-            .collect();
-        let policies = self.policies();
-        Snapshot {
-            objects: self.objects,
-            mesh: Arc::new(self.mesh),
-            workloads,
-            services,
-            virtual_services,
-            destination_rules,
-            gateways,
-            sidecars,
-            policies,
-            rejected: self.rejected,
-        }
-    }
-
-    fn workloads(&self) -> Workloads {
-        let entries =
-            specs!(self.sorted, WorkloadEntry).map(|(o, spec)| Workload::new(o.key(), &o.meta.labels, spec));
-        let pods =
-            specs!(self.sorted, Pod).filter_map(|(o, pod)| Workload::of_pod(o.key(), &o.meta.labels, pod));
-        Workloads::build(entries.chain(pods))
-    }
-
-    fn services(&mut self, workloads: &Workloads) -> Services {
-        let sources = Sources {
-            domain: DNS_DOMAIN,
-            default_export: &self.mesh.default_service_export_to,
-            workloads,
-            slices: service_build::slices(specs!(self.sorted, EndpointSlice)),
-        };
-        let mut all = Vec::new();
-        all.extend(specs!(self.sorted, Service).map(|(o, service)| sources.kubernetes(o, &service.spec)));
-        for (object, spec) in specs!(self.sorted, ServiceEntry) {
-            all.extend(sources.service_entry(object, spec, &mut self.rejected));
-        }
-        Services::build(all.into_iter())
-    }
-
-    fn virtual_services(&mut self) -> Vec<Arc<VirtualService>> {
-        let default = &self.mesh.default_virtual_service_export_to;
-        let all = specs!(self.sorted, VirtualService)
-            .map(|(object, spec)| VirtualService::new(object, spec, default, DNS_DOMAIN))
-            .collect();
-        delegate::merge(all, &mut self.rejected)
-            .into_iter()
-            .map(Arc::new)
-            .collect()
-    }
-
-    fn policies(&self) -> Policies {
-        Policies {
-            root: self.mesh.root_namespace.clone(),
-            peer: specs!(self.sorted, PeerAuthentication)
-                .map(|(o, spec)| Policy::new(o, spec.selector.as_ref(), spec))
-                .collect(),
-            request: specs!(self.sorted, RequestAuthentication)
-                .map(|(o, spec)| Policy::new(o, spec.selector.as_ref(), spec))
-                .collect(),
-            authorization: specs!(self.sorted, AuthorizationPolicy)
-                .map(|(o, spec)| Policy::new(o, spec.selector.as_ref(), spec))
-                .collect(),
-        }
-    }
+/// The objects of one kind.
+pub(crate) fn of_kind(objects: &Objects, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
+    let first = ObjectKey::new(kind, "", "");
+    let all = objects
+        .range(first..)
+        .take_while(move |(key, _)| key.kind == kind);
+    all.map(|(_, object)| object)
 }

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use config::ObjectKey;
 use config::kube::Pod;
 use config::networking::WorkloadEntry;
+use config::{Kind, Object, ObjectKey, Spec};
 
+use crate::locality::{LOCALITY_LABEL, Locality};
+use crate::platform::Platform;
 use crate::service::Health;
 
 /// Label that says whether a workload's proxy accepts mutual TLS (`istio`) or has none.
@@ -19,7 +21,8 @@ pub const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
 pub enum Address {
     /// An IP address.
     Ip(IpAddr),
-    /// A DNS name, for services that are resolved by DNS.
+    /// A DNS name, for services that are resolved by DNS; empty for an endpoint that is reached through its network's
+    /// gateways only.
     Host(String),
     /// A Unix socket's path.
     Unix(String),
@@ -34,28 +37,12 @@ impl Address {
             (None, Err(_)) => Address::Host(text.to_ascii_lowercase()),
         }
     }
-}
 
-/// Where an endpoint is, from `region/zone/subzone`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Locality {
-    /// Region.
-    pub region: String,
-    /// Zone in the region.
-    pub zone: String,
-    /// Part of the zone.
-    pub sub_zone: String,
-}
-
-impl Locality {
-    /// Reads `region/zone/subzone`; missing parts are empty.
-    pub fn parse(text: &str) -> Locality {
-        let mut parts = text.splitn(3, '/').map(str::to_owned);
-        let mut next = || parts.next().unwrap_or_default();
-        Locality {
-            region: next(),
-            zone: next(),
-            sub_zone: next(),
+    /// The IP address, if it is one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Address::Ip(ip) => Some(*ip),
+            _ => None,
         }
     }
 }
@@ -67,7 +54,10 @@ pub struct Workload {
     pub key: ObjectKey,
     /// Where it listens.
     pub address: Address,
-    /// Ports by name, which override a service's target ports.
+    /// Its other addresses (dual stack).
+    pub additional: Vec<IpAddr>,
+    /// Ports by name: of a WorkloadEntry by the services' port names, which override a service's target ports; of a Pod by
+    /// its containers' port names, which target ports name.
     pub ports: BTreeMap<String, u16>,
     /// Labels of the entry's spec and metadata; metadata wins, as in Istio.
     pub labels: Arc<BTreeMap<String, String>>,
@@ -77,6 +67,8 @@ pub struct Workload {
     pub network: String,
     /// Where it is.
     pub locality: Locality,
+    /// Name of the Kubernetes node that it runs on; empty if unknown.
+    pub node: String,
     /// Share of the load, at least 1.
     pub weight: u32,
     /// Whether it takes requests.
@@ -84,48 +76,86 @@ pub struct Workload {
 }
 
 impl Workload {
+    /// The workload that an object is: a WorkloadEntry, or a Pod that has an address and has not ended.
+    pub(crate) fn of(object: &Object, platform: &Platform) -> Option<Workload> {
+        match &object.spec {
+            Spec::WorkloadEntry(entry) => {
+                Some(Workload::new(object.key(), &object.meta.labels, entry, platform))
+            }
+            Spec::Pod(pod) => Workload::of_pod(object, pod, platform),
+            _ => None,
+        }
+    }
+
     /// The workload that a WorkloadEntry describes.
-    pub fn new(key: ObjectKey, meta_labels: &BTreeMap<String, String>, entry: &WorkloadEntry) -> Workload {
+    pub(crate) fn new(
+        key: ObjectKey,
+        meta_labels: &BTreeMap<String, String>,
+        entry: &WorkloadEntry,
+        platform: &Platform,
+    ) -> Workload {
         let mut labels = entry.labels.clone();
         labels.extend(meta_labels.iter().map(|(k, v)| (k.clone(), v.clone())));
         let ports = entry
             .ports
             .iter()
             .filter_map(|(name, port)| Some((name.clone(), u16::try_from(*port).ok()?)));
+        let address = Address::parse(&entry.address);
+        let network = match entry.network.as_str() {
+            "" => platform.network(address.ip(), &labels),
+            given => given.to_owned(),
+        };
+        let locality = match (entry.locality.as_str(), labels.get(LOCALITY_LABEL)) {
+            ("", Some(label)) => Locality::of_label(label),
+            (given, _) => Locality::parse(given),
+        };
         Workload {
             key,
-            address: Address::parse(&entry.address),
+            address,
+            additional: Vec::new(),
             ports: ports.collect(),
             labels: Arc::new(labels),
             service_account: entry.service_account.clone(),
-            network: entry.network.clone(),
-            locality: Locality::parse(&entry.locality),
+            network,
+            locality,
+            node: String::new(),
             weight: entry.weight.max(1),
             health: Health::Healthy,
         }
     }
 
-    /// The workload that a Pod is, once it has an address.
-    pub fn of_pod(key: ObjectKey, labels: &BTreeMap<String, String>, pod: &Pod) -> Option<Workload> {
-        let address = Address::Ip(pod.status.pod_ip.parse().ok()?);
+    fn of_pod(object: &Object, pod: &Pod, platform: &Platform) -> Option<Workload> {
+        if matches!(pod.status.phase.as_str(), "Succeeded" | "Failed") {
+            return None;
+        }
+        let ip: IpAddr = pod.status.pod_ip.parse().ok()?;
+        let others = pod
+            .status
+            .pod_ips
+            .iter()
+            .filter_map(|other| other.ip.parse().ok());
         let ports = pod.spec.containers.iter().flat_map(|container| &container.ports);
         let named = ports.filter(|port| !port.name.is_empty());
-        let ready = pod
-            .status
-            .conditions
-            .iter()
+        let mut conditions = pod.status.conditions.iter();
+        let ready = conditions
             .find(|c| c.r#type == "Ready")
             .is_none_or(|c| c.status == "True");
+        let labels = &object.meta.labels;
         Some(Workload {
-            key,
-            address,
+            key: object.key(),
+            address: Address::Ip(ip),
+            additional: others.filter(|other| *other != ip).collect(),
             ports: named
                 .filter_map(|p| Some((p.name.clone(), u16::try_from(p.container_port).ok()?)))
                 .collect(),
             labels: Arc::new(labels.clone()),
             service_account: pod.spec.service_account_name.clone(),
-            network: String::new(),
-            locality: Locality::default(),
+            network: platform.network(Some(ip), labels),
+            locality: match labels.get(LOCALITY_LABEL) {
+                Some(label) => Locality::of_label(label),
+                None => platform.locality(&pod.spec.node_name),
+            },
+            node: pod.spec.node_name.clone(),
             weight: 1,
             health: if ready { Health::Healthy } else { Health::Unhealthy },
         })
@@ -142,16 +172,20 @@ impl Workload {
 
     /// The IP address, if it has one.
     pub fn ip(&self) -> Option<IpAddr> {
-        match self.address {
-            Address::Ip(ip) => Some(ip),
-            _ => None,
-        }
+        self.address.ip()
     }
 
-    /// Whether its proxy accepts mutual TLS.
+    /// All its IP addresses.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        self.ip().into_iter().chain(self.additional.iter().copied())
+    }
+
+    /// Whether its proxy accepts mutual TLS: by its label, else what is no Pod does if it has a service account (Istio's rule
+    /// for WorkloadEntries).
     pub fn accepts_mtls(&self) -> bool {
-        self.labels
-            .get(TLS_MODE_LABEL)
-            .is_some_and(|mode| mode == "istio")
+        match self.labels.get(TLS_MODE_LABEL) {
+            Some(mode) => mode == "istio",
+            None => self.key.kind != Kind::Pod && !self.service_account.is_empty(),
+        }
     }
 }

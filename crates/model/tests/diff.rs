@@ -97,9 +97,9 @@ proptest! {
             prop_assert!(objects.remove(key).is_some(), "{key} was not there");
         }
         for key in diff.added.iter().chain(&diff.changed) {
-            objects.insert(key.clone(), after.objects()[key].clone());
+            objects.insert(key.clone(), after.objects().get(key).unwrap().clone());
         }
-        prop_assert!(Diff::between(&Snapshot::build(objects.into_values()), &after).is_empty());
+        prop_assert!(Diff::between(&Snapshot::build(objects.values().cloned()), &after).is_empty());
     }
 
     #[test]

@@ -120,7 +120,7 @@ status: {podIP: 10.1.0.1}
         [
             Health::Healthy,
             Health::Unhealthy,
-            Health::Draining,
+            Health::Terminating,
             Health::Healthy
         ]
     );
@@ -328,6 +328,35 @@ spec:
         .collect();
     assert_eq!(names, [("v1", "v1"), ("v2", "v2")], "the first of a name stays");
     assert!(rule.traffic_policy.is_some());
+}
+
+#[test]
+fn a_rule_for_workloads_takes_over_what_it_does_not_say() {
+    let mesh = snapshot(
+        r#"
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: all, namespace: shop}
+spec: {host: a, trafficPolicy: {tls: {mode: DISABLE}}, subsets: [{name: v1, labels: {version: v1}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: one, namespace: shop}
+spec: {host: a, workloadSelector: {matchLabels: {app: x}}, trafficPolicy: {loadBalancer: {simple: RANDOM}}}
+"#,
+    );
+    let find = |own: &[(&str, &str)]| {
+        let host = "a.shop.svc.cluster.local";
+        let found = mesh.destination_rules().find(host, "shop", "shop", &labels(own));
+        found.unwrap().clone()
+    };
+    let one = find(&[("app", "x")]);
+    assert_eq!(one.subsets.len(), 1, "subsets that routes name are there");
+    let policy = one.traffic_policy.as_ref().unwrap();
+    assert!(policy.load_balancer.is_some() && policy.tls.is_none());
+    assert_eq!(one.origins.len(), 2);
+    let all = find(&[]);
+    assert_eq!(all.origins.len(), 1, "others are not touched by it");
 }
 
 #[test]
