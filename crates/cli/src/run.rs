@@ -20,7 +20,13 @@ pub(crate) const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Ad
 pub(crate) struct Args {
     /// Folder with the mesh's configuration; mesh.yaml and identity.yaml in it are optional. Given several times, a later
     /// folder's objects replace those of the same name in earlier ones; identity and state are the first's
-    #[arg(long, env = "ARGOSY_CONFIG", value_name = "DIR", value_delimiter = ',', required = true)]
+    #[arg(
+        long,
+        env = "ARGOSY_CONFIG",
+        value_name = "DIR",
+        value_delimiter = ',',
+        required = true
+    )]
     config: Vec<PathBuf>,
     #[command(flatten)]
     kubernetes: galley::kubernetes::Options,
@@ -135,6 +141,8 @@ async fn services(args: Args, context: Context) -> anyhow::Result<()> {
         config: args.config,
         kubernetes: args.kubernetes,
         listen: args.galley_address,
+        webhook: Default::default(),
+        status: Default::default(),
     };
     let (own, identity) = galley_own;
     services.spawn(async move {

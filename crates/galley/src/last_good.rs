@@ -5,13 +5,21 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use config::Object;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::merge::Layer;
 
 /// Name of the file in the state folder.
 const FILE: &str = "last-good.pb";
 /// Largest file that is read back, in bytes.
 const MAX_FILE: u64 = 512 << 20;
+
+/// Of the time between two writes, how many times as long it is as a write takes.
+const IDLE: u32 = 20;
 
 /// Why the objects could not be kept or read back.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +60,7 @@ impl LastGood {
     ///
     /// # Errors
     /// When the file is there and cannot be used.
-    pub fn load(&self) -> Result<Vec<Object>, LastGoodError> {
+    pub fn load(&self) -> Result<Vec<Arc<Object>>, LastGoodError> {
         let length = match std::fs::metadata(&self.path) {
             Ok(metadata) => metadata.len(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -71,19 +79,20 @@ impl LastGood {
                 .inspect_err(|error| tracing::warn!(%error, "a kept object is not used"))
                 .ok()
         };
-        Ok(objects.into_iter().filter_map(usable).collect())
+        Ok(objects.into_iter().filter_map(usable).map(Arc::new).collect())
     }
 
     /// Writes them whole or not at all. Blocks on the file system.
     ///
     /// # Errors
     /// When the disk or the rights refuse; then the old file stays.
-    pub fn save(&self, objects: &[Arc<Object>]) -> Result<(), LastGoodError> {
+    pub fn save<'a>(&self, objects: impl IntoIterator<Item = &'a Arc<Object>>) -> Result<(), LastGoodError> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
+        let bytes = feed::encode_all(objects);
         let write = || {
             make(folder)?;
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(&feed::encode_all(objects))?;
+            file.write_all(&bytes)?;
             file.as_file().sync_all()?;
             file.persist(&self.path).map_err(|error| error.error)
         };
@@ -95,6 +104,40 @@ impl LastGood {
             path: self.path.clone(),
             source,
         }
+    }
+}
+
+/// Keeps what the sources say, until `shutdown` and then once more. It is beside the way of a change to its subscribers: where
+/// writing takes long it is done seldom, and what came in between is written at once.
+pub(crate) async fn keep(
+    last_good: LastGood,
+    mut layers: watch::Receiver<Vec<Layer>>,
+    shutdown: CancellationToken,
+) {
+    while shutdown
+        .run_until_cancelled(layers.changed())
+        .await
+        .is_some_and(|changed| changed.is_ok())
+    {
+        let start = Instant::now();
+        save(&last_good, &mut layers).await;
+        _ = shutdown
+            .run_until_cancelled(tokio::time::sleep(start.elapsed() * IDLE))
+            .await;
+    }
+    if layers.has_changed().unwrap_or(true) {
+        save(&last_good, &mut layers).await;
+    }
+}
+
+async fn save(last_good: &LastGood, layers: &mut watch::Receiver<Vec<Layer>>) {
+    let (last_good, layers) = (last_good.clone(), layers.borrow_and_update().clone());
+    if layers.is_empty() {
+        return;
+    }
+    let all = move || last_good.save(layers.iter().flat_map(|layer| &layer.state.objects));
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(all).await {
+        tracing::warn!(%error, "the last good objects are not kept for a restart");
     }
 }
 
@@ -114,8 +157,36 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("mesh");
         let kept = LastGood::new(&folder.join(".argosy"));
-        assert!(matches!(kept.save(&[]), Err(LastGoodError::File { .. })));
+        assert!(matches!(kept.save([]), Err(LastGoodError::File { .. })));
         assert!(!folder.exists());
+    }
+
+    #[tokio::test]
+    async fn what_came_last_is_kept_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = LastGood::new(&dir.path().join("state"));
+        let (layers, seen) = watch::channel(Vec::new());
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(keep(kept.clone(), seen, shutdown.clone()));
+        for port in 1..200 {
+            let text = format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: a, namespace: shop}}\nspec:\n  ports: [{{name: http, port: {port}}}]\n"
+            );
+            let objects = config::parse("x.yaml", text.as_bytes(), "default").objects;
+            let state = crate::store::State {
+                objects: objects.into_iter().map(Arc::new).collect(),
+                ..Default::default()
+            };
+            layers.send_replace(vec![Layer {
+                name: "x".into(),
+                state: Arc::new(state),
+            }]);
+            tokio::task::yield_now().await;
+        }
+        let last = layers.borrow()[0].state.objects.clone();
+        shutdown.cancel();
+        task.await.unwrap();
+        assert_eq!(kept.load().unwrap(), last);
     }
 
     #[test]
@@ -127,7 +198,8 @@ mod tests {
         let object = config::parse("x.yaml", text.as_bytes(), "default")
             .objects
             .remove(0);
-        kept.save(&[Arc::new(object.clone())]).unwrap();
+        let object = Arc::new(object);
+        kept.save(&[object.clone()]).unwrap();
         assert_eq!(kept.load().unwrap(), [object]);
         std::fs::write(&kept.path, b"\xff\xff").unwrap();
         assert!(

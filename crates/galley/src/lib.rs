@@ -1,11 +1,16 @@
 //! Galley: reads configuration, says what is wrong with it, and distributes it as one feed of typed objects.
 //!
-//! It knows where configuration comes from (a folder, so far) and nothing of what it means to Envoy.
+//! It knows where configuration comes from (folders, the Kubernetes API) and nothing of what it means to Envoy.
 
+pub mod analysis;
 pub mod folder;
+pub mod kubernetes;
 pub mod last_good;
+pub mod merge;
+mod namespaces;
 pub mod report;
 mod serve;
+mod sources;
 pub mod status;
 pub mod store;
 mod watch;
@@ -16,10 +21,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::Object;
 use runtime::grpc::{self, ServeError};
 use runtime::tls::{self, ClientAuth, ConfigError};
 use runtime::{BindError, Context, Identity};
 use tokio::sync::watch as channel;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use xds::Table;
@@ -27,14 +34,28 @@ use xds::Table;
 use crate::last_good::LastGood;
 use crate::report::{Reporter, States};
 use crate::serve::Feed;
-use crate::store::{State, Store};
+use crate::sources::Inlet;
+use crate::store::Store;
+
+/// Shortest time between two reports to people.
+const TELL: Duration = Duration::from_millis(100);
 
 /// Galley reads the mesh's configuration, checks it and distributes it
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Folder with the mesh's configuration (YAML, JSON)
-    #[arg(long, env = "ARGOSY_CONFIG", value_name = "DIR")]
-    pub config: PathBuf,
+    /// Folder with configuration (YAML, JSON); given several times, a later folder's objects replace those of the same name in
+    /// the earlier ones and in the cluster
+    #[arg(
+        long,
+        env = "ARGOSY_CONFIG",
+        value_name = "DIR",
+        value_delimiter = ',',
+        required_unless_present = "kubernetes"
+    )]
+    pub config: Vec<PathBuf>,
+    /// The Kubernetes API as a source.
+    #[command(flatten)]
+    pub kubernetes: kubernetes::Options,
     /// Folder where the last good objects are kept, so that a restart does not lose what a bad edit replaced; none are
     /// kept unless given
     #[arg(long, env = "ARGOSY_STATE_DIR", value_name = "DIR")]
@@ -47,11 +68,20 @@ pub struct Args {
         default_value = "127.0.0.1:15019"
     )]
     pub listen: SocketAddr,
+    /// The admission webhook.
+    #[command(flatten)]
+    pub webhook: webhook::Args,
+    /// The objects' status.
+    #[command(flatten)]
+    pub status: status::Args,
 }
 
 /// Why Galley could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// There is no way to the Kubernetes API.
+    #[error(transparent)]
+    Kubernetes(#[from] kubernetes::ClientError),
     /// The folder is not there.
     #[error("--config {}: {source}", path.display())]
     Folder {
@@ -66,6 +96,9 @@ pub enum Error {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] ConfigError),
+    /// The admission webhook cannot be served.
+    #[error(transparent)]
+    Webhook(#[from] webhook::StartError),
     /// The server failed.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -79,36 +112,142 @@ pub enum Error {
 /// # Errors
 /// When the folder is missing at the start, the address cannot be had, or the server fails.
 pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(), Error> {
-    std::fs::read_dir(&args.config).map_err(|source| Error::Folder {
-        path: args.config.clone(),
-        source,
-    })?;
+    let webhook = prepare(&args, &context).await?;
+    run_prepared(args, webhook, identity, context).await
+}
+
+/// What needs no identity: the admission webhook, which has a certificate of its own until there is one.
+///
+/// # Errors
+/// When its address cannot be had.
+pub async fn prepare(args: &Args, context: &Context) -> Result<Option<webhook::Serving>, Error> {
+    Ok(webhook::start(&args.webhook, context).await?)
+}
+
+/// As [`run`], with what [`prepare`] gave.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_prepared(
+    args: Args,
+    webhook: Option<webhook::Serving>,
+    identity: Identity,
+    context: Context,
+) -> Result<(), Error> {
+    for folder in &args.config {
+        std::fs::read_dir(folder).map_err(|source| Error::Folder {
+            path: folder.clone(),
+            source,
+        })?;
+    }
+    let client = match args.kubernetes.kubernetes {
+        true => Some(kubernetes::client(&args.kubernetes).await?),
+        false => None,
+    };
     let listener = runtime::bind("--listen", args.listen).await?;
     let (states, seen) = channel::channel(None);
     let (tables, served) = channel::channel(None);
+    let (layers, kept) = channel::channel(Vec::new());
     context
         .admin
         .mount("/debug/config", report::routes(seen.clone()))?;
     let last_good = args.state_dir.as_deref().map(LastGood::new);
-    let store = remembered(last_good.clone())
-        .await
-        .of_trust_domain(identity.id().trust_domain().to_string());
-    let reading = tokio::spawn(watch::run(args.config, store, states, context.shutdown.clone()));
-    let publishing = tokio::spawn(publish(seen, tables, last_good, context.clone()));
+    let remembered = remembered(last_good.clone()).await;
+    let mut tasks = JoinSet::new();
+    let inlets = start(&args, client.clone(), &remembered, &mut tasks, &context.shutdown);
+    let ready = context.readiness.condition("source");
+    let trust_domain = identity.id().trust_domain().to_string();
+    tasks.spawn(sources::run(
+        inlets,
+        trust_domain,
+        layers,
+        states,
+        ready,
+        context.shutdown.clone(),
+    ));
+    tasks.spawn(publish(seen.clone(), tables, context.shutdown.clone()));
+    let (found, analyses) = analysis::channel();
+    context.admin.mount("/debug/analysis", analysis::routes(analyses.clone()))?;
+    tasks.spawn(analysis::run(seen.clone(), found, context.metrics.clone(), context.shutdown.clone()));
+    let (leader, electing) = status::elect(&args.status, client.clone(), &context);
+    let reports = status::reports::start(leader.clone(), &context)?;
+    if let Some(webhook) = &webhook {
+        webhook.identify(&identity);
+    }
+    if let Some(client) = client {
+        let sources = status::writer::Sources {
+            states: seen.clone(),
+            analyses,
+            reports: reports.clone(),
+        };
+        if let Some(webhook) = &webhook {
+            webhook.register(client.clone(), leader.clone());
+        }
+        tasks.spawn(status::writer::run(client, sources, leader, context.clone()));
+    }
+    tasks.spawn(tell(
+        seen,
+        Reporter::new(&context.metrics),
+        context.shutdown.clone(),
+    ));
+    if let Some(last_good) = last_good {
+        tasks.spawn(last_good::keep(last_good, kept, context.shutdown.clone()));
+    }
     let server = xds::Server::new(Feed::new(served), limits());
     let tls = tls::server(&identity, ClientAuth::Required)?;
     let served = grpc::serve(
         "feed",
         listener,
         Some(tls),
-        Routes::new(server.ads()),
+        Routes::new(server.ads()).add_service(reports.service()),
         &grpc::Limits::default(),
         &context,
     )
     .await;
     context.shutdown.cancel();
-    _ = tokio::join!(reading, publishing);
+    while tasks.join_next().await.is_some() {}
+    if let Some(electing) = electing {
+        _ = electing.await;
+    }
+    if let Some(webhook) = webhook {
+        webhook.ended().await;
+    }
     Ok(served?)
+}
+
+/// Starts the sources, the lowest in rank first.
+fn start(
+    args: &Args,
+    client: Option<kube::Client>,
+    remembered: &[Arc<Object>],
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> Vec<Inlet> {
+    let mut inlets = Vec::new();
+    if let Some(client) = client {
+        let (outlet, inlet) = sources::channel("the Kubernetes API", "connecting");
+        let (namespace, remembered) = (args.kubernetes.root_namespace.clone(), remembered.to_vec());
+        tasks.spawn(kubernetes::run(
+            client,
+            namespace,
+            remembered,
+            outlet,
+            shutdown.clone(),
+        ));
+        inlets.push(inlet);
+    }
+    for folder in &args.config {
+        let name = folder.display().to_string();
+        let store = match &*args.config {
+            [_] => Store::default(),
+            _ => Store::of_folder(&name),
+        };
+        let store = store.remembering(remembered.iter().cloned());
+        let (outlet, inlet) = sources::channel(&name, "reading the folder");
+        tasks.spawn(watch::run(folder.clone(), store, outlet, shutdown.clone()));
+        inlets.push(inlet);
+    }
+    inlets
 }
 
 /// A subscriber has one stream for all kinds, and objects that are gone leave at once.
@@ -124,52 +263,49 @@ fn limits() -> xds::server::Limits {
     }
 }
 
-/// Turns each state into a table, and tells people what is wrong.
+/// Turns each state into a table. Nothing else is on the way from a change to its subscribers.
 async fn publish(
     mut states: States,
-    tables: channel::Sender<Option<Arc<Table>>>,
-    last_good: Option<LastGood>,
-    context: Context,
+    served: channel::Sender<Option<Arc<Table>>>,
+    shutdown: CancellationToken,
 ) {
-    let ready = context.readiness.condition("source");
-    ready.set_not_ready("reading the folder");
-    let mut reporter = Reporter::new(&context.metrics);
-    while next(&mut states, &context.shutdown).await {
-        let Some(state) = states.borrow_and_update().clone() else {
-            continue;
-        };
-        let table = feed::table(&state.objects, tables.borrow().as_deref());
-        tables.send_replace(Some(Arc::new(table)));
-        ready.set_ready();
-        tracing::info!(
-            objects = state.objects.len(),
-            findings = state.findings.len(),
-            "configuration read"
-        );
-        reporter.report(&state);
-        keep(last_good.clone(), state).await;
+    let mut tables = feed::Tables::default();
+    while next(&mut states, &shutdown).await {
+        let state = states.borrow_and_update().clone();
+        if let Some(state) = state {
+            let table = tables.update(&state.objects);
+            served.send_if_modified(|served| {
+                let news = served.as_ref().is_none_or(|old| !Arc::ptr_eq(old, &table));
+                *served = Some(table);
+                news
+            });
+        }
+    }
+}
+
+/// Tells people what is served and what is wrong, in log and metrics; what changes faster than they read is told together.
+async fn tell(mut states: States, mut reporter: Reporter, shutdown: CancellationToken) {
+    while next(&mut states, &shutdown).await {
+        let state = states.borrow_and_update().clone();
+        if let Some(state) = state {
+            let (objects, findings) = (state.objects.len(), state.findings.len());
+            tracing::info!(objects, findings, "configuration read");
+            reporter.report(&state);
+        }
+        _ = shutdown.run_until_cancelled(tokio::time::sleep(TELL)).await;
     }
 }
 
 /// What was served before the restart, if it was kept; a fault of the file is no reason not to start.
-async fn remembered(last_good: Option<LastGood>) -> Store {
+async fn remembered(last_good: Option<LastGood>) -> Vec<Arc<Object>> {
     let load = move || last_good.map_or(Ok(Vec::new()), |kept| kept.load());
     match tokio::task::spawn_blocking(load).await {
-        Ok(Ok(objects)) => Store::remembering(objects),
+        Ok(Ok(objects)) => objects,
         Ok(Err(error)) => {
             tracing::warn!(%error, "the objects of the run before are not known");
-            Store::default()
+            Vec::new()
         }
-        Err(_) => Store::default(),
-    }
-}
-
-/// Keeps what is served for the next start; the mesh goes on where the disk refuses.
-async fn keep(last_good: Option<LastGood>, state: Arc<State>) {
-    let Some(last_good) = last_good else { return };
-    let saved = tokio::task::spawn_blocking(move || last_good.save(&state.objects)).await;
-    if let Ok(Err(error)) = saved {
-        tracing::warn!(%error, "the last good objects are not kept for a restart");
+        Err(_) => Vec::new(),
     }
 }
 

@@ -6,14 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::sync::Arc;
 
-use config::{Finding, Object, ObjectKey, Origin, Parsed, Severity, Spec};
+use config::{Finding, Kind, Object, ObjectKey, Origin, Parsed, Severity, Status};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Namespace of objects that name none, as with `kubectl apply`.
 const DEFAULT_NAMESPACE: &str = "default";
 
 /// Name, at the top of the folder, of the file that holds the MeshConfig.
-const MESH_FILE: &str = "mesh.yaml";
+pub(crate) const MESH_FILE: &str = "mesh.yaml";
+
+/// Likewise of the file that holds MeshNetworks.
+const NETWORKS_FILE: &str = "mesh-networks.yaml";
 
 /// Namespace that the MeshConfig is shown under; Istio keeps it there too.
 const MESH_NAMESPACE: &str = "istio-system";
@@ -32,13 +35,18 @@ pub enum Content {
 /// All files of the folder by their path in it.
 pub type Scan = BTreeMap<String, Content>;
 
-/// Objects of the folder and what is wrong with them.
+/// Objects of a source, or of all sources together, and what is wrong with them.
 #[derive(Debug, Clone, Default)]
 pub struct State {
-    /// What is served, one object a key.
+    /// What is served: in order of keys, one object a key. An object that did not change is the same `Arc` as in the state
+    /// before.
     pub objects: Vec<Arc<Object>>,
-    /// What a person should know, by file and line.
+    /// What a person should know, by file and line where there are files.
     pub findings: Vec<Finding>,
+    /// What controllers have written about objects.
+    pub statuses: Arc<BTreeMap<ObjectKey, Status>>,
+    /// Kinds that the source is not allowed to see, which is not the same as that there are none.
+    pub unseen: Vec<Kind>,
 }
 
 #[derive(Debug, Default)]
@@ -46,39 +54,49 @@ struct File {
     hash: u64,
     objects: BTreeMap<ObjectKey, Arc<Object>>,
     findings: Vec<Finding>,
+    statuses: BTreeMap<ObjectKey, Status>,
 }
 
 /// The files' objects and findings.
 #[derive(Debug, Default)]
 pub struct Store {
-    files: BTreeMap<String, File>,
+    /// What stands before a file's path in messages: nothing for the only folder.
+    prefix: String,
+    files: BTreeMap<Arc<str>, File>,
+    /// Who defines an object, by path. The first is served.
+    index: BTreeMap<ObjectKey, Vec<(Arc<str>, Arc<Object>)>>,
+    /// Objects that several files define.
+    repeated: BTreeSet<ObjectKey>,
+    statuses: Arc<BTreeMap<ObjectKey, Status>>,
     /// What is wrong with the folder as a whole.
     folder: Option<Finding>,
-    /// Trust domain of the mesh's certificates, where it is known.
-    trust_domain: Option<String>,
 }
 
 impl Store {
-    /// A store that remembers the objects that were served before a restart: where a file is broken now, what it held
-    /// then is still served.
+    /// A store of one of several folders: messages show `PREFIX/PATH` of a file.
     #[must_use]
-    pub fn remembering(objects: impl IntoIterator<Item = Object>) -> Self {
-        let mut store = Self::default();
-        for object in objects {
-            if let Some(path) = object.origin.file.clone() {
-                store.file(&path).objects.insert(object.key(), Arc::new(object));
-            }
+    pub fn of_folder(prefix: &str) -> Self {
+        Self {
+            prefix: format!("{}/", prefix.trim_end_matches('/')),
+            ..Self::default()
         }
-        store
     }
 
-    /// The store of a mesh whose certificates are of this trust domain: a MeshConfig that says otherwise is told of.
+    /// The store, remembering the objects that were served before a restart: where a file is broken now, what it held then
+    /// is still served. Objects of other sources are passed over.
     #[must_use]
-    pub fn of_trust_domain(self, name: String) -> Self {
-        Self {
-            trust_domain: Some(name),
-            ..self
+    pub fn remembering(mut self, objects: impl IntoIterator<Item = Arc<Object>>) -> Self {
+        let mut files: BTreeMap<Arc<str>, BTreeMap<ObjectKey, Arc<Object>>> = BTreeMap::new();
+        for object in objects {
+            let path = object.origin.file.as_deref();
+            if let Some(path) = path.and_then(|path| path.strip_prefix(&*self.prefix)) {
+                files.entry(path.into()).or_default().insert(object.key(), object);
+            }
         }
+        for (path, objects) in files {
+            self.replace(&path, |file| file.objects = objects);
+        }
+        self
     }
 
     /// Takes a whole scan of the folder: new and changed files are parsed, files that are gone are dropped. A folder
@@ -88,14 +106,22 @@ impl Store {
         if scan.is_empty() {
             return self.whole(folder_empty(!self.files.is_empty()));
         }
-        let before = self.files.len();
-        self.files.retain(|path, _| scan.contains_key(path));
-        let mut changed = self.files.len() != before || self.folder.take().is_some();
+        let gone: Vec<Arc<str>> = self
+            .files
+            .keys()
+            .filter(|path| !scan.contains_key(&***path))
+            .cloned()
+            .collect();
+        let mut changed = !gone.is_empty() || self.folder.take().is_some();
+        for path in gone {
+            self.replace(&path, |file| *file = File::default());
+            self.files.remove(&path);
+        }
         for (path, content) in scan {
             changed |= match content {
                 Content::Same => false,
-                Content::Bytes(bytes) => self.file(&path).read(&path, &bytes),
-                Content::Unreadable(reason) => self.file(&path).unreadable(&path, &reason),
+                Content::Bytes(bytes) => self.read(&path, &bytes),
+                Content::Unreadable(reason) => self.unreadable(&path, &reason),
             };
         }
         changed
@@ -117,41 +143,106 @@ impl Store {
     /// replica and every restart serves the same; the other is named in a finding.
     #[must_use]
     pub fn state(&self) -> State {
-        let mut seen: BTreeMap<&ObjectKey, &Arc<Object>> = BTreeMap::new();
         let mut findings: Vec<Finding> = self.folder.iter().cloned().collect();
-        for file in self.files.values() {
-            findings.extend(file.findings.iter().cloned());
-            for (key, object) in &file.objects {
-                match seen.entry(key) {
-                    Entry::Vacant(free) => _ = free.insert(object),
-                    Entry::Occupied(first) => findings.push(duplicate(key, object, first.get())),
-                }
+        findings.extend(self.files.values().flat_map(|file| &file.findings).cloned());
+        for (key, held) in self
+            .repeated
+            .iter()
+            .filter_map(|key| self.index.get_key_value(key))
+        {
+            if let Some(((_, first), others)) = held.split_first() {
+                findings.extend(others.iter().map(|(_, other)| duplicate(key, other, first)));
             }
         }
-        let objects: Vec<Arc<Object>> = seen.into_values().cloned().collect();
-        let other = self.trust_domain.as_deref();
-        findings.extend(other.and_then(|own| other_trust_domain(own, &objects)));
-        State { objects, findings }
+        let served = self.index.values().filter_map(|held| held.first());
+        State {
+            objects: served.map(|(_, object)| object.clone()).collect(),
+            findings,
+            statuses: self.statuses.clone(),
+            unseen: Vec::new(),
+        }
     }
 
-    fn file(&mut self, path: &str) -> &mut File {
-        self.files.entry(path.to_owned()).or_default()
+    /// Takes a file's new content. Says whether it is news.
+    fn read(&mut self, path: &str, bytes: &[u8]) -> bool {
+        let hash = xxh3_64(bytes);
+        if self.files.get(path).is_some_and(|file| file.hash == hash) {
+            return false;
+        }
+        let parsed = parse(path, &format!("{}{path}", self.prefix), bytes);
+        self.replace(path, |file| file.read(hash, parsed));
+        true
+    }
+
+    fn unreadable(&mut self, path: &str, reason: &str) -> bool {
+        let finding = error(
+            &format!("{}{path}", self.prefix),
+            format!("the file cannot be read: {reason}"),
+            "what it held before is still served; make it readable for Galley, split it if it is too large, or remove it",
+        );
+        let file = self.files.entry(path.into()).or_default();
+        let news = file.findings != [finding.clone()];
+        file.hash = 0;
+        file.findings = vec![finding];
+        news
+    }
+
+    /// Changes a file and, where its objects became others, what is known across files.
+    fn replace(&mut self, path: &str, change: impl FnOnce(&mut File)) {
+        let path: Arc<str> = path.into();
+        let file = self.files.entry(path.clone()).or_default();
+        let (before, statuses) = (file.objects.clone(), file.statuses.clone());
+        change(file);
+        if file.statuses != statuses {
+            let all = Arc::make_mut(&mut self.statuses);
+            all.retain(|key, _| !statuses.contains_key(key));
+            all.extend(file.statuses.clone());
+        }
+        let same = |key: &ObjectKey, object: &Arc<Object>, other: &BTreeMap<ObjectKey, Arc<Object>>| {
+            other.get(key).is_some_and(|other| Arc::ptr_eq(object, other))
+        };
+        let after = file.objects.clone();
+        for (key, _) in before.iter().filter(|(key, object)| !same(key, object, &after)) {
+            self.forget(key, &path);
+        }
+        for (key, object) in after.iter().filter(|(key, object)| !same(key, object, &before)) {
+            self.learn(key, &path, object);
+        }
+    }
+
+    fn forget(&mut self, key: &ObjectKey, path: &Arc<str>) {
+        let Some(held) = self.index.get_mut(key) else {
+            return;
+        };
+        held.retain(|(other, _)| other != path);
+        if held.len() < 2 {
+            self.repeated.remove(key);
+        }
+        if held.is_empty() {
+            self.index.remove(key);
+        }
+    }
+
+    fn learn(&mut self, key: &ObjectKey, path: &Arc<str>, object: &Arc<Object>) {
+        let held = self.index.entry(key.clone()).or_default();
+        let at = held.partition_point(|(other, _)| other < path);
+        held.insert(at, (path.clone(), object.clone()));
+        if held.len() > 1 {
+            self.repeated.insert(key.clone());
+        }
     }
 }
 
 impl File {
-    fn read(&mut self, path: &str, bytes: &[u8]) -> bool {
-        let hash = xxh3_64(bytes);
-        if self.hash == hash {
-            return false;
-        }
-        self.hash = hash;
-        let parsed = parse(path, bytes);
+    fn read(&mut self, hash: u64, parsed: Parsed) {
         let kept = self.keep(&parsed);
         let mut objects = BTreeMap::new();
         let mut findings = parsed.findings;
-        for object in parsed.objects.into_iter().map(Arc::new) {
-            match objects.entry(object.key()) {
+        for object in parsed.objects {
+            let key = object.key();
+            let same = self.objects.get(&key).filter(|old| ***old == object).cloned();
+            let object = same.unwrap_or_else(|| Arc::new(object));
+            match objects.entry(key) {
                 Entry::Vacant(free) => _ = free.insert(object),
                 Entry::Occupied(first) => findings.push(duplicate(first.key(), &object, first.get())),
             }
@@ -160,9 +251,12 @@ impl File {
             findings.push(still_served(&key, &object));
             objects.entry(key).or_insert(object);
         }
-        self.objects = objects;
-        self.findings = findings;
-        true
+        *self = Self {
+            hash,
+            objects,
+            findings,
+            statuses: parsed.statuses,
+        };
     }
 
     /// Objects of the version before that the new one broke: those that an error names, and, where an error
@@ -184,25 +278,14 @@ impl File {
             .map(|(key, object)| (key.clone(), object.clone()))
             .collect()
     }
-
-    fn unreadable(&mut self, path: &str, reason: &str) -> bool {
-        let finding = error(
-            path,
-            format!("the file cannot be read: {reason}"),
-            "what it held before is still served; make it readable for Galley, split it if it is too large, or remove it",
-        );
-        let news = self.findings != [finding.clone()];
-        self.hash = 0;
-        self.findings = vec![finding];
-        news
-    }
 }
 
-fn parse(path: &str, bytes: &[u8]) -> Parsed {
-    if path == MESH_FILE {
-        config::parse_mesh_config(path, bytes, MESH_NAMESPACE)
-    } else {
-        config::parse(path, bytes, DEFAULT_NAMESPACE)
+/// `shown` is the path for messages.
+fn parse(path: &str, shown: &str, bytes: &[u8]) -> Parsed {
+    match path {
+        MESH_FILE => config::parse_mesh_config(shown, bytes, MESH_NAMESPACE),
+        NETWORKS_FILE => config::parse_mesh_networks(shown, bytes, MESH_NAMESPACE),
+        _ => config::parse(shown, bytes, DEFAULT_NAMESPACE),
     }
 }
 
@@ -253,26 +336,6 @@ fn of_folder(severity: Severity, message: String, help: &str) -> Finding {
     }
 }
 
-/// The finding that certificates are of another trust domain than MeshConfig's; proxies would not trust each other.
-fn other_trust_domain(own: &str, objects: &[Arc<Object>]) -> Option<Finding> {
-    let mesh = objects.iter().find_map(|object| match &object.spec {
-        Spec::MeshConfig(mesh) => Some((object, mesh)),
-        _ => None,
-    });
-    let said = mesh.map_or("", |(_, mesh)| mesh.trust_domain.as_str());
-    let said = if said.is_empty() { "cluster.local" } else { said };
-    (said != own).then(|| Finding {
-        severity: Severity::Error,
-        object: mesh.map(|(object, _)| object.key()),
-        path: "trustDomain".to_owned(),
-        message: format!("is {said}, but the mesh's certificates are of {own}, so proxies trust nobody"),
-        help: Some(format!(
-            "set trustDomain: {own} in {MESH_FILE}, or the other one in identity.yaml"
-        )),
-        origin: mesh.map(|(object, _)| object.origin.clone()).unwrap_or_default(),
-    })
-}
-
 fn duplicate(key: &ObjectKey, second: &Object, first: &Object) -> Finding {
     Finding {
         severity: Severity::Error,
@@ -284,13 +347,14 @@ fn duplicate(key: &ObjectKey, second: &Object, first: &Object) -> Finding {
     }
 }
 
-fn still_served(key: &ObjectKey, object: &Object) -> Finding {
+/// The finding that an object is served in an older version.
+pub(crate) fn still_served(key: &ObjectKey, object: &Object) -> Finding {
     Finding {
         severity: Severity::Info,
         object: Some(key.clone()),
         path: String::new(),
         message: "the last good version is still served".to_owned(),
-        help: Some("correct the errors above, or remove the object from the file".to_owned()),
+        help: Some("correct the errors above, or remove the object".to_owned()),
         origin: object.origin.clone(),
     }
 }
@@ -372,32 +436,6 @@ mod tests {
     }
 
     #[test]
-    fn a_trust_domain_other_than_the_certificates_is_told() {
-        let check = |mesh: &str, own: &str, expected: Option<&str>| {
-            let mut store = Store::default().of_trust_domain(own.to_owned());
-            store.apply(scan(&[("a.yaml", &service("a")), (MESH_FILE, mesh)]));
-            let told: Vec<String> = store.state().findings.iter().map(ToString::to_string).collect();
-            assert_eq!(told.len(), usize::from(expected.is_some()), "{told:?}");
-            assert!(expected.is_none_or(|words| told[0].contains(words)), "{told:?}");
-        };
-        check("trustDomain: example.org", "example.org", None);
-        check("enableAutoMtls: true", "cluster.local", None);
-        check(
-            "trustDomain: example.org",
-            "cluster.local",
-            Some("mesh.yaml:1:1: MeshConfig istio-system/istio: trustDomain"),
-        );
-        check("enableAutoMtls: true", "example.org", Some("is cluster.local"));
-        let store = Store::default().of_trust_domain("example.org".to_owned());
-        assert!(
-            store.state().findings[0]
-                .to_string()
-                .contains("trustDomain: example.org"),
-            "without a file too"
-        );
-    }
-
-    #[test]
     fn a_broken_object_is_lost_alone_and_keeps_its_last_good_version() {
         let both = format!("{}---\n{}", service("a"), service("b"));
         let broken = format!("{}---\n{}", service("a").replace("7080", "70800"), service("c"));
@@ -438,13 +476,7 @@ mod tests {
         let both = format!("{}---\n{}", service("a"), service("b"));
         let mut store = Store::default();
         store.apply(scan(&[("x.yaml", &both), ("gone.yaml", &service("c"))]));
-        let served: Vec<Object> = store
-            .state()
-            .objects
-            .iter()
-            .map(|object| (**object).clone())
-            .collect();
-        let mut restarted = Store::remembering(served);
+        let mut restarted = Store::default().remembering(store.state().objects);
         restarted.apply(scan(&[("x.yaml", &both.replace("7080", "seventy"))]));
         assert_eq!(
             names(&restarted),
@@ -490,5 +522,57 @@ mod tests {
         assert!(store.apply(scan(&[("a.yaml", &text)])));
         assert!(!store.apply(scan(&[("a.yaml", &text)])));
         assert!(!store.apply(Scan::from([("a.yaml".to_owned(), Content::Same)])));
+    }
+
+    #[test]
+    fn an_object_that_a_file_no_longer_repeats_is_served_from_the_other() {
+        let (first, second) = (service("a"), service("a").replace("7080", "7081"));
+        check(
+            &[
+                &[("1.yaml", &first), ("2.yaml", &second)],
+                &[("1.yaml", "# none\n"), ("2.yaml", &second)],
+            ],
+            &["a"],
+            &[],
+        );
+    }
+
+    #[test]
+    fn what_an_edit_leaves_alone_is_the_same_in_memory() {
+        let both = format!("{}---\n{}", service("a"), service("b"));
+        let mut store = Store::default();
+        store.apply(scan(&[("x.yaml", &both)]));
+        let before = store.state().objects;
+        store.apply(scan(&[("x.yaml", &format!("{both}---\n{}", service("c")))]));
+        let after = store.state().objects;
+        assert_eq!(after.len(), 3);
+        assert!(before.iter().zip(&after).all(|(was, is)| Arc::ptr_eq(was, is)));
+    }
+
+    #[test]
+    fn of_several_folders_each_remembers_its_own_and_names_itself() {
+        let mut store = Store::of_folder("base/");
+        store.apply(scan(&[("x.yaml", &service("a"))]));
+        let served = store.state().objects;
+        assert_eq!(served[0].origin.file.as_deref(), Some("base/x.yaml"));
+        let broken = service("a").replace("7080", "seventy");
+        let serves = |folder: &str| {
+            let mut restarted = Store::of_folder(folder).remembering(served.clone());
+            restarted.apply(scan(&[("x.yaml", &broken)]));
+            names(&restarted)
+        };
+        assert_eq!(serves("base"), ["a"]);
+        assert!(serves("over").is_empty());
+    }
+
+    #[test]
+    fn what_controllers_wrote_comes_and_goes_with_its_object() {
+        let text = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a, namespace: shop}\nspec: {hosts: [a.example], ports: [{number: 80, name: http}], resolution: DNS}\nstatus: {addresses: [{value: 240.0.0.1}]}\n";
+        let mut store = Store::default();
+        store.apply(scan(&[("x.yaml", text)]));
+        let statuses = store.state().statuses;
+        assert_eq!(statuses.values().next().unwrap().addresses, ["240.0.0.1"]);
+        store.apply(scan(&[("x.yaml", "# none\n")]));
+        assert!(store.state().statuses.is_empty());
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::folder::Folder;
-use crate::store::{State, Store};
+use crate::sources::Outlet;
+use crate::store::Store;
 
 /// Quiet time after the last event before the folder is read: a writer is then most likely done with its file.
 const QUIET: Duration = Duration::from_millis(25);
@@ -20,18 +21,12 @@ const LONGEST_WAIT: Duration = Duration::from_millis(400);
 /// replaced as a whole is no longer the one that is watched.
 const COMPARE: Duration = Duration::from_secs(1);
 
-/// Reads the folder into `store` and then whatever changes in it, until `shutdown`. The receiver holds `None` before the
-/// first complete read.
-pub(crate) async fn run(
-    root: PathBuf,
-    store: Store,
-    states: watch::Sender<Option<Arc<State>>>,
-    shutdown: CancellationToken,
-) {
+/// Reads the folder into `store` and then whatever changes in it, until `shutdown`.
+pub(crate) async fn run(root: PathBuf, store: Store, outlet: Outlet, shutdown: CancellationToken) {
     let mut source = Source {
         folder: Folder::new(&root),
         store,
-        states,
+        outlet,
     };
     let (events, mut woken) = mpsc::channel(1);
     loop {
@@ -47,7 +42,7 @@ pub(crate) async fn run(
 struct Source {
     folder: Folder,
     store: Store,
-    states: watch::Sender<Option<Arc<State>>>,
+    outlet: Outlet,
 }
 
 impl Source {
@@ -84,8 +79,8 @@ impl Source {
                 Err(error) => source.store.folder_lost(&error.to_string()),
             })
             .await;
-        if changed || source.states.borrow().is_none() {
-            source.states.send_replace(Some(Arc::new(source.store.state())));
+        if changed || !source.outlet.has_published() {
+            source.outlet.publish(Arc::new(source.store.state()));
         }
         source
     }
@@ -137,7 +132,11 @@ fn arm(root: &Path, events: &mpsc::Sender<()>) -> Option<RecommendedWatcher> {
 mod tests {
     use std::fs;
 
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::sources::{self, Inlet};
+    use crate::store::State;
 
     fn service(name: &str) -> String {
         format!(
@@ -164,9 +163,10 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let root = parent.path().join("config");
         fs::create_dir(&root).unwrap();
-        let (states, mut seen) = watch::channel(None);
+        let (outlet, inlet) = sources::channel("the folder", "reading");
+        let mut seen = Inlet::states(&inlet);
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(run(root.clone(), Store::default(), states, shutdown.clone()));
+        let task = tokio::spawn(run(root.clone(), Store::default(), outlet, shutdown.clone()));
         names(&mut seen, &[]).await;
         fs::write(root.join("a.yaml"), service("a")).unwrap();
         names(&mut seen, &["a"]).await;
