@@ -91,6 +91,10 @@ impl Engine {
         if findings {
             self.findings = input.findings.to_vec();
         }
+        if self.unseen != input.unseen {
+            changed.extend(self.unseen.iter().chain(input.unseen));
+            self.unseen = input.unseen.to_vec();
+        }
         self.rerun(
             |analyzer| reads(analyzer, &changed),
             findings || !changed.is_empty(),
