@@ -167,8 +167,15 @@ pub async fn run_prepared(
     ));
     tasks.spawn(publish(seen.clone(), tables, context.shutdown.clone()));
     let (found, analyses) = analysis::channel();
-    context.admin.mount("/debug/analysis", analysis::routes(analyses.clone()))?;
-    tasks.spawn(analysis::run(seen.clone(), found, context.metrics.clone(), context.shutdown.clone()));
+    context
+        .admin
+        .mount("/debug/analysis", analysis::routes(analyses.clone()))?;
+    tasks.spawn(analysis::run(
+        seen.clone(),
+        found,
+        context.metrics.clone(),
+        context.shutdown.clone(),
+    ));
     let (leader, electing) = status::elect(&args.status, client.clone(), &context);
     let reports = status::reports::start(leader.clone(), &context)?;
     if let Some(webhook) = &webhook {

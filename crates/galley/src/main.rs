@@ -3,5 +3,10 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    runtime::identified_main("galley", 15016, galley::run)
+    runtime::prepared_main(
+        "galley",
+        15016,
+        async |args, context| galley::prepare(args, context).await,
+        galley::run_prepared,
+    )
 }

@@ -33,11 +33,33 @@ where
     Fut: Future<Output = Result<(), E>>,
     E: Error + Send + Sync + 'static,
 {
+    let nothing = async |_: &A, _: &Context| Ok::<(), E>(());
+    prepared_main(service, admin_port, nothing, |args, (), identity, context| {
+        run(args, identity, context)
+    })
+}
+
+/// As [`identified_main`], with a part of the service that starts before there is an identity: `run` gets what `prepare`
+/// gave.
+pub fn prepared_main<A, P, T, F, Fut, E>(
+    service: &'static str,
+    admin_port: u16,
+    prepare: P,
+    run: F,
+) -> ExitCode
+where
+    A: clap::Args,
+    P: AsyncFnOnce(&A, &Context) -> Result<T, E>,
+    F: FnOnce(A, T, Identity, Context) -> Fut,
+    Fut: Future<Output = Result<(), E>>,
+    E: Error + Send + Sync + 'static,
+{
     let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, admin_port));
     let cli: Cli<A> = parse_as(command::<A>(service), admin);
     service_main(service, &cli.common, admin, async |context| {
+        let prepared = prepare(&cli.service, &context).await?;
         let identity = Identity::from_citadel(&cli.identity, &context).await?;
-        run(cli.service, identity, context).await?;
+        run(cli.service, prepared, identity, context).await?;
         Ok::<(), Box<dyn Error + Send + Sync>>(())
     })
 }

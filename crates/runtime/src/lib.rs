@@ -20,7 +20,7 @@ pub mod spiffe;
 pub mod tls;
 
 pub use admin::Admin;
-pub use binary::identified_main;
+pub use binary::{identified_main, prepared_main};
 pub use context::{Context, service_main};
 pub use identity::{Identity, Svid};
 pub use listen::{BindError, bind};

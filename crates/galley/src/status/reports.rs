@@ -36,12 +36,13 @@ pub struct Reports {
     leader: watch::Receiver<Leader>,
     start: Instant,
     pilots: Gauge,
+    shutdown: CancellationToken,
 }
 
 impl Reports {
-    /// Nothing told yet. `leader` says who wants reports.
+    /// Nothing told yet. `leader` says who wants reports; streams end at `shutdown`.
     #[must_use]
-    pub fn new(leader: watch::Receiver<Leader>, metrics: &Metrics) -> Self {
+    pub fn new(leader: watch::Receiver<Leader>, metrics: &Metrics, shutdown: CancellationToken) -> Self {
         Self {
             told: Arc::default(),
             changes: watch::Sender::new(0),
@@ -51,6 +52,7 @@ impl Reports {
                 "galley_distribution_pilots",
                 "Pilots that tell how far configuration has come",
             ),
+            shutdown,
         }
     }
 
@@ -71,10 +73,10 @@ impl Reports {
         read(&self.told.lock())
     }
 
-    /// Forgets Pilots that stay away, until `shutdown`.
-    pub async fn expire(self, shutdown: CancellationToken) {
+    /// Forgets Pilots that stay away, until the shutdown.
+    pub async fn expire(self) {
         let tick = || tokio::time::sleep(Duration::from_secs(1));
-        while shutdown.run_until_cancelled(tick()).await.is_some() {
+        while self.shutdown.run_until_cancelled(tick()).await.is_some() {
             let now = self.start.elapsed();
             if self.told.lock().expire(now) {
                 self.changed();
@@ -154,16 +156,21 @@ impl Reports {
                     Some(report) => next = Some(report),
                     None => return Ok(DistributionReply::default()),
                 },
-                changed = leader.changed() => {
-                    if changed.is_err() {
-                        return Err(Status::unavailable("Galley is shutting down"));
-                    }
+                () = self.shutdown.cancelled() => return Err(Status::unavailable("Galley is shutting down")),
+                () = changed(&mut leader) => {
                     if let Some(leader) = Self::elsewhere(&leader.borrow_and_update()) {
                         return Ok(DistributionReply { leader });
                     }
                 }
             }
         }
+    }
+}
+
+/// Waits until another one leads; for ever where nobody else can.
+async fn changed(leader: &mut watch::Receiver<Leader>) {
+    if leader.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -211,8 +218,8 @@ pub fn start(
     leader: watch::Receiver<Leader>,
     context: &Context,
 ) -> Result<Reports, runtime::admin::MountError> {
-    let reports = Reports::new(leader, &context.metrics);
+    let reports = Reports::new(leader, &context.metrics, context.shutdown.clone());
     context.admin.mount("/debug/distribution", reports.routes())?;
-    tokio::spawn(reports.clone().expire(context.shutdown.clone()));
+    tokio::spawn(reports.clone().expire());
     Ok(reports)
 }

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use self::certificate::{CertificateError, Certificates};
 use self::registrar::Registration;
-use self::registration::Service;
+use self::registration::{Service, Target};
 use self::server::Webhook;
 use crate::status::lease::Leader;
 
@@ -46,6 +46,9 @@ pub struct Args {
         default_value = "galley.argosy-system"
     )]
     pub webhook_service: Service,
+    /// Host of the webhook's URL, where the API server reaches Galley by URL and not by a Service
+    #[arg(long, env = "ARGOSY_WEBHOOK_HOST", value_name = "HOST")]
+    pub webhook_host: Option<String>,
     /// The ValidatingWebhookConfiguration whose caBundle and failurePolicy Galley keeps current
     #[arg(
         long,
@@ -64,7 +67,17 @@ impl Default for Args {
                 name: "galley".to_owned(),
                 namespace: runtime::spiffe::SYSTEM_NAMESPACE.to_owned(),
             },
+            webhook_host: None,
             webhook_configuration: "argosy-galley".to_owned(),
+        }
+    }
+}
+
+impl Args {
+    fn target(&self) -> Target {
+        match &self.webhook_host {
+            Some(host) => Target::Host(host.clone()),
+            None => Target::Service(self.webhook_service.clone()),
         }
     }
 }
@@ -102,7 +115,7 @@ pub async fn start(args: &Args, context: &Context) -> Result<Option<Serving>, St
         return Ok(None);
     };
     let listener = runtime::bind("--webhook-listen", address).await?;
-    let certificates = Certificates::new(&args.webhook_service.dns_name())?;
+    let certificates = Certificates::new(&args.target().name())?;
     let tls = tls::https(certificates.clone())?;
     let routes = Webhook::new(&context.metrics).routes();
     let limits = Limits {
@@ -121,7 +134,7 @@ pub async fn start(args: &Args, context: &Context) -> Result<Option<Serving>, St
         certificates,
         registration: Registration {
             configuration: args.webhook_configuration.clone(),
-            service: args.webhook_service.clone(),
+            target: args.target(),
         },
         context: context.clone(),
         server,

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use runtime::Context;
 
 use super::certificate::Trust;
-use super::registration::{Plan, Service, plan};
+use super::registration::{Plan, Target, plan};
 use crate::status::lease::Leader;
 
 /// The name under which Galley owns its two fields.
@@ -26,8 +26,8 @@ const RETRY: Duration = Duration::from_secs(2);
 pub struct Registration {
     /// Name of the ValidatingWebhookConfiguration.
     pub configuration: String,
-    /// The Service that it calls.
-    pub service: Service,
+    /// How it reaches this webhook.
+    pub target: Target,
 }
 
 /// Keeps the configuration current until the context's shutdown.
@@ -99,7 +99,7 @@ impl Registrar {
         let Ok(live) = serde_json::to_value(live) else {
             return;
         };
-        let Plan { apply, mut warnings } = plan(&live, &self.registration.service, trust, ready);
+        let Plan { apply, mut warnings } = plan(&live, &self.registration.target, trust, ready);
         if let Some(apply) = apply {
             match self.apply(name, &apply).await {
                 Ok(()) => {

@@ -5,6 +5,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use runtime::spiffe::SYSTEM_NAMESPACE;
 use serde_json::{Value, json};
 
 use super::certificate::{Source, Trust};
@@ -46,11 +47,51 @@ impl std::fmt::Display for Service {
     }
 }
 
-impl Service {
+/// How the API server reaches the webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// By a Service of the cluster.
+    Service(Service),
+    /// By a URL with this host: Galley runs outside of the cluster.
+    Host(String),
+}
+
+impl Target {
     /// The name that the API server expects in the certificate.
     #[must_use]
-    pub fn dns_name(&self) -> String {
-        format!("{self}.svc")
+    pub fn name(&self) -> String {
+        match self {
+            Self::Service(service) => format!("{service}.svc"),
+            Self::Host(host) => host.clone(),
+        }
+    }
+
+    fn is_of(&self, webhook: &Value) -> bool {
+        let Some(client) = webhook.get("clientConfig") else {
+            return false;
+        };
+        match self {
+            Self::Service(service) => {
+                let field = |name: &str| client.get("service")?.get(name)?.as_str();
+                field("name") == Some(&service.name) && field("namespace") == Some(&service.namespace)
+            }
+            Self::Host(host) => {
+                let url = client.get("url").and_then(Value::as_str).unwrap_or_default();
+                let rest = url
+                    .strip_prefix("https://")
+                    .and_then(|rest| rest.strip_prefix(host.as_str()));
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Service(service) => write!(f, "the service {service}"),
+            Self::Host(host) => write!(f, "https://{host}"),
+        }
     }
 }
 
@@ -66,16 +107,12 @@ pub struct Plan {
 /// Compares a configuration with what this webhook needs. `ready` says that Galley has read its source; before that the
 /// failure policy stays as it is.
 #[must_use]
-pub fn plan(live: &Value, service: &Service, trust: &Trust, ready: bool) -> Plan {
+pub fn plan(live: &Value, target: &Target, trust: &Trust, ready: bool) -> Plan {
     let mut plan = Plan::default();
     let bundle = STANDARD.encode(&trust.roots);
     let (mut entries, mut differs) = (Vec::new(), false);
     let webhooks = live.get("webhooks").and_then(Value::as_array);
-    for webhook in webhooks
-        .into_iter()
-        .flatten()
-        .filter(|each| is_ours(each, service))
-    {
+    for webhook in webhooks.into_iter().flatten().filter(|each| target.is_of(each)) {
         let is = webhook
             .get("failurePolicy")
             .and_then(Value::as_str)
@@ -84,9 +121,9 @@ pub fn plan(live: &Value, service: &Service, trust: &Trust, ready: bool) -> Plan
             // Other replicas' certificates would not be trusted.
             (Source::SelfSigned, _) => "Ignore",
             (Source::Citadel, false) => is,
-            (Source::Citadel, true) if spares(webhook, &service.namespace) => "Fail",
+            (Source::Citadel, true) if spares(webhook, SYSTEM_NAMESPACE) => "Fail",
             (Source::Citadel, true) => {
-                plan.warnings.push(unsafe_selector(webhook, service));
+                plan.warnings.push(unsafe_selector(webhook));
                 "Ignore"
             }
         };
@@ -100,7 +137,7 @@ pub fn plan(live: &Value, service: &Service, trust: &Trust, ready: bool) -> Plan
     }
     if entries.is_empty() {
         plan.warnings.push(format!(
-            "no webhook of the ValidatingWebhookConfiguration calls the service {service}; set its clientConfig.service, or --webhook-service"
+            "no webhook of the ValidatingWebhookConfiguration calls {target}; set its clientConfig, or --webhook-service or --webhook-host"
         ));
     }
     plan.apply = differs.then(|| {
@@ -114,19 +151,10 @@ pub fn plan(live: &Value, service: &Service, trust: &Trust, ready: bool) -> Plan
     plan
 }
 
-fn is_ours(webhook: &Value, service: &Service) -> bool {
-    let field = |name: &str| {
-        let value = webhook.get("clientConfig")?.get("service")?.get(name)?;
-        value.as_str()
-    };
-    field("name") == Some(&service.name) && field("namespace") == Some(&service.namespace)
-}
-
-fn unsafe_selector(webhook: &Value, service: &Service) -> String {
+fn unsafe_selector(webhook: &Value) -> String {
     let name = webhook.get("name").and_then(Value::as_str).unwrap_or_default();
     format!(
-        "the webhook {name} stays at failurePolicy Ignore: with Fail, Galley's own namespace could not be repaired while Galley is away; add a namespaceSelector with {NAMESPACE_LABEL} NotIn [{}]",
-        service.namespace
+        "the webhook {name} stays at failurePolicy Ignore: with Fail, Galley's own namespace could not be repaired while Galley is away; add a namespaceSelector with {NAMESPACE_LABEL} NotIn [{SYSTEM_NAMESPACE}]"
     )
 }
 
@@ -162,8 +190,8 @@ fn spares(webhook: &Value, namespace: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn service() -> Service {
-        "galley.argosy-system".parse().unwrap()
+    fn target(service: &str) -> Target {
+        Target::Service(service.parse().unwrap())
     }
 
     fn trust(source: Source) -> Trust {
@@ -200,7 +228,7 @@ mod tests {
     /// The failure policy applied; `None` when nothing is.
     #[track_caller]
     fn check(live: &Value, source: Source, ready: bool, expected: Option<&str>) {
-        let plan = plan(live, &service(), &trust(source), ready);
+        let plan = plan(live, &target("galley.argosy-system"), &trust(source), ready);
         let entry = plan.apply.as_ref().map(|apply| {
             assert_eq!(
                 apply["webhooks"].as_array().unwrap().len(),
@@ -265,7 +293,7 @@ mod tests {
     fn a_configuration_for_another_service_is_left_alone_and_told() {
         let plan = plan(
             &live("Fail", None, None),
-            &"galley.elsewhere".parse().unwrap(),
+            &target("galley.elsewhere"),
             &trust(Source::Citadel),
             true,
         );
@@ -278,8 +306,26 @@ mod tests {
     }
 
     #[test]
+    fn outside_of_the_cluster_the_urls_host_counts() {
+        let target = Target::Host("galley.example.com".to_owned());
+        for (url, expected) in [
+            ("https://galley.example.com:15017/validate", true),
+            ("https://galley.example.com/validate", true),
+            ("https://galley.example.community/validate", false),
+            ("https://other.example.com/validate", false),
+        ] {
+            assert_eq!(
+                target.is_of(&json!({"clientConfig": {"url": url}})),
+                expected,
+                "{url}"
+            );
+        }
+        assert!(!target.is_of(&json!({"clientConfig": {"service": {"name": "galley.example.com"}}})));
+    }
+
+    #[test]
     fn service_names() {
-        assert_eq!(service().dns_name(), "galley.argosy-system.svc");
+        assert_eq!(target("galley.argosy-system").name(), "galley.argosy-system.svc");
         for bad in ["galley", "galley.", ".x", "a.b.svc"] {
             assert!(bad.parse::<Service>().is_err(), "{bad}");
         }

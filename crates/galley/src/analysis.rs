@@ -1,0 +1,275 @@
+//! Analyses the configuration beside the feed, never before it: a task of its own takes the newest state, skips those that
+//! came in between, and tells what it found to whoever shows it (metrics, `/debug/analysis`, the objects' status).
+//!
+//! What the messages mean is not known here but in the crate `analysis`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use analysis::{Analysis, Engine, Input, Message};
+use axum::{Json, Router, routing::get};
+use config::Kind;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use runtime::Metrics;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::report::States;
+use crate::store::State;
+
+/// What analysis has found; version 0 before the first run is through.
+pub type Analyses = watch::Receiver<Arc<Analysis>>;
+
+/// Shortest time between two runs: changes that come faster are taken together.
+const REST: Duration = Duration::from_millis(50);
+/// How often certificates are held against the time.
+const TICK: Duration = Duration::from_secs(60);
+/// Bounds of the histogram of runs, in seconds.
+const BOUNDS: [f64; 8] = [0.001, 0.005, 0.02, 0.05, 0.2, 0.5, 1.0, 2.0];
+
+/// Kinds of which a folder that holds none says nothing: the platform has them all the same.
+const PLATFORM: [Kind; 2] = [Kind::Namespace, Kind::Secret];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Labels {
+    code: &'static str,
+    level: &'static str,
+}
+
+/// The metrics of analysis.
+struct Meters {
+    messages: Family<Labels, Gauge>,
+    runs: Counter,
+    seconds: Histogram,
+}
+
+impl Meters {
+    fn new(metrics: &Metrics) -> Self {
+        Self {
+            messages: metrics.family("galley_analysis_messages", "Messages of analysis, by code"),
+            runs: metrics.counter("galley_analysis_runs", "Runs of analysis"),
+            seconds: metrics.histogram(
+                "galley_analysis_seconds",
+                "Time that a run of analysis took",
+                &BOUNDS,
+            ),
+        }
+    }
+
+    fn show(&self, analysis: &Analysis) {
+        self.messages.clear();
+        for (code, count) in &analysis.counts {
+            let labels = Labels {
+                code: code.id(),
+                level: analysis::level(code.severity()),
+            };
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            self.messages.get_or_create(&labels).set(count);
+        }
+    }
+}
+
+/// A channel for what [`run`] finds.
+#[must_use]
+pub fn channel() -> (watch::Sender<Arc<Analysis>>, Analyses) {
+    watch::channel(Arc::default())
+}
+
+/// Analyses each state that comes, until `shutdown`.
+pub async fn run(
+    mut states: States,
+    found: watch::Sender<Arc<Analysis>>,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) {
+    let meters = Meters::new(&metrics);
+    let mut engine = Some(Engine::default());
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        let state = tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = states.changed() => match changed {
+                Ok(()) => states.borrow_and_update().clone(),
+                Err(_) => return,
+            },
+            _ = tick.tick() => None,
+        };
+        // An engine that was lost to a fault is made anew from the newest state.
+        let state = state.or_else(|| engine.is_none().then(|| states.borrow().clone()).flatten());
+        let held = engine.take().unwrap_or_default();
+        let start = Instant::now();
+        match tokio::task::spawn_blocking(move || step(held, state.as_deref())).await {
+            Ok((held, analysis)) => {
+                engine = Some(held);
+                meters.runs.inc();
+                meters.seconds.observe(start.elapsed().as_secs_f64());
+                if let Some(analysis) = analysis {
+                    meters.show(&analysis);
+                    tell(&analysis);
+                    found.send_replace(analysis);
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "an analyzer has failed; analysis starts anew with the next state")
+            }
+        }
+        _ = shutdown.run_until_cancelled(tokio::time::sleep(REST)).await;
+    }
+}
+
+/// One run: over a new state, or over the old one at a new time.
+fn step(mut engine: Engine, state: Option<&State>) -> (Engine, Option<Arc<Analysis>>) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let analysis = match state {
+        Some(state) => engine.replace(input(state, &unseen(state)), now),
+        // Nothing has been seen yet.
+        None if engine.analysis().version == 0 => None,
+        None => engine.tick(now),
+    };
+    (engine, analysis)
+}
+
+fn input<'a>(state: &'a State, unseen: &'a [Kind]) -> Input<'a> {
+    Input {
+        objects: &state.objects,
+        statuses: &state.statuses,
+        findings: &state.findings,
+        unseen,
+    }
+}
+
+fn unseen(state: &State) -> Vec<Kind> {
+    let is_there = |kind: &Kind| state.objects.iter().any(|object| object.kind == *kind);
+    let empty = PLATFORM.into_iter().filter(|kind| !is_there(kind));
+    let mut unseen: Vec<Kind> = state.unseen.iter().copied().chain(empty).collect();
+    unseen.sort();
+    unseen.dedup();
+    unseen
+}
+
+fn tell(analysis: &Analysis) {
+    let messages: usize = analysis.counts.values().sum();
+    tracing::info!(
+        version = analysis.version,
+        messages,
+        objects = analysis.objects.len(),
+        analyzers = analysis.ran.len(),
+        "configuration analysed"
+    );
+}
+
+/// `GET /debug/analysis`: all messages, the worst first.
+pub fn routes(analyses: Analyses) -> Router {
+    let page = move || {
+        let page = page(&analyses.borrow());
+        async move { Json(page) }
+    };
+    Router::new().route("/debug/analysis", get(page))
+}
+
+fn page(analysis: &Analysis) -> Value {
+    json!({
+        "complete": analysis.version > 0,
+        "version": analysis.version,
+        "skipped": analysis.skipped,
+        "messages": analysis.messages().into_iter().map(message).collect::<Vec<_>>(),
+    })
+}
+
+/// A message as JSON, with the fields of `istioctl analyze -o json` and, beyond those, the message's name, the field and
+/// the way out.
+#[must_use]
+pub fn message(message: &Message) -> Value {
+    let mut fields = json!({
+        "code": message.code.id(),
+        "name": message.code.name(),
+        "level": analysis::level(message.severity()),
+        "origin": message.subject(),
+        "message": message.text,
+        "help": message.code.help(),
+        "documentationUrl": message.code.url(),
+    });
+    let optional = [
+        ("reference", analysis::place(&message.origin)),
+        ("path", (!message.path.is_empty()).then(|| message.path.clone())),
+    ];
+    if let Some(map) = fields.as_object_mut() {
+        map.extend(
+            optional
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), json!(value?)))),
+        );
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUTE: &str = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web, namespace: shop}
+spec: {hosts: [web], http: [{route: [{destination: {host: web}}]}]}
+";
+    const SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {ports: [{name: http, port: 80}]}
+";
+
+    fn state(yaml: &str) -> Option<Arc<State>> {
+        let parsed = config::parse("x.yaml", yaml.as_bytes(), "default");
+        Some(Arc::new(State {
+            objects: parsed.objects.into_iter().map(Arc::new).collect(),
+            findings: parsed.findings,
+            ..State::default()
+        }))
+    }
+
+    #[tokio::test]
+    async fn messages_come_and_go_with_the_state() {
+        let (states, seen) = watch::channel(None);
+        let (sender, mut found) = channel();
+        let metrics = Metrics::new();
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(run(seen, sender, metrics.clone(), shutdown.clone()));
+        states.send_replace(state(ROUTE));
+        let first = found
+            .wait_for(|analysis| analysis.version > 0)
+            .await
+            .unwrap()
+            .clone();
+        assert_eq!(first.messages().len(), 1, "{first:?}");
+        let shown = page(&first);
+        assert_eq!(shown["messages"][0]["code"], "IST0101");
+        assert_eq!(shown["messages"][0]["origin"], "VirtualService shop/web");
+        assert_eq!(shown["messages"][0]["reference"], "x.yaml:2");
+        assert!(
+            metrics
+                .encode()
+                .contains("galley_analysis_messages{code=\"IST0101\",level=\"Error\"} 1")
+        );
+        states.send_replace(state(&format!("{ROUTE}---{SERVICE}")));
+        let second = found
+            .wait_for(|analysis| analysis.version > 1)
+            .await
+            .unwrap()
+            .clone();
+        assert!(second.objects.is_empty(), "{second:?}");
+        assert!(
+            second.skipped.contains(&"gateway.SecretAnalyzer"),
+            "no Secret is seen"
+        );
+        shutdown.cancel();
+        running.await.unwrap();
+    }
+}
