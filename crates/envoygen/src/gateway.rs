@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use config::networking::{Server, ServerTlsMode, ServerTlsSettings};
 use config::{Finding, ObjectKey};
-use model::{Protocol, Snapshot};
+use model::{Gateway, Protocol, Snapshot};
 
-use crate::scope::Outbound;
+use crate::scope::{GatewayTarget, Outbound};
 
 /// One server of a Gateway, its port resolved.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub(crate) struct GatewayServer {
     pub(crate) hosts: Vec<(Option<String>, String)>,
     /// Name of the route configuration, for servers that speak HTTP.
     pub(crate) route_name: Option<String>,
+    /// Whether a server of another namespace has one of its hosts already, so that Envoy can have only one of them.
+    pub(crate) clashes: bool,
 }
 
 impl GatewayServer {
@@ -78,13 +80,12 @@ impl Merged {
     /// Puts together the Gateways that select the router, oldest first.
     pub(crate) fn new(snapshot: &Snapshot, scope: &Outbound) -> Merged {
         let mut merged = Merged::default();
-        for gateway in snapshot
-            .gateways()
-            .iter()
-            .filter(|gateway| gateway.selects(&scope.labels))
-        {
+        for gateway in snapshot.gateways() {
+            let Some(ports) = Ports::of(gateway, scope) else {
+                continue;
+            };
             for (index, server) in gateway.spec.servers.iter().enumerate() {
-                if let Err(reason) = merged.add(gateway.key.clone(), server, &scope.ports) {
+                if let Err(reason) = merged.add_all(&gateway.key, server, &ports) {
                     merged.findings.push(
                         Finding::warning(reason)
                             .at(format!("spec.servers[{index}]"))
@@ -96,17 +97,28 @@ impl Merged {
         merged
     }
 
-    fn add(&mut self, gateway: ObjectKey, server: &Server, ports: &[(u16, u16)]) -> Result<(), String> {
+    /// Adds a server on each port that it opens.
+    fn add_all(&mut self, gateway: &ObjectKey, server: &Server, ports: &Ports<'_>) -> Result<(), String> {
         let declared = server
             .port
             .as_ref()
             .and_then(|port| u16::try_from(port.number).ok())
             .filter(|p| *p > 0);
         let declared = declared.ok_or_else(|| "the port's number is not 1 to 65535".to_owned())?;
-        let port = ports
-            .iter()
-            .find(|(own, _)| *own == declared)
-            .map_or(declared, |(_, target)| *target);
+        let opened = ports.opened(declared);
+        if opened.is_empty() {
+            return Err(format!(
+                "none of the Services that the Gateway is for has port {declared}, so the server is not opened"
+            ));
+        }
+        let results: Vec<_> = opened
+            .into_iter()
+            .map(|port| self.add(gateway.clone(), server, declared, port))
+            .collect();
+        results.into_iter().collect()
+    }
+
+    fn add(&mut self, gateway: ObjectKey, server: &Server, declared: u16, port: u16) -> Result<(), String> {
         let protocol = Protocol::parse(
             server
                 .port
@@ -126,13 +138,72 @@ impl Merged {
             gateway,
             protocol,
             port: declared,
+            clashes: false,
         };
         let slot = self.bound.entry((port, server.bind.clone())).or_default();
         check(slot, &added)?;
+        if let Some(other) = clash(slot, &added) {
+            let reason = format!(
+                "a server of {other} has one of its hosts on the same port; clients could not tell them apart, so that \
+                 one is served alone"
+            );
+            slot.servers.push(GatewayServer {
+                clashes: true,
+                ..added
+            });
+            return Err(reason);
+        }
         self.names.insert(added.gateway_name.clone());
         slot.servers.push(added);
         Ok(())
     }
+}
+
+/// The ports that a Gateway opens on a router.
+struct Ports<'a> {
+    targets: Vec<&'a GatewayTarget>,
+    /// Whether the Gateway finds its routers by labels, and not by the Services that it is for.
+    by_labels: bool,
+}
+
+impl<'a> Ports<'a> {
+    /// None for a Gateway that is not for the router.
+    fn of(gateway: &Gateway, scope: &'a Outbound) -> Option<Ports<'a>> {
+        let Some(hosts) = &gateway.services else {
+            return gateway.selects(&scope.labels).then(|| Ports {
+                targets: scope.targets.iter().collect(),
+                by_labels: true,
+            });
+        };
+        let own = |target: &&GatewayTarget| {
+            target.namespace == gateway.key.namespace && hosts.contains(&target.host)
+        };
+        let targets: Vec<_> = scope.targets.iter().filter(own).collect();
+        (!targets.is_empty()).then_some(Ports {
+            targets,
+            by_labels: false,
+        })
+    }
+
+    /// The router's own ports behind a server's. A Gateway that selects by labels means one: of a Service that translates the
+    /// port, else the port itself (Istio).
+    fn opened(&self, declared: u16) -> BTreeSet<u16> {
+        let mut behind = self.targets.iter().filter(|target| target.port == declared);
+        if self.by_labels {
+            let first = behind.find(|target| target.translates);
+            return BTreeSet::from([first.map_or(declared, |target| target.target)]);
+        }
+        behind.map(|target| target.target).collect()
+    }
+}
+
+/// The Gateway of another server that has one of the server's hosts for another namespace.
+fn clash<'a>(slot: &'a Bound, added: &GatewayServer) -> Option<&'a ObjectKey> {
+    added.tls()?;
+    let hosts = added.sni_hosts();
+    let mut served = slot.servers.iter().filter(|other| !other.clashes);
+    let other = served.find(|other| other.sni_hosts().iter().any(|host| hosts.contains(host)))?;
+    Some(&other.gateway)
 }
 
 /// Whether a server can join those that are bound to its port already.
@@ -155,11 +226,7 @@ fn check(slot: &Bound, added: &GatewayServer) -> Result<(), String> {
     }
     if added.tls().is_some() {
         for other in &slot.servers {
-            if other
-                .sni_hosts()
-                .iter()
-                .any(|host| added.sni_hosts().contains(host))
-            {
+            if other.hosts.iter().any(|host| added.hosts.contains(host)) {
                 return Err(format!(
                     "a server of {} has one of its hosts on the same port",
                     other.gateway

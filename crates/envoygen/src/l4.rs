@@ -1,6 +1,9 @@
 //! Routes of connections: VirtualServices' `tcp` and `tls` parts.
 
-use config::networking::{RouteDestination, TcpRoute, TlsMatchAttributes};
+use std::net::IpAddr;
+
+use config::networking::{L4MatchAttributes, RouteDestination, TcpRoute, TlsMatchAttributes};
+use ipnet::IpNet;
 use model::{Service, VirtualService, host};
 
 use crate::route::RouteContext;
@@ -12,6 +15,16 @@ pub(crate) type Weighted = Vec<(String, u32)>;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SniRoute {
     pub(crate) hosts: Vec<String>,
+    /// Destinations; none for those of the service.
+    pub(crate) subnets: Vec<IpNet>,
+    pub(crate) clusters: Weighted,
+}
+
+/// Connections to these destinations go to these clusters.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct TcpPart {
+    /// None for those of the service.
+    pub(crate) subnets: Vec<IpNet>,
     pub(crate) clusters: Weighted,
 }
 
@@ -30,16 +43,40 @@ impl RouteContext<'_> {
         Some(self.weighted_clusters(&route.route))
     }
 
+    /// Where a VirtualService sends a sidecar's TCP connections, in order, up to the first that takes all of them.
+    pub(crate) fn tcp_routes(&self, vs: &VirtualService) -> Vec<TcpPart> {
+        let mut out = Vec::new();
+        for route in vs
+            .spec
+            .tcp
+            .iter()
+            .filter(|route| !route.route.is_empty() && self.tcp_applies(route))
+        {
+            let conditions: Vec<_> = route.r#match.iter().filter(|m| self.one_applies(m)).collect();
+            let all = conditions.is_empty() || conditions.iter().any(|m| m.destination_subnets.is_empty());
+            let subnets = conditions.iter().flat_map(|m| subnets(&m.destination_subnets));
+            out.push(TcpPart {
+                subnets: if all { Vec::new() } else { subnets.collect() },
+                clusters: self.weighted_clusters(&route.route),
+            });
+            if all {
+                break;
+            }
+        }
+        out
+    }
+
+    fn one_applies(&self, m: &L4MatchAttributes) -> bool {
+        self.l4_applies(&Condition {
+            port: m.port,
+            gateways: &m.gateways,
+            source_labels: &m.source_labels,
+            source_namespace: &m.source_namespace,
+        })
+    }
+
     fn tcp_applies(&self, route: &TcpRoute) -> bool {
-        route.r#match.is_empty()
-            || route.r#match.iter().any(|m| {
-                self.l4_applies(&Condition {
-                    port: m.port,
-                    gateways: &m.gateways,
-                    source_labels: &m.source_labels,
-                    source_namespace: &m.source_namespace,
-                })
-            })
+        route.r#match.is_empty() || route.r#match.iter().any(|m| self.one_applies(m))
     }
 
     /// Where a VirtualService sends TLS connections, by name, in order.
@@ -49,6 +86,7 @@ impl RouteContext<'_> {
             for condition in route.r#match.iter().filter(|m| self.tls_applies(m)) {
                 out.push(SniRoute {
                     hosts: condition.sni_hosts.clone(),
+                    subnets: subnets(&condition.destination_subnets).collect(),
                     clusters: self.weighted_clusters(&route.route),
                 });
             }
@@ -82,13 +120,20 @@ impl RouteContext<'_> {
         clusters.collect()
     }
 
-    /// The VirtualService about a service that has routes for connections of this kind.
-    pub(crate) fn l4_service<'v>(
+    /// The VirtualServices about a service.
+    pub(crate) fn l4_services<'v>(
         &self,
         service: &Service,
-        mut all: impl Iterator<Item = &'v VirtualService>,
-        has: impl Fn(&VirtualService) -> bool,
-    ) -> Option<&'v VirtualService> {
-        all.find(|vs| vs.spec.hosts.iter().any(|h| host::subset_of(&service.host, h)) && has(vs))
+        all: impl Iterator<Item = &'v VirtualService>,
+    ) -> impl Iterator<Item = &'v VirtualService> {
+        all.filter(|vs| vs.spec.hosts.iter().any(|h| host::subset_of(&service.host, h)))
     }
+}
+
+/// Prefixes as a VirtualService writes them; one address is a prefix of full length.
+fn subnets(texts: &[String]) -> impl Iterator<Item = IpNet> {
+    texts.iter().filter_map(|text| match text.parse::<IpAddr>() {
+        Ok(address) => Some(IpNet::from(address)),
+        Err(_) => text.parse().ok(),
+    })
 }

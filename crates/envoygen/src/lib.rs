@@ -30,9 +30,9 @@ mod wire;
 
 pub use generator::Generator;
 pub use mixer::Asks;
-pub use output::{Output, Resource, type_url};
+pub use output::{Output, Resource, SetAside, type_url};
 pub use patch::PatchId;
 pub use proxy::{Interception, Proxy, ProxyError, ProxyKind};
 pub use reflect::{ReflectError, to_json};
-pub use scope::{Inbound, Outbound, Scope};
+pub use scope::{GatewayTarget, Inbound, Outbound, Scope};
 pub use settings::Settings;

@@ -14,6 +14,8 @@ pub(crate) const VIRTUAL_INBOUND: &str = "virtualInbound";
 pub(crate) const SDS_CLUSTER: &str = "sds-grpc";
 /// The workload's certificate and key.
 pub(crate) const DEFAULT_SECRET: &str = "default";
+/// The chain for incoming HTTP on ports that no service has.
+pub(crate) const CATCH_ALL_HTTP: &str = "virtualInbound-catchall-http";
 /// The roots of trust.
 pub(crate) const ROOT_SECRET: &str = "ROOTCA";
 

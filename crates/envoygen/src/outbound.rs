@@ -4,6 +4,7 @@ use config::Finding;
 use config::networking::PatchContext;
 use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use model::MESH_GATEWAY;
+use prost::Message;
 
 use crate::access_log;
 use crate::authz::Authz;
@@ -15,7 +16,7 @@ use crate::listener::outbound::Sidecar;
 use crate::listener::{self, gateway::Gateways};
 use crate::mixer::{self, Mixers};
 use crate::names;
-use crate::output::{Origins, Output, Resource, type_url};
+use crate::output::{Origins, Output, Resource, SetAside, type_url};
 use crate::patch::{self, Place};
 use crate::proxy::{Interception, ProxyKind};
 use crate::route::{self, RouteContext};
@@ -47,12 +48,13 @@ fn sidecar(generator: &Generator, scope: &Outbound) -> Output {
         view: &view,
         http_log: logs.http,
         tcp_log: logs.tcp.clone(),
+        unclaimed: (scope.interception != Interception::None).then(|| unclaimed(&view)),
     }
     .build();
     for (listener, origins) in listeners.listeners {
         push(&mut out, type_url::LISTENER, &listener.name, &listener, origins);
     }
-    for port in listeners.http_ports {
+    for (port, names) in listeners.routes {
         let context = RouteContext {
             view: &view,
             mesh: snapshot.mesh(),
@@ -61,14 +63,30 @@ fn sidecar(generator: &Generator, scope: &Outbound) -> Output {
             tls: false,
         };
         let egress: Vec<&Egress> = egress_of(&view, port);
-        let (routes, mut origins) = route::sidecar::route_configuration(&context, &port.to_string(), &egress);
-        origins.add(scope.sidecar.iter());
-        push(&mut out, type_url::ROUTES, &routes.name, &routes, origins);
+        let hosts = route::sidecar::Hosts::new(&context, &egress);
+        for name in names {
+            let routes = hosts.configuration(&name);
+            let mut origins = hosts.origins.clone();
+            origins.add(scope.sidecar.iter());
+            push(&mut out, type_url::ROUTES, &routes.name, &routes, origins);
+        }
     }
     if scope.interception != Interception::None {
         redirected(&view, logs.tcp, &mut out);
     }
     out
+}
+
+/// The cluster for redirected connections that no service claims.
+fn unclaimed(view: &View<'_>) -> String {
+    if !view.allows_any() {
+        return names::BLACK_HOLE_CLUSTER.to_owned();
+    }
+    let asked = view.egress_proxy().map(|to| {
+        let port = to.port.as_ref().and_then(|port| u16::try_from(port.number).ok());
+        names::outbound_cluster(port.unwrap_or_default(), &to.subset, &to.host)
+    });
+    asked.unwrap_or_else(|| names::PASSTHROUGH_CLUSTER.to_owned())
 }
 
 /// What redirected connections to unknown addresses meet.
@@ -83,13 +101,9 @@ fn redirected(view: &View<'_>, log: Vec<AccessLog>, out: &mut Output) {
         Origins::default(),
     );
     let port = u16::try_from(mesh.proxy_listen_port).unwrap_or(15001);
-    let cluster = if view.allows_any() {
-        names::PASSTHROUGH_CLUSTER
-    } else {
-        names::BLACK_HOLE_CLUSTER
-    };
+    let cluster = unclaimed(view);
     let transparent = view.scope.interception == Interception::Tproxy;
-    let listener = listener::redirected::outbound(port, cluster, log, transparent);
+    let listener = listener::redirected::outbound(port, &cluster, log, transparent);
     push(
         out,
         type_url::LISTENER,
@@ -174,15 +188,25 @@ fn router(generator: &Generator, scope: &Outbound) -> Output {
         tcp_filters: authz.tcp,
     };
     let mut findings: Vec<Finding> = authz.findings.into_iter().chain(tokens.findings).collect();
-    for (listener, mut origins) in gateways.build(&merged, &mut findings) {
+    for built in gateways.build(&merged, &mut findings) {
+        let mut origins = built.origins;
         origins.add(authz.origins.iter().chain(&tokens.origins));
-        push(&mut out, type_url::LISTENER, &listener.name, &listener, origins);
+        if let Some(listener) = built.listener {
+            push(&mut out, type_url::LISTENER, &listener.name, &listener, origins);
+        }
+        out.set_aside
+            .extend(built.aside.into_iter().map(|(chain, origin)| SetAside {
+                listener: built.name.clone(),
+                chain: chain.encode_to_vec().into(),
+                origin,
+            }));
     }
     out.findings.extend(findings);
     for bound in merged.bound.values() {
         let names: std::collections::BTreeSet<&String> = bound
             .servers
             .iter()
+            .filter(|server| !server.clashes)
             .filter_map(|server| server.route_name.as_ref())
             .collect();
         for name in names {

@@ -32,6 +32,18 @@ pub struct Resource {
     pub origins: Vec<ObjectKey>,
 }
 
+/// A filter chain that the configuration asks for and no proxy gets: another one of its listener matches the same, and Envoy
+/// would refuse both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// Name of the listener.
+    pub listener: String,
+    /// The encoded filter chain.
+    pub chain: Bytes,
+    /// The object that asks for it.
+    pub origin: ObjectKey,
+}
+
 /// What a generator gives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Output {
@@ -39,6 +51,8 @@ pub struct Output {
     pub resources: Vec<Resource>,
     /// What could not be generated, and why.
     pub findings: Vec<Finding>,
+    /// Filter chains that were left out; a finding tells of each.
+    pub set_aside: Vec<SetAside>,
 }
 
 impl Output {
@@ -46,6 +60,7 @@ impl Output {
     pub(crate) fn join(mut self, other: Output) -> Output {
         self.resources.extend(other.resources);
         self.findings.extend(other.findings);
+        self.set_aside.extend(other.set_aside);
         self.sorted()
     }
 

@@ -65,6 +65,8 @@ pub struct Proxy {
     pub dns_domain: String,
     /// How traffic reaches it, if the node's metadata says so.
     pub interception: Option<Interception>,
+    /// Whether its agent answers DNS, if the node's metadata says so.
+    pub dns_capture: bool,
     /// The texts in its node's metadata, such as `ISTIO_VERSION`. The client states them, so nothing that protects others may
     /// depend on them.
     pub metadata: BTreeMap<String, String>,
@@ -101,6 +103,7 @@ impl Proxy {
             namespace: namespace.to_owned(),
             dns_domain: (*domain).to_owned(),
             interception: interception(metadata),
+            dns_capture: text(metadata, "DNS_CAPTURE").is_some_and(|value| value == "true"),
             metadata: metadata.map(texts).unwrap_or_default(),
         })
     }
@@ -144,13 +147,17 @@ fn texts(metadata: &Struct) -> BTreeMap<String, String> {
 }
 
 fn interception(metadata: Option<&Struct>) -> Option<Interception> {
-    match metadata?.fields.get("INTERCEPTION_MODE")?.kind.as_ref()? {
-        Kind::StringValue(mode) => match mode.as_str() {
-            "NONE" => Some(Interception::None),
-            "REDIRECT" => Some(Interception::Redirect),
-            "TPROXY" => Some(Interception::Tproxy),
-            _ => None,
-        },
+    match text(metadata, "INTERCEPTION_MODE")? {
+        "NONE" => Some(Interception::None),
+        "REDIRECT" => Some(Interception::Redirect),
+        "TPROXY" => Some(Interception::Tproxy),
+        _ => None,
+    }
+}
+
+fn text<'a>(metadata: Option<&'a Struct>, key: &str) -> Option<&'a str> {
+    match metadata?.fields.get(key)?.kind.as_ref()? {
+        Kind::StringValue(text) => Some(text),
         _ => None,
     }
 }

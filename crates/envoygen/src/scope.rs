@@ -44,12 +44,33 @@ pub struct Outbound {
     pub locality: Locality,
     /// Its network.
     pub network: String,
+    /// The Kubernetes node that it runs on, where any service looks at that; else empty.
+    pub node: String,
+    /// Whether its agent answers DNS, so that addresses of the reserved ranges are used.
+    pub dns_capture: bool,
     /// Ports that its services have on a router: (service port, its own port), sorted.
     pub ports: Vec<(u16, u16)>,
+    /// The same with the services, by which Gateways find the ports to open.
+    pub targets: Vec<GatewayTarget>,
     /// What it must tell Mixer of what it sends.
     pub asks: Asks,
     /// EnvoyFilters' patches for it, in order.
     pub patches: Vec<PatchId>,
+}
+
+/// A port of a service on a router.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GatewayTarget {
+    /// The service's host.
+    pub host: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its port.
+    pub port: u16,
+    /// The router's own port behind it.
+    pub target: u16,
+    /// Whether Gateways that select by labels mean the router's own port by the service's.
+    pub translates: bool,
 }
 
 /// What a sidecar needs to be reached.
@@ -65,6 +86,8 @@ pub struct Inbound {
     pub interception: Interception,
     /// Its own address, where listeners and outgoing connections need it (no interception).
     pub address: Option<IpAddr>,
+    /// Its own address, where a Sidecar declares ports, whose chains and default endpoints have it.
+    pub ip: Option<IpAddr>,
     /// Ports that its services have on it: (service's host, service port, its own port), sorted.
     pub ports: Vec<(String, u16, u16)>,
     /// What it must ask and tell Mixer.
@@ -94,7 +117,12 @@ impl Scope {
             ProxyKind::Sidecar => patches(PatchContext::SidecarOutbound),
             ProxyKind::Router => patches(PatchContext::Gateway),
         };
+        let declares = sidecar
+            .as_ref()
+            .and_then(|key| snapshot.sidecar(key))
+            .is_some_and(|s| !s.spec.ingress.is_empty());
         let inbound = (proxy.kind == ProxyKind::Sidecar).then(|| Inbound {
+            ip: (declares && !own.is_unspecified()).then_some(own),
             namespace: proxy.namespace.clone(),
             labels: labels.clone(),
             sidecar: sidecar.clone(),
@@ -116,12 +144,21 @@ impl Scope {
             address,
             locality: workload.map(|w| w.locality.clone()).unwrap_or_default(),
             network: workload.map(|w| w.network.clone()).unwrap_or_default(),
+            dns_capture: proxy.dns_capture,
+            node: workload
+                .filter(|_| snapshot.reads_nodes())
+                .map(|w| w.node.clone())
+                .unwrap_or_default(),
             ports: match proxy.kind {
                 ProxyKind::Router => ports
                     .into_iter()
                     .map(|(_, port, target)| (port, target))
                     .collect(),
                 ProxyKind::Sidecar => Vec::new(),
+            },
+            targets: match (proxy.kind, workload) {
+                (ProxyKind::Router, Some(workload)) => targets(snapshot, workload),
+                _ => Vec::new(),
             },
             asks: workload
                 .map(|w| asks(generator, w, Direction::Outbound))
@@ -149,9 +186,31 @@ fn client_labels(
 ) -> BTreeMap<String, String> {
     if kind == ProxyKind::Sidecar {
         let read = snapshot.client_label_keys();
-        labels.retain(|key, _| read.contains(key.as_str()));
+        labels.retain(|key, _| read.contains(key));
     }
     labels
+}
+
+/// Label of services whose ports Gateways that select by labels take as they are.
+const NO_TRANSLATION: &str = "experimental.istio.io/disable-gateway-port-translation";
+
+fn targets(snapshot: &Snapshot, workload: &Workload) -> Vec<GatewayTarget> {
+    let mut out = Vec::new();
+    for service in snapshot.services().of_workload(workload) {
+        let own = service.endpoints.iter().filter(|e| e.address == workload.address);
+        for (port, target) in own.flat_map(|endpoint| &endpoint.ports) {
+            out.push(GatewayTarget {
+                host: service.host.clone(),
+                namespace: service.namespace.clone(),
+                port: *port,
+                target: *target,
+                translates: !service.labels.contains_key(NO_TRANSLATION),
+            });
+        }
+    }
+    out.sort();
+    out.dedup();
+    out
 }
 
 fn service_ports(snapshot: &Snapshot, workload: &Workload) -> Vec<(String, u16, u16)> {

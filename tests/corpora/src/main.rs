@@ -8,7 +8,7 @@ mod analyze;
 mod case;
 mod cexl;
 mod inputs;
-mod unrun;
+mod simulate;
 mod validation;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ const FOLDERS: &[(&str, Runner)] = &[
     ("inputs", inputs::run),
     ("cexl", cexl::run),
     ("analyze", analyze::run),
-    ("simulate", unrun::run),
+    ("simulate", simulate::run),
 ];
 
 fn main() -> ExitCode {

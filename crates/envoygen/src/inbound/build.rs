@@ -48,22 +48,26 @@ impl Build<'_> {
     /// The filter chains of a port; `shared` where a listener takes several ports.
     pub(super) fn chains(&self, port: &Port, shared: Option<u16>) -> Vec<FilterChain> {
         let mode = self.modes.of(port.number);
-        let name = match (&port.bind, port.number) {
-            (Some(bind), number) => names::listener(bind, number),
-            (None, 0) => names::VIRTUAL_INBOUND.to_owned(),
-            (None, number) => names::listener("0.0.0.0", number),
+        let name = |http: bool| match (port.passes, http) {
+            (true, true) => names::CATCH_ALL_HTTP.to_owned(),
+            (true, false) => names::VIRTUAL_INBOUND.to_owned(),
+            (false, _) => names::listener(&port.shown, port.number),
+        };
+        let stat = match port.passes {
+            true => port.cluster.clone(),
+            false => format!("inbound_{}", name(true)),
         };
         let socket = || tls::mutual(&self.generator.snapshot, self.generator.settings.secret_timeout);
         variants(port.protocol, mode)
             .into_iter()
             .map(|variant| {
                 let filters = if variant.http {
-                    self.http(port, &name)
+                    self.http(port, &stat)
                 } else {
                     self.tcp(port)
                 };
                 chain(
-                    name.clone(),
+                    name(variant.http),
                     variant.condition(shared),
                     filters,
                     variant.mtls.then(socket),
@@ -72,7 +76,7 @@ impl Build<'_> {
             .collect()
     }
 
-    fn http(&self, port: &Port, name: &str) -> Vec<Filter> {
+    fn http(&self, port: &Port, stat_prefix: &str) -> Vec<Filter> {
         let asks = &self.scope.asks.http;
         let mut filters: Vec<_> = self
             .tokens
@@ -93,7 +97,7 @@ impl Build<'_> {
         let http = Http {
             mesh,
             class: Class::SidecarInbound,
-            stat_prefix: format!("inbound_{name}"),
+            stat_prefix: stat_prefix.to_owned(),
             routes: Routes::Inline(Box::new(inbound_routes(port, limits))),
             decides: self.authz.decides() || (!asks.checks.is_empty() && self.mixers.check.is_some()),
             filters,
@@ -127,6 +131,8 @@ impl Build<'_> {
 /// Everything goes to the application, without a timeout of the proxy's own.
 fn inbound_routes(port: &Port, rate_limits: Vec<routes::RateLimit>) -> routes::RouteConfiguration {
     let cluster = port.cluster.clone();
+    // Ports that nobody declares have no number of their own in names.
+    let number = if port.passes { 0 } else { port.number };
     let none = duration(std::time::Duration::ZERO);
     let action = routes::RouteAction {
         cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster.clone())),
@@ -149,13 +155,13 @@ fn inbound_routes(port: &Port, rate_limits: Vec<routes::RateLimit>) -> routes::R
         }),
         action: Some(routes::route::Action::Route(action)),
         decorator: Some(routes::Decorator {
-            operation: format!("inbound:{}/*", port.number),
+            operation: format!("inbound:{number}/*"),
             propagate: None,
         }),
         ..Default::default()
     };
     let host = routes::VirtualHost {
-        name: format!("inbound|http|{}", port.number),
+        name: format!("inbound|http|{number}"),
         domains: vec!["*".to_owned()],
         routes: vec![route],
         ..Default::default()

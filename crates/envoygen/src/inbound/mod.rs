@@ -119,20 +119,31 @@ fn listeners(build: &Build<'_>, ports: &[Port], out: &mut Output) {
     }
 }
 
-/// The listener that iptables redirects to: chains for each port of the application, and for all others.
-fn virtual_inbound(build: &Build<'_>, ports: &[Port]) -> Listener {
-    let mesh = build.generator.snapshot.mesh();
-    let own_port = u16::try_from(mesh.proxy_inbound_listen_port).unwrap_or(15006);
-    let others = Port {
-        number: 0,
+/// A port that nobody declares; 0 for all of them.
+fn passing(number: u16) -> Port {
+    Port {
+        number,
         cluster: names::INBOUND_PASSTHROUGH_CLUSTER.to_owned(),
         protocol: Protocol::Auto,
         application: None,
         bind: None,
+        shown: String::new(),
+        passes: true,
         pool: None,
-    };
+    }
+}
+
+/// The listener that iptables redirects to: chains for each port of the application, and for all others.
+fn virtual_inbound(build: &Build<'_>, ports: &[Port]) -> Listener {
+    let mesh = build.generator.snapshot.mesh();
+    let own_port = u16::try_from(mesh.proxy_inbound_listen_port).unwrap_or(15006);
     let mut chains: Vec<FilterChain> = vec![redirected::black_hole("virtualInbound-blackhole", own_port)];
-    chains.extend(build.chains(&others, None));
+    chains.extend(build.chains(&passing(0), None));
+    // A policy's port may be one that nobody declares.
+    let declared = |port: &u16| ports.iter().any(|own| own.number == *port);
+    for port in build.modes.ports.keys().filter(|port| !declared(port)) {
+        chains.extend(build.chains(&passing(*port), Some(*port)));
+    }
     for port in ports.iter().filter(|port| port.bind.is_none()) {
         chains.extend(build.chains(port, Some(port.number)));
     }

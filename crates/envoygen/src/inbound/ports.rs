@@ -46,6 +46,8 @@ pub(super) fn ports(
                     protocol,
                     application: None,
                     bind: None,
+                    shown: "0.0.0.0".to_owned(),
+                    passes: false,
                     pool: sidecar.and_then(|s| s.spec.inbound_connection_pool.clone()),
                 });
             }
@@ -65,7 +67,7 @@ fn ingress_port(
         CaptureMode::Default => scope.interception == Interception::None,
         mode => mode == CaptureMode::None,
     };
-    let own = scope.address.map(|own| own.to_string());
+    let own = scope.ip.or(scope.address).map(|own| own.to_string());
     let bind = own_socket.then(|| match declared.bind.as_str() {
         "" => own.clone().unwrap_or_else(|| "0.0.0.0".to_owned()),
         given => given.to_owned(),
@@ -83,7 +85,11 @@ fn ingress_port(
         ));
     }
     let pool = declared.connection_pool.clone();
+    let given = Some(declared.bind.clone()).filter(|bind| !bind.is_empty());
+    let shown = bind.clone().or(given).or_else(|| own.clone());
     Ok(Port {
+        shown: shown.unwrap_or_else(|| "0.0.0.0".to_owned()),
+        passes: false,
         number,
         cluster: names::inbound_cluster(number),
         protocol: Protocol::parse(&port.protocol),

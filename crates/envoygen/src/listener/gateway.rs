@@ -1,7 +1,7 @@
 //! A router's listeners: one for each address and port that its Gateways name.
 
-use config::Finding;
 use config::networking::ServerTlsMode;
+use config::{Finding, ObjectKey};
 use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener};
@@ -20,6 +20,17 @@ use crate::view::View;
 const AUTO_PASSTHROUGH: &str = "mode AUTO_PASSTHROUGH is not served yet, so the server is not opened; use PASSTHROUGH \
                                 with a VirtualService";
 
+/// What becomes of an address and port.
+pub(crate) struct Built {
+    /// Name of the listener.
+    pub(crate) name: String,
+    /// None where no chain is left.
+    pub(crate) listener: Option<Listener>,
+    pub(crate) origins: Origins,
+    /// Chains that would match the same as others, with the objects that ask for them.
+    pub(crate) aside: Vec<(FilterChain, ObjectKey)>,
+}
+
 /// A router's listeners.
 pub(crate) struct Gateways<'a> {
     pub(crate) generator: &'a Generator,
@@ -35,7 +46,7 @@ pub(crate) struct Gateways<'a> {
 }
 
 impl Gateways<'_> {
-    pub(crate) fn build(&self, merged: &Merged, findings: &mut Vec<Finding>) -> Vec<(Listener, Origins)> {
+    pub(crate) fn build(&self, merged: &Merged, findings: &mut Vec<Finding>) -> Vec<Built> {
         let mut out = Vec::new();
         for ((port, address), bound) in &merged.bound {
             let bind = Bind {
@@ -49,10 +60,16 @@ impl Gateways<'_> {
                 exclusive: !address.is_empty(),
             };
             let mut origins = Origins::of(bound.servers.iter().map(|server| &server.gateway));
-            let chains = self.chains(&bind, bound, &mut origins, findings);
-            if !chains.is_empty() {
-                out.push((listener(&bind, TrafficDirection::Outbound, chains, None), origins));
-            }
+            let mut aside = Vec::new();
+            let chains = self.chains(&bind, bound, &mut origins, &mut aside, findings);
+            let listener =
+                (!chains.is_empty()).then(|| listener(&bind, TrafficDirection::Outbound, chains, None));
+            out.push(Built {
+                name: bind.name(),
+                listener,
+                origins,
+                aside,
+            });
         }
         out
     }
@@ -62,6 +79,7 @@ impl Gateways<'_> {
         bind: &Bind,
         bound: &Bound,
         origins: &mut Origins,
+        aside: &mut Vec<(FilterChain, ObjectKey)>,
         findings: &mut Vec<Finding>,
     ) -> Vec<FilterChain> {
         if bound.is_http() {
@@ -106,6 +124,9 @@ impl Gateways<'_> {
                 }
             };
             match made {
+                Ok(made) if server.clashes => {
+                    aside.extend(made.into_iter().map(|chain| (chain, server.gateway.clone())));
+                }
                 Ok(made) => chains.extend(made),
                 Err(reason) => findings.push(
                     Finding::warning(reason)

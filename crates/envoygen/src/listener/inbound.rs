@@ -20,6 +20,10 @@ pub(crate) struct Port {
     pub(crate) application: Option<Application>,
     /// Address to bind; none for connections that are redirected.
     pub(crate) bind: Option<String>,
+    /// Address in the name of its chains.
+    pub(crate) shown: String,
+    /// Whether no service and no Sidecar has it, so that connections go on to where they wanted.
+    pub(crate) passes: bool,
     pub(crate) pool: Option<ConnectionPoolSettings>,
 }
 
@@ -59,7 +63,7 @@ pub(crate) fn variants(protocol: Protocol, mode: MutualTlsMode) -> Vec<Variant> 
     if protocol.is_http() {
         return match mode {
             Strict => vec![variant(true, true, tls, &[])],
-            Disable => vec![variant(true, false, "", &[])],
+            Disable => vec![variant(true, false, raw, &[])],
             Permissive | Unset => vec![
                 variant(true, true, tls, &MESH_ALPN),
                 variant(true, false, raw, &[]),
@@ -73,8 +77,8 @@ pub(crate) fn variants(protocol: Protocol, mode: MutualTlsMode) -> Vec<Variant> 
                 variant(false, true, tls, &[]),
             ],
             Disable => vec![
-                variant(true, false, "", &PLAIN_HTTP),
-                variant(false, false, "", &[]),
+                variant(true, false, raw, &PLAIN_HTTP),
+                variant(false, false, raw, &[]),
             ],
             Permissive | Unset => vec![
                 variant(true, true, tls, &MESH_HTTP_ALPN),
@@ -87,7 +91,7 @@ pub(crate) fn variants(protocol: Protocol, mode: MutualTlsMode) -> Vec<Variant> 
     }
     match mode {
         Strict => vec![variant(false, true, tls, &[])],
-        Disable => vec![variant(false, false, "", &[])],
+        Disable => vec![variant(false, false, raw, &[])],
         Permissive | Unset => vec![
             variant(false, true, tls, &MESH_ALPN),
             variant(false, false, tls, &[]),
@@ -99,9 +103,6 @@ pub(crate) fn variants(protocol: Protocol, mode: MutualTlsMode) -> Vec<Variant> 
 impl Variant {
     /// What connections it takes; `port` where several ports share a listener.
     pub(crate) fn condition(&self, port: Option<u16>) -> Option<FilterChainMatch> {
-        if port.is_none() && self.transport.is_empty() && self.alpn.is_empty() {
-            return None;
-        }
         Some(FilterChainMatch {
             destination_port: port.and_then(|port| u32_value(u32::from(port))),
             transport_protocol: self.transport.to_owned(),

@@ -1,5 +1,6 @@
 //! Listeners: what they bind and which filter chains they have. HTTP connection managers and TLS are built in modules below.
 
+pub(crate) mod entry;
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod inbound;
@@ -8,8 +9,14 @@ pub(crate) mod redirected;
 pub(crate) mod tcp;
 pub(crate) mod tls;
 
+use std::collections::BTreeMap;
+
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
-use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener};
+use envoy_types::pb::envoy::config::listener::v3::listener_filter_chain_match_predicate::{MatchSet, Rule};
+use envoy_types::pb::envoy::config::listener::v3::{
+    FilterChain, Listener, ListenerFilter, ListenerFilterChainMatchPredicate as Predicate,
+};
+use envoy_types::pb::envoy::r#type::v3::Int32Range;
 
 use crate::filter;
 use crate::names;
@@ -72,28 +79,75 @@ pub(crate) fn listener(
     }
 }
 
-fn inspectors(chains: &[FilterChain]) -> Vec<envoy_types::pb::envoy::config::listener::v3::ListenerFilter> {
-    let matches = || {
-        chains
-            .iter()
-            .filter_map(|chain| chain.filter_chain_match.as_ref())
+/// What recognises TLS and HTTP, on the ports whose chains ask for it: servers that speak first on other ports must not wait
+/// for a client that says nothing.
+fn inspectors(chains: &[FilterChain]) -> Vec<ListenerFilter> {
+    let mut ports: BTreeMap<u32, (bool, bool)> = BTreeMap::new();
+    for chain in chains {
+        let Some(m) = &chain.filter_chain_match else {
+            ports.entry(0).or_default();
+            continue;
+        };
+        let says = |names: &[&str]| {
+            m.application_protocols
+                .iter()
+                .any(|p| names.contains(&p.as_str()))
+        };
+        let asks = ports
+            .entry(m.destination_port.as_ref().map_or(0, |port| port.value))
+            .or_default();
+        asks.0 |= !m.server_names.is_empty() || m.transport_protocol == "tls" || says(&MESH_ALPN);
+        asks.1 |= says(&PLAIN_HTTP);
+    }
+    let limited = |mut inspector: ListenerFilter, asks: &dyn Fn(&(bool, bool)) -> bool| {
+        inspector.filter_disabled = disabled(&ports, asks)?;
+        Some(inspector)
     };
-    let tls = matches().any(|m| {
-        !m.server_names.is_empty()
-            || m.transport_protocol == "tls"
-            || m.application_protocols.iter().any(|p| p.starts_with("istio"))
-    });
-    let http = matches().any(|m| {
-        m.application_protocols
-            .iter()
-            .any(|p| PLAIN_HTTP.contains(&p.as_str()))
-    });
-    let mut out = Vec::new();
-    if tls {
-        out.push(filter::tls_inspector());
+    let tls = limited(filter::tls_inspector(), &|asks| asks.0);
+    // After TLS's: bytes that are TLS are not read again.
+    let http = limited(filter::http_inspector(), &|asks| asks.1);
+    tls.into_iter().chain(http).collect()
+}
+
+/// The ports on which an inspector is off; none at all if no port asks for it. Port 0 stands for all others.
+#[allow(
+    clippy::option_option,
+    reason = "no inspector, and one without limits, are different things"
+)]
+fn disabled(
+    ports: &BTreeMap<u32, (bool, bool)>,
+    asks: &dyn Fn(&(bool, bool)) -> bool,
+) -> Option<Option<Predicate>> {
+    if !ports.values().any(asks) {
+        return None;
     }
-    if http {
-        out.push(filter::http_inspector());
-    }
-    out
+    let others = ports.get(&0).is_some_and(asks);
+    let different = ports
+        .iter()
+        .filter(|(port, own)| **port != 0 && asks(own) != others);
+    let listed: Vec<Predicate> = different.filter_map(|(port, _)| is_port(*port)).collect();
+    let any = match listed.len() {
+        0 => return Some(None),
+        1 => listed.into_iter().next(),
+        _ => Some(Predicate {
+            rule: Some(Rule::OrMatch(MatchSet { rules: listed })),
+        }),
+    };
+    Some(match others {
+        true => any,
+        false => any.map(|any| Predicate {
+            rule: Some(Rule::NotMatch(Box::new(any))),
+        }),
+    })
+}
+
+fn is_port(port: u32) -> Option<Predicate> {
+    let start = i32::try_from(port).ok()?;
+    let range = Int32Range {
+        start,
+        end: start + 1,
+    };
+    Some(Predicate {
+        rule: Some(Rule::DestinationPortRange(range)),
+    })
 }

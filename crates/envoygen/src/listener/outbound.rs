@@ -1,15 +1,19 @@
-//! A sidecar's listeners for what its application sends.
+//! A sidecar's listeners for what its application sends: of each service's address and port where services are told apart by
+//! address, else of the port.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use config::networking::CaptureMode;
 use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
-use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
-use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener};
-use model::{MESH_GATEWAY, Port, Protocol, Resolution, Service};
+use envoy_types::pb::envoy::config::listener::v3::{Filter, Listener};
+use ipnet::IpNet;
+use model::{MESH_GATEWAY, Protocol, Registry, Resolution, Service};
 
+use super::entry::{Chain, Content, Entry};
 use super::http::{Class, Http, Routes};
-use super::{Bind, PLAIN_HTTP, listener, tcp};
+use super::{Bind, tcp};
 use crate::filter;
 use crate::l4::Weighted;
 use crate::names;
@@ -18,20 +22,6 @@ use crate::proxy::Interception;
 use crate::route::RouteContext;
 use crate::view::{Egress, View};
 
-/// What stands on one address and port.
-#[derive(Default)]
-struct Entry {
-    /// Whether requests are routed as HTTP.
-    http: bool,
-    /// Whether HTTP has to be told from other bytes first.
-    detect: bool,
-    /// Opaque connections, of the first service that claims them.
-    tcp: Option<Weighted>,
-    /// TLS connections by name.
-    sni: Vec<(Vec<String>, Weighted)>,
-    origins: Origins,
-}
-
 /// A sidecar's outbound listeners.
 pub(crate) struct Sidecar<'a> {
     pub(crate) view: &'a View<'a>,
@@ -39,13 +29,28 @@ pub(crate) struct Sidecar<'a> {
     pub(crate) http_log: Vec<AccessLog>,
     /// Logs of connections.
     pub(crate) tcp_log: Vec<AccessLog>,
+    /// The cluster for connections that no service claims; none where they cannot keep their destination.
+    pub(crate) unclaimed: Option<String>,
 }
 
-/// Listeners with the objects behind them, and the ports whose HTTP routes they need.
+/// Listeners with the objects behind them, and the route configurations that they name.
 #[derive(Default)]
 pub(crate) struct Listeners {
     pub(crate) listeners: Vec<(Listener, Origins)>,
-    pub(crate) http_ports: Vec<u16>,
+    /// By port, the names of route configurations: the port itself, or `HOST:PORT` for one service of it.
+    pub(crate) routes: BTreeMap<u16, BTreeSet<String>>,
+}
+
+/// Where a service's connections on a port arrive.
+struct Place {
+    /// Address to listen on; empty for all.
+    address: String,
+    /// Its addresses if they are prefixes.
+    prefixes: BTreeSet<IpNet>,
+    /// Whether other services' connections arrive there too.
+    shared: bool,
+    /// Whether TLS is told apart by name.
+    named: bool,
 }
 
 impl Sidecar<'_> {
@@ -55,19 +60,24 @@ impl Sidecar<'_> {
         for egress in self.view.egress.iter().filter(explicit) {
             self.explicit(egress, &mut entries);
         }
-        let opened: Vec<Bind> = entries.keys().cloned().collect();
+        entries.values_mut().for_each(|entry| entry.closed = true);
         for egress in self.view.egress.iter().filter(|egress| !explicit(egress)) {
-            self.all_services(egress, &opened, &mut entries);
+            self.all_services(egress, &mut entries);
         }
         let mut out = Listeners::default();
         for (bind, entry) in entries {
-            if entry.http {
-                out.http_ports.push(bind.port);
-            }
-            out.listeners.extend(self.listener(&bind, entry));
+            let routes = out.routes.entry(bind.port).or_default();
+            routes.extend(entry.routes().cloned());
+            let unclaimed = self
+                .unclaimed
+                .as_ref()
+                .filter(|_| !bind.to_port)
+                .map(|cluster| self.opaque(&bind, vec![(cluster.clone(), 1)]));
+            let listener = entry.listener(&bind, |content| self.filter(&bind, content), unclaimed);
+            out.listeners
+                .extend(listener.map(|listener| (listener, entry.origins)));
         }
-        out.http_ports.sort_unstable();
-        out.http_ports.dedup();
+        out.routes.retain(|_, names| !names.is_empty());
         out
     }
 
@@ -79,79 +89,214 @@ impl Sidecar<'_> {
             return;
         };
         let protocol = Protocol::parse(&declared.protocol);
-        let bind = self.bind(
-            &settings.bind,
-            port,
-            settings.capture_mode == config::networking::CaptureMode::None,
-        );
-        let entry = entries.entry(bind).or_default();
-        entry.origins.add(self.view.scope.sidecar.iter());
+        let own_socket = settings.capture_mode == CaptureMode::None;
         if protocol.is_http() || protocol == Protocol::Auto {
-            entry.http = true;
+            let bind = self.bind(&settings.bind, port, own_socket);
+            let chains = vec![Chain::http(port.to_string(), self.sniffs(&bind))];
+            let entry = entries
+                .entry(bind)
+                .or_insert_with(|| Entry::new(Protocol::Http, chains));
+            entry.origins.add(self.view.scope.sidecar.iter());
             return;
         }
-        for service in egress
-            .services
-            .iter()
-            .filter(|service| service.port(port).is_some())
-        {
-            self.add_opaque(entry, egress, service, port, protocol);
+        for service in egress.services.iter().filter(|service| !is_alias(service)) {
+            self.put(
+                egress,
+                service,
+                (port, protocol),
+                (&settings.bind, own_socket),
+                entries,
+            );
         }
     }
 
     /// A port for each port of each service.
-    fn all_services(&self, egress: &Egress, opened: &[Bind], entries: &mut BTreeMap<Bind, Entry>) {
+    fn all_services(&self, egress: &Egress, entries: &mut BTreeMap<Bind, Entry>) {
         let settings = egress.listener.as_ref();
         let bind_to = settings.map(|l| l.bind.as_str()).unwrap_or_default();
-        let own_socket = settings.is_some_and(|l| l.capture_mode == config::networking::CaptureMode::None);
-        for service in egress
-            .services
-            .iter()
-            .filter(|s| !matches!(s.resolution, Resolution::Alias(_)))
-        {
+        let own_socket = settings.is_some_and(|l| l.capture_mode == CaptureMode::None);
+        for service in egress.services.iter().filter(|service| !is_alias(service)) {
             for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
-                let address = self.service_address(bind_to, service, port);
-                let bind = self.bind(&address, port.number, own_socket);
-                if opened.contains(&bind) {
-                    continue;
-                }
-                let entry = entries.entry(bind).or_default();
-                entry.origins.add(&service.origins);
-                if port.protocol.is_http() {
-                    entry.http = true;
-                } else if port.protocol == Protocol::Auto {
-                    entry.detect |= !entry.http;
-                    entry.http = true;
-                    self.add_opaque(entry, egress, service, port.number, port.protocol);
-                } else {
-                    self.add_opaque(entry, egress, service, port.number, port.protocol);
-                }
+                self.put(
+                    egress,
+                    service,
+                    (port.number, port.protocol),
+                    (bind_to, own_socket),
+                    entries,
+                );
             }
         }
     }
 
-    /// Where a service's connections arrive: under interception opaque ones are told apart by the service's address.
-    fn service_address(&self, bind: &str, service: &Service, port: &Port) -> String {
-        if !bind.is_empty() || self.view.scope.interception == Interception::None || port.protocol.is_http() {
-            return bind.to_owned();
+    /// Puts one port of a service where its connections arrive.
+    fn put(
+        &self,
+        egress: &Egress,
+        service: &Arc<Service>,
+        (port, protocol): (u16, Protocol),
+        (bind_to, own_socket): (&str, bool),
+        entries: &mut BTreeMap<Bind, Entry>,
+    ) {
+        let pinned = !bind_to.is_empty() || own_socket || self.view.scope.interception == Interception::None;
+        let places = match pinned || protocol.is_http() {
+            true => vec![Place {
+                address: bind_to.to_owned(),
+                prefixes: BTreeSet::new(),
+                shared: true,
+                named: service.addresses.is_empty(),
+            }],
+            false => places(service, port, protocol, self.view.scope.dns_capture),
+        };
+        for place in places {
+            let bind = self.bind(&place.address, port, own_socket);
+            let mut origins = Origins::of(&service.origins);
+            let chains = self.chains(egress, service, (port, protocol), &place, &bind, &mut origins);
+            let used = match entries.get_mut(&bind) {
+                Some(entry) => entry.add(protocol, chains),
+                None => {
+                    // HTTP of a port whose connections keep their destination leaves others to go on.
+                    let protocol = if protocol.is_http() && self.sniffs(&bind) {
+                        Protocol::Auto
+                    } else {
+                        protocol
+                    };
+                    entries.insert(bind.clone(), Entry::new(protocol, chains));
+                    true
+                }
+            };
+            // HTTP services stand in the routes; any may be behind the listener.
+            if let Some(entry) = entries.get_mut(&bind)
+                && (used || protocol.is_http())
+                && !entry.closed
+            {
+                entry.origins.add(&origins.into_vec());
+            }
         }
-        let mut ips = service
-            .addresses
-            .iter()
-            .filter(|a| a.parse::<std::net::IpAddr>().is_ok());
-        ips.next().cloned().unwrap_or_default()
+    }
+
+    /// Whether HTTP is recognised on an address, so that other bytes go on to where they wanted.
+    fn sniffs(&self, bind: &Bind) -> bool {
+        self.unclaimed.is_some() && !bind.to_port && bind.address == ANY
+    }
+
+    fn chains(
+        &self,
+        egress: &Egress,
+        service: &Arc<Service>,
+        (port, protocol): (u16, Protocol),
+        place: &Place,
+        bind: &Bind,
+        origins: &mut Origins,
+    ) -> Vec<Chain> {
+        if protocol.is_http() {
+            return vec![Chain::http(port.to_string(), self.sniffs(bind))];
+        }
+        let mut chains = if protocol.is_tls() {
+            self.tls(egress, service, port, place, origins)
+        } else {
+            self.tcp(egress, service, port, place, origins)
+        };
+        if protocol == Protocol::Auto {
+            // A service with an address of its own has routes of its own, which need no host.
+            let routes = match place.shared {
+                true => port.to_string(),
+                false => format!("{}:{port}", service.host),
+            };
+            chains.push(Chain::http(routes, true));
+        }
+        chains
+    }
+
+    /// TLS connections, by name where the address does not tell.
+    fn tls(
+        &self,
+        egress: &Egress,
+        service: &Arc<Service>,
+        port: u16,
+        place: &Place,
+        origins: &mut Origins,
+    ) -> Vec<Chain> {
+        let context = self.context(port);
+        let all = egress.virtual_services.iter().map(|vs| &**vs);
+        let routed = context
+            .l4_services(service, all)
+            .filter(|vs| !context.tls(vs).is_empty());
+        let mut out = Vec::new();
+        for vs in routed {
+            origins.add(&vs.origins);
+            for route in context.tls(vs) {
+                let subnets: BTreeSet<IpNet> = route.subnets.iter().copied().collect();
+                let prefixes = if subnets.is_empty() {
+                    &place.prefixes
+                } else {
+                    &subnets
+                };
+                out.push(Chain::tcp(
+                    route.hosts.into_iter().collect(),
+                    prefixes,
+                    route.clusters,
+                ));
+            }
+        }
+        if out.is_empty() {
+            let names = match place.named {
+                true => std::iter::once(&service.host)
+                    .chain(&service.aliases)
+                    .cloned()
+                    .collect(),
+                false => BTreeSet::new(),
+            };
+            out.push(Chain::tcp(names, &place.prefixes, own_cluster(service, port)));
+        }
+        out
+    }
+
+    /// Opaque connections.
+    fn tcp(
+        &self,
+        egress: &Egress,
+        service: &Arc<Service>,
+        port: u16,
+        place: &Place,
+        origins: &mut Origins,
+    ) -> Vec<Chain> {
+        let context = self.context(port);
+        let all = egress.virtual_services.iter().map(|vs| &**vs);
+        let mut out = Vec::new();
+        for vs in context.l4_services(service, all) {
+            for route in context.tcp_routes(vs) {
+                origins.add(&vs.origins);
+                let subnets: BTreeSet<IpNet> = route.subnets.iter().copied().collect();
+                let last = subnets.is_empty() || subnets == place.prefixes;
+                let prefixes = if subnets.is_empty() {
+                    &place.prefixes
+                } else {
+                    &subnets
+                };
+                out.push(Chain::tcp(BTreeSet::new(), prefixes, route.clusters));
+                if last {
+                    return out;
+                }
+            }
+        }
+        out.push(Chain::tcp(
+            BTreeSet::new(),
+            &place.prefixes,
+            own_cluster(service, port),
+        ));
+        out
     }
 
     fn bind(&self, address: &str, port: u16, own_socket: bool) -> Bind {
         let none = self.view.scope.interception == Interception::None;
-        let to_port = none || own_socket;
+        let to_port = none || own_socket || address.starts_with("unix://");
         let address = match (address, to_port) {
             ("", true) => self
                 .view
                 .scope
                 .address
                 .map_or_else(|| "127.0.0.1".to_owned(), |own| own.to_string()),
-            ("", false) => "0.0.0.0".to_owned(),
+            ("", false) => ANY.to_owned(),
             (given, _) => given.to_owned(),
         };
         Bind {
@@ -159,45 +304,6 @@ impl Sidecar<'_> {
             port,
             to_port,
             exclusive: to_port,
-        }
-    }
-
-    /// Connections to a service that are not HTTP; the first service of a port keeps it.
-    fn add_opaque(
-        &self,
-        entry: &mut Entry,
-        egress: &Egress,
-        service: &Arc<Service>,
-        port: u16,
-        protocol: Protocol,
-    ) {
-        let context = self.context(port);
-        let all = || egress.virtual_services.iter().map(|vs| &**vs);
-        if protocol.is_tls() {
-            if let Some(vs) = context.l4_service(service, all(), |vs| !context.tls(vs).is_empty()) {
-                entry.origins.add(&vs.origins);
-                entry.sni.extend(
-                    context
-                        .tls(vs)
-                        .into_iter()
-                        .map(|route| (route.hosts, route.clusters)),
-                );
-            } else if entry.tcp.is_some() || !entry.sni.is_empty() || service.addresses.is_empty() {
-                let cluster = names::outbound_cluster(port, "", &service.host);
-                entry.sni.push((vec![service.host.clone()], vec![(cluster, 1)]));
-            }
-            entry.origins.add(&service.origins);
-            if !entry.sni.is_empty() {
-                return;
-            }
-        }
-        if entry.tcp.is_none() {
-            let routed = context.l4_service(service, all(), |vs| context.tcp(vs).is_some());
-            entry.origins.add(&service.origins);
-            entry.origins.add(routed.iter().flat_map(|vs| &vs.origins));
-            let clusters = routed.and_then(|vs| context.tcp(vs));
-            let own = || vec![(names::outbound_cluster(port, "", &service.host), 1)];
-            entry.tcp = Some(clusters.unwrap_or_else(own));
         }
     }
 
@@ -211,54 +317,19 @@ impl Sidecar<'_> {
         }
     }
 
-    fn listener(&self, bind: &Bind, entry: Entry) -> Option<(Listener, Origins)> {
-        let mut chains = Vec::new();
-        let mut default_chain = None;
-        let mut taken = std::collections::HashSet::new();
-        for (hosts, clusters) in entry.sni {
-            let server_names: Vec<String> = hosts
-                .into_iter()
-                .filter(|host| taken.insert(host.clone()))
-                .collect();
-            if !server_names.is_empty() {
-                let condition = FilterChainMatch {
-                    server_names: sni(server_names),
-                    ..Default::default()
-                };
-                chains.push(chain(Some(condition), self.opaque(bind, clusters)));
-            }
+    fn filter(&self, bind: &Bind, content: &Content) -> Filter {
+        match content {
+            Content::Http(routes) => self.http(bind, routes.clone()),
+            Content::Tcp(clusters) => self.opaque(bind, clusters.clone()),
         }
-        if entry.http {
-            let http = self.http(bind);
-            if entry.detect {
-                let protocols = PLAIN_HTTP.iter().map(|p| (*p).to_owned()).collect();
-                let condition = FilterChainMatch {
-                    application_protocols: protocols,
-                    ..Default::default()
-                };
-                chains.push(chain(Some(condition), http));
-                default_chain = entry.tcp.map(|clusters| chain(None, self.opaque(bind, clusters)));
-            } else {
-                chains.push(chain(None, http));
-            }
-        } else if let Some(clusters) = entry.tcp {
-            chains.push(chain(None, self.opaque(bind, clusters)));
-        }
-        if chains.is_empty() {
-            return None;
-        }
-        Some((
-            listener(bind, TrafficDirection::Outbound, chains, default_chain),
-            entry.origins,
-        ))
     }
 
-    fn http(&self, bind: &Bind) -> Filter {
+    fn http(&self, bind: &Bind, routes: String) -> Filter {
         Http {
             mesh: self.view.snapshot.mesh(),
             class: Class::SidecarOutbound,
             stat_prefix: format!("outbound_{}", bind.name()),
-            routes: Routes::Named(bind.port.to_string()),
+            routes: Routes::Named(routes),
             filters: vec![filter::grpc_web(), filter::fault(), filter::cors()],
             access_log: self.http_log.clone(),
             decides: false,
@@ -271,19 +342,73 @@ impl Sidecar<'_> {
             [(only, _)] => only.clone(),
             _ => format!("outbound_{}", bind.name()),
         };
-        tcp::proxy(&prefix, clusters, self.tcp_log.clone())
+        let tunnel = self.view.tunnel(&clusters);
+        tcp::tunneled(&prefix, clusters, self.tcp_log.clone(), tunnel)
     }
 }
 
-/// Server names as Envoy takes them: `*` alone matches no name, so it is left out.
-fn sni(hosts: Vec<String>) -> Vec<String> {
-    hosts.into_iter().filter(|host| host != "*").collect()
+/// All addresses.
+const ANY: &str = "0.0.0.0";
+
+fn is_alias(service: &Service) -> bool {
+    matches!(service.resolution, Resolution::Alias(_))
 }
 
-fn chain(condition: Option<FilterChainMatch>, filter: Filter) -> FilterChain {
-    FilterChain {
-        filter_chain_match: condition,
-        filters: vec![filter],
-        ..Default::default()
+/// A service's own cluster; a service with one port is meant by any port that a Sidecar opens for it.
+fn own_cluster(service: &Service, port: u16) -> Weighted {
+    let port = match service.ports.as_slice() {
+        [only] => only.number,
+        _ => port,
+    };
+    vec![(names::outbound_cluster(port, "", &service.host), 1)]
+}
+
+/// Where a service's redirected connections arrive: at its addresses, for a headless Service at its endpoints', and at any
+/// address for one that has none. Addresses that were given to a ServiceEntry count where DNS answers with them.
+fn places(service: &Service, port: u16, protocol: Protocol, given: bool) -> Vec<Place> {
+    let own = |address: IpAddr| Place {
+        address: address.to_string(),
+        prefixes: BTreeSet::new(),
+        shared: false,
+        named: false,
+    };
+    let (mut out, mut prefixes) = (Vec::new(), BTreeSet::new());
+    for text in service.addresses.iter().filter(|address| *address != ANY) {
+        match (text.parse::<IpAddr>(), text.parse::<IpNet>()) {
+            (Ok(address), _) => out.push(own(address)),
+            (_, Ok(net)) if net.prefix_len() == net.max_prefix_len() => out.push(own(net.addr())),
+            (_, Ok(net)) => drop(prefixes.insert(net)),
+            _ => {}
+        }
     }
+    if given && service.addresses.is_empty() {
+        out.extend(service.auto_addresses.iter().copied().map(own));
+    }
+    let any = |prefixes, shared| Place {
+        address: String::new(),
+        prefixes,
+        shared,
+        named: shared,
+    };
+    if !prefixes.is_empty() {
+        out.push(any(prefixes, true));
+    }
+    let headless = service.resolution == Resolution::Passthrough && out.is_empty();
+    if headless && (service.registry == Registry::Kubernetes || !service.endpoints.is_empty()) {
+        let served = service
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.port(port).is_some());
+        let addresses: BTreeSet<IpAddr> = served.filter_map(|endpoint| endpoint.address.ip()).collect();
+        // Bytes: one listener for all endpoints. With HTTP to recognise each needs its own: Envoy looks at addresses first.
+        return match protocol {
+            Protocol::Auto => addresses.into_iter().map(own).collect(),
+            _ if addresses.is_empty() => Vec::new(),
+            _ => vec![any(addresses.into_iter().map(IpNet::from).collect(), false)],
+        };
+    }
+    if out.is_empty() {
+        out.push(any(BTreeSet::new(), true));
+    }
+    out
 }

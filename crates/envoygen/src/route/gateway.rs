@@ -1,7 +1,7 @@
 //! Virtual hosts of a gateway's routes: the hosts that a server and a VirtualService have in common, with the VirtualServices'
 //! routes merged.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use config::ObjectKey;
 use envoy_types::pb::envoy::config::route::v3::{self as pb, virtual_host::TlsRequirementType};
@@ -18,6 +18,8 @@ use crate::view::View;
 struct Host {
     port: u16,
     routes: Vec<pb::Route>,
+    /// Where the routes come from: gateway and VirtualService, in order.
+    sources: Vec<(String, ObjectKey)>,
     redirects: bool,
 }
 
@@ -49,6 +51,7 @@ pub(crate) fn route_configuration(
                     ..Host::default()
                 });
                 slot.routes.extend(routes.iter().cloned());
+                slot.sources.push((server.gateway_name.clone(), vs.key.clone()));
                 slot.redirects |= server.https_redirect();
             }
         }
@@ -62,10 +65,7 @@ pub(crate) fn route_configuration(
             }
         }
     }
-    let mut virtual_hosts: Vec<_> = hosts
-        .into_iter()
-        .map(|(host, slot)| virtual_host(&host, slot))
-        .collect();
+    let mut virtual_hosts = collapse(hosts);
     if virtual_hosts.is_empty() {
         let port = servers.first().map_or(0, |server| server.port);
         virtual_hosts.push(pb::VirtualHost {
@@ -76,6 +76,27 @@ pub(crate) fn route_configuration(
     }
     virtual_hosts.sort_by(|a, b| a.name.cmp(&b.name));
     (configuration(name, virtual_hosts), origins)
+}
+
+/// Virtual hosts; hosts whose routes come from the same VirtualServices share one, named after the most specific (Istio), so
+/// that their routes are not sent several times.
+fn collapse(hosts: BTreeMap<String, Host>) -> Vec<pb::VirtualHost> {
+    let mut sorted: Vec<(String, Host)> = hosts.into_iter().collect();
+    sorted.sort_by(|a, b| host::by_specificity(&a.0, &b.0));
+    let mut known: HashMap<(Vec<(String, ObjectKey)>, bool), usize> = HashMap::new();
+    let mut out: Vec<pb::VirtualHost> = Vec::new();
+    for (host, slot) in sorted {
+        let key = (slot.sources.clone(), slot.redirects);
+        let shared = known.get(&key).and_then(|at| out.get_mut(*at));
+        match shared {
+            Some(shared) => shared.domains.push(host),
+            None => {
+                known.insert(key, out.len());
+                out.push(virtual_host(&host, slot));
+            }
+        }
+    }
+    out
 }
 
 fn context<'a>(view: &'a View<'a>, server: &'a GatewayServer) -> RouteContext<'a> {

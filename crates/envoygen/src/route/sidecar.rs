@@ -12,19 +12,42 @@ use crate::names;
 use crate::output::Origins;
 use crate::view::Egress;
 
-/// A port's route configuration for a sidecar, and the objects behind it.
-pub(crate) fn route_configuration(
-    context: &RouteContext<'_>,
-    name: &str,
-    egress: &[&Egress],
-) -> (pb::RouteConfiguration, Origins) {
-    let mut build = Build::new(context, egress);
-    build.virtual_service_hosts(egress);
-    build.services();
-    let mut hosts = build.hosts;
-    hosts.sort_by(|a, b| a.name.cmp(&b.name));
-    hosts.push(catch_all(context));
-    (configuration(name, hosts), build.origins)
+/// A port's virtual hosts for a sidecar, and the objects behind them.
+pub(crate) struct Hosts<'a> {
+    context: &'a RouteContext<'a>,
+    hosts: Vec<pb::VirtualHost>,
+    pub(crate) origins: Origins,
+}
+
+impl<'a> Hosts<'a> {
+    pub(crate) fn new(context: &'a RouteContext<'a>, egress: &'a [&'a Egress]) -> Hosts<'a> {
+        let mut build = Build::new(context, egress);
+        build.virtual_service_hosts(egress);
+        build.services();
+        let mut hosts = build.hosts;
+        hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        Hosts {
+            context,
+            hosts,
+            origins: build.origins,
+        }
+    }
+
+    /// The route configuration of this name: the port's, or for `HOST:PORT` the service's, to which all requests belong
+    /// whatever host they name.
+    pub(crate) fn configuration(&self, name: &str) -> pb::RouteConfiguration {
+        if name.contains(':') {
+            let own = self.hosts.iter().find(|host| host.name == name).cloned();
+            let own = own.map(|host| pb::VirtualHost {
+                domains: vec!["*".to_owned()],
+                ..host
+            });
+            return configuration(name, own.into_iter().collect());
+        }
+        let mut hosts = self.hosts.clone();
+        hosts.push(catch_all(self.context));
+        configuration(name, hosts)
+    }
 }
 
 struct Build<'a> {
@@ -93,9 +116,11 @@ impl<'a> Build<'a> {
         {
             return;
         }
+        // An alias has no virtual host of its own; a VirtualService gives it one.
         let known: HashSet<&str> = egress
             .iter()
             .flat_map(|e| &e.services)
+            .filter(|s| !matches!(s.resolution, Resolution::Alias(_)))
             .map(|s| s.host.as_str())
             .collect();
         for (vs, routes) in std::mem::take(&mut self.routed) {
@@ -200,10 +225,14 @@ impl<'a> Build<'a> {
 
     /// All names by which clients call a service; short forms yield to services that really have that name.
     fn domains(&self, service: &Service) -> Vec<String> {
-        let mut domains = vec![service.host.clone()];
-        for alternative in names::alternatives(&service.host, &self.context.view.scope.dns_domain) {
-            if !self.services.contains_key(alternative.as_str()) {
-                domains.push(alternative);
+        let scope = self.context.view.scope;
+        let mut domains = Vec::new();
+        for host in std::iter::once(&service.host).chain(&service.aliases) {
+            domains.push(host.clone());
+            for alternative in names::alternatives(host, &scope.dns_domain) {
+                if !self.services.contains_key(alternative.as_str()) {
+                    domains.push(alternative);
+                }
             }
         }
         let headless =
@@ -217,6 +246,10 @@ impl<'a> Build<'a> {
             .iter()
             .filter(|a| !a.contains('/') && *a != "0.0.0.0");
         domains.extend(addresses.map(|address| names::bracketed(address)));
+        if service.addresses.is_empty() && scope.dns_capture {
+            let given = service.auto_addresses.iter();
+            domains.extend(given.map(|ip| names::bracketed(&ip.to_string())));
+        }
         domains
     }
 
