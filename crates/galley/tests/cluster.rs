@@ -58,7 +58,7 @@ fn route(name: &str, namespace: &str, regex: &str) -> DynamicObject {
     serde_json::from_value(json!({
         "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
         "metadata": {"name": name, "namespace": namespace},
-        "spec": {"hosts": ["reviews"], "http": [
+        "spec": {"hosts": [name], "http": [
             {"match": [{"uri": {"regex": regex}}], "route": [{"destination": {"host": "reviews"}}]},
         ]},
     }))

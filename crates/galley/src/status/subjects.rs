@@ -89,6 +89,7 @@ mod tests {
 apiVersion: networking.istio.io/v1
 kind: Sidecar
 metadata: {name: good, namespace: shop, uid: u, generation: 4}
+spec: {egress: [{hosts: [./*]}]}
 ---
 apiVersion: networking.istio.io/v1
 kind: Sidecar

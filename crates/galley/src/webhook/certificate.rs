@@ -33,8 +33,11 @@ const BACKDATE: time::Duration = time::Duration::hours(1);
 /// No certificate could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// The cryptography library, or a name that cannot be in a certificate.
-    #[error("the webhook's own certificate cannot be made (is --webhook-service a DNS name?): {0}")]
+    /// Not a name of a server.
+    #[error("{0:?} is no DNS name or address; correct --webhook-service or --webhook-host")]
+    Name(String),
+    /// The cryptography library.
+    #[error("the webhook's own certificate cannot be made: {0}")]
     Make(#[from] rcgen::Error),
     /// The key cannot be used for TLS.
     #[error("the webhook's own key cannot be used: {0}")]
@@ -74,6 +77,7 @@ impl Certificates {
     /// # Errors
     /// When the name is none, or the cryptography library fails.
     pub fn new(name: &str) -> Result<Arc<Self>, CertificateError> {
+        ServerName::try_from(name).map_err(|_| CertificateError::Name(name.to_owned()))?;
         let own = OwnAuthority::new(OffsetDateTime::now_utc())?;
         let current = own.sign(name, OffsetDateTime::now_utc())?;
         let trust = Trust {

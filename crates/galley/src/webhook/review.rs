@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_status_with_causes() {
-        let object = json!({"apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {"name": "x"}, "spec": {"egres": []}});
+        let object = json!({"apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {"name": "x"}, "spec": {"egress": [{"hosts": ["./*"]}], "egres": []}});
         let body = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
             "uid": "u1", "operation": "CREATE", "name": "x", "namespace": "shop",
             "kind": {"group": "networking.istio.io", "version": "v1", "kind": "Sidecar"}, "object": object}});
