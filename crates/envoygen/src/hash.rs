@@ -1,9 +1,10 @@
 //! Consistent hashing: what a route hashes for a destination whose DestinationRule says so.
 
-use config::networking::{ConsistentHashLb, Destination, TrafficPolicy};
+use config::networking::{ConsistentHashLb, Destination};
 use envoy_types::pb::envoy::config::route::v3::route_action::{HashPolicy, hash_policy};
-use model::{DestinationRule, Service};
+use model::Service;
 
+use crate::cluster::Effective;
 use crate::route::RouteContext;
 use crate::wire::duration;
 
@@ -11,42 +12,27 @@ impl RouteContext<'_> {
     /// The hash of a route's destination.
     pub(crate) fn hash_policy(&self, destination: &Destination) -> Option<HashPolicy> {
         let service = self.view.service(&destination.host)?;
-        let rule = self.view.rule(service)?;
-        let port = destination.port.as_ref().map(|port| port.number);
-        policy(consistent_hash(rule, &destination.subset, port)?)
+        let named = destination
+            .port
+            .as_ref()
+            .and_then(|port| u16::try_from(port.number).ok());
+        let port = named.unwrap_or(match service.ports.as_slice() {
+            [only] => only.number,
+            _ => self.port,
+        });
+        self.hash(service, &destination.subset, port)
     }
 
     /// The hash of a service's port that no VirtualService is about.
     pub(crate) fn service_hash(&self, service: &Service, port: u16) -> Option<HashPolicy> {
-        let rule = self.view.rule(service)?;
-        policy(consistent_hash(rule, "", Some(u32::from(port)))?)
+        self.hash(service, "", port)
     }
-}
 
-/// The most specific setting: the subset's for the port, the subset's, the rule's for the port, the rule's.
-fn consistent_hash<'a>(
-    rule: &'a DestinationRule,
-    subset: &str,
-    port: Option<u32>,
-) -> Option<&'a ConsistentHashLb> {
-    let subset = rule
-        .subset(subset)
-        .and_then(|subset| subset.traffic_policy.as_ref());
-    let whole = rule.traffic_policy.as_ref();
-    [subset, whole]
-        .into_iter()
-        .flatten()
-        .find_map(|policy| of_port(policy, port).or_else(|| of_policy(policy)))
-}
-
-fn of_port(policy: &TrafficPolicy, port: Option<u32>) -> Option<&ConsistentHashLb> {
-    let settings = policy.port_level_settings.iter();
-    let mut own = settings.filter(|s| s.port.as_ref().map(|p| p.number) == port && port.is_some());
-    own.next()?.load_balancer.as_ref()?.consistent_hash.as_ref()
-}
-
-fn of_policy(policy: &TrafficPolicy) -> Option<&ConsistentHashLb> {
-    policy.load_balancer.as_ref()?.consistent_hash.as_ref()
+    fn hash(&self, service: &Service, subset: &str, port: u16) -> Option<HashPolicy> {
+        let rule = self.view.rule(service)?;
+        let effective = Effective::new(Some(rule), subset, port, self.mesh);
+        policy(effective.load_balancer?.consistent_hash.as_ref()?)
+    }
 }
 
 fn policy(hash: &ConsistentHashLb) -> Option<HashPolicy> {

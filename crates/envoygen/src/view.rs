@@ -6,11 +6,15 @@ use std::sync::Arc;
 
 use config::mesh::MeshOutboundTrafficPolicyMode;
 use config::networking::{
-    Destination, IstioEgressListener, OutboundTrafficPolicy, OutboundTrafficPolicyMode,
+    Destination, IstioEgressListener, OutboundTrafficPolicy, OutboundTrafficPolicyMode, TunnelSettings,
 };
-use model::{DestinationRule, MESH_GATEWAY, Service, Sidecar, Snapshot, VirtualService, host};
+use model::{DestinationRule, MESH_GATEWAY, Resolution, Service, Sidecar, Snapshot, VirtualService, host};
 
+use crate::cluster::Effective;
 use crate::scope::Outbound;
+
+/// Longest chain of aliases that is followed.
+const MAX_ALIASES: usize = 8;
 
 /// What one egress listener reaches.
 #[derive(Debug, Clone)]
@@ -116,10 +120,11 @@ impl<'a> View<'a> {
         }
         for vs in self.egress.iter().flat_map(|egress| &egress.virtual_services) {
             for destination in destinations(vs) {
-                if !self.reachable.contains_key(&destination.host)
-                    && let Some(service) = self.service_of(&destination.host, vs)
-                {
-                    self.reachable.insert(destination.host.clone(), service);
+                let known = self.reachable.get(&destination.host).cloned();
+                if let Some(service) = known.or_else(|| self.service_of(&destination.host, vs)) {
+                    let concrete = self.concrete(&service);
+                    self.reachable.entry(concrete.host.clone()).or_insert(concrete);
+                    self.reachable.entry(destination.host.clone()).or_insert(service);
                 }
             }
         }
@@ -135,6 +140,32 @@ impl<'a> View<'a> {
             .cloned()
     }
 
+    /// What an alias leads to; other services lead to themselves.
+    fn concrete(&self, service: &Arc<Service>) -> Arc<Service> {
+        let mut at = Arc::clone(service);
+        for _ in 0..MAX_ALIASES {
+            let Resolution::Alias(target) = &at.resolution else {
+                break;
+            };
+            let services = self.snapshot.services();
+            match services.seen_from(target, &self.scope.namespace) {
+                Some(next) => at = Arc::clone(next),
+                None => break,
+            }
+        }
+        at
+    }
+
+    /// How connections to clusters are tunneled: as the DestinationRule of the first says.
+    pub(crate) fn tunnel(&self, clusters: &[(String, u32)]) -> Option<TunnelSettings> {
+        let (name, _) = clusters.first()?;
+        let mut parts = name.split('|').skip(1);
+        let (port, subset, host) = (parts.next()?, parts.next()?, parts.next()?);
+        let rule = self.rule(self.service(host)?)?;
+        let mesh = self.snapshot.mesh();
+        Effective::new(Some(rule), subset, port.parse().ok()?, mesh).tunnel
+    }
+
     /// The DestinationRule for a service.
     pub(crate) fn rule(&self, service: &Service) -> Option<&'a Arc<DestinationRule>> {
         let rules = self.snapshot.destination_rules();
@@ -146,9 +177,13 @@ impl<'a> View<'a> {
         )
     }
 
-    /// The Service that a route's destination names.
+    /// The service that a route's destination names; for an alias the one that it leads to.
     pub(crate) fn service(&self, host: &str) -> Option<&Arc<Service>> {
-        self.reachable.get(host)
+        let named = self.reachable.get(host)?;
+        match &named.resolution {
+            Resolution::Alias(_) => self.reachable.get(&self.concrete(named).host),
+            _ => Some(named),
+        }
     }
 
     /// The Sidecar's policy for traffic to unknown hosts.

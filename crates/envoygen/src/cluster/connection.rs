@@ -9,14 +9,18 @@ use envoy_types::pb::envoy::config::cluster::v3::{
     circuit_breakers::{Thresholds, thresholds::RetryBudget as EnvoyBudget},
     cluster::CommonLbConfig,
 };
+use envoy_types::pb::envoy::config::common::matcher::v3::{
+    HttpHeadersMatch, MatchPredicate, match_predicate,
+};
 use envoy_types::pb::envoy::config::core::v3::{
     Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonHttp, KeepaliveSettings,
     TcpKeepalive as EnvoyKeepalive, UpstreamHttpProtocolOptions,
 };
+use envoy_types::pb::envoy::config::route::v3::{HeaderMatcher, header_matcher::HeaderMatchSpecifier};
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::{
     HttpProtocolOptions,
     http_protocol_options::{
-        ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig,
+        self, ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig,
         explicit_http_config::ProtocolConfig,
     },
 };
@@ -24,7 +28,7 @@ use envoy_types::pb::envoy::r#type::v3::Percent;
 use model::Protocol;
 
 use super::policy::Effective;
-use crate::wire::{duration, plain_any, u32_value};
+use crate::wire::{duration, exact, plain_any, u32_value};
 
 /// Key of the HTTP settings among a cluster's protocol options.
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -68,29 +72,81 @@ pub(crate) fn upstream_protocol(policy: &Effective, port: Protocol, mesh: &MeshC
 
 /// Sets protocol, bounds and outlier detection.
 pub(super) fn apply(cluster: &mut Cluster, policy: &Effective, port: Protocol, mesh: &MeshConfig) {
-    let defaults = mesh.default_traffic_policy.as_ref();
-    let pool = policy
-        .connection_pool
-        .clone()
-        .or_else(|| defaults.and_then(|d| d.connection_pool.clone()));
-    let pool = pool.unwrap_or_default();
+    let pool = policy.connection_pool.clone().unwrap_or_default();
     cluster.circuit_breakers = Some(circuit_breakers(&pool, policy.retry_budget.as_ref()));
     apply_tcp(cluster, &pool, mesh);
-    let http = pool.http.clone().unwrap_or_default();
     let protocol = upstream_protocol(policy, port, mesh);
-    if protocol != UpstreamProtocol::Tcp {
-        set_http_options(cluster, &http_options(protocol, &http));
-    }
     let outlier = policy.outlier_detection.as_ref();
-    if let Some(outlier) = outlier.or_else(|| defaults.and_then(|d| d.outlier_detection.as_ref())) {
+    if protocol != UpstreamProtocol::Tcp {
+        let mut options = http_options(protocol, &pool);
+        options.outlier_detection = outlier.and_then(counted_codes);
+        set_http_options(cluster, &options);
+    } else if let Some(common) = common_options(&pool) {
+        // Envoy reads the bounds of raw connections from here too.
+        let options = HttpProtocolOptions {
+            common_http_protocol_options: Some(common),
+            upstream_protocol_options: Some(explicit(ProtocolConfig::HttpProtocolOptions(
+                Http1ProtocolOptions::default(),
+            ))),
+            ..Default::default()
+        };
+        set_http_options(cluster, &options);
+    }
+    if let Some(outlier) = outlier {
         apply_outlier(cluster, outlier);
     }
+}
+
+/// Which answers count as failures, where not those from 500 on.
+fn counted_codes(outlier: &OutlierDetection) -> Option<http_protocol_options::OutlierDetection> {
+    let rule = |code: &u32| MatchPredicate {
+        rule: Some(match_predicate::Rule::HttpResponseHeadersMatch(
+            HttpHeadersMatch {
+                headers: vec![HeaderMatcher {
+                    name: ":status".to_owned(),
+                    header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(exact(&code.to_string()))),
+                    ..Default::default()
+                }],
+            },
+        )),
+    };
+    let mut rules: Vec<_> = outlier
+        .outlier_detection_http_error_codes
+        .iter()
+        .map(rule)
+        .collect();
+    let matcher = match rules.len() {
+        0 => return None,
+        1 => rules.pop(),
+        _ => Some(MatchPredicate {
+            rule: Some(match_predicate::Rule::OrMatch(match_predicate::MatchSet {
+                rules,
+            })),
+        }),
+    };
+    Some(http_protocol_options::OutlierDetection {
+        error_matcher: matcher,
+    })
 }
 
 fn set_http_options(cluster: &mut Cluster, options: &HttpProtocolOptions) {
     cluster
         .typed_extension_protocol_options
         .insert(HTTP_OPTIONS.to_owned(), plain_any(options));
+}
+
+/// Takes out what Envoy does unless told otherwise, HTTP/1.1: clusters are most of what a proxy is sent.
+pub(super) fn leave_out_defaults(cluster: &mut Cluster) {
+    let http1 = explicit(ProtocolConfig::HttpProtocolOptions(
+        Http1ProtocolOptions::default(),
+    ));
+    let default = plain_any(&HttpProtocolOptions {
+        upstream_protocol_options: Some(http1),
+        ..Default::default()
+    });
+    cluster
+        .typed_extension_protocol_options
+        .retain(|key, options| key != HTTP_OPTIONS || *options != default);
 }
 
 /// Sets SNI from the request's host, and checks the certificate against it where nothing else is asked for.
@@ -109,7 +165,9 @@ pub(super) fn auto_sni(cluster: &mut Cluster, sni: bool, san: bool) {
     set_http_options(cluster, &options);
 }
 
-fn http_options(protocol: UpstreamProtocol, http: &HttpSettings) -> HttpProtocolOptions {
+fn http_options(protocol: UpstreamProtocol, pool: &ConnectionPoolSettings) -> HttpProtocolOptions {
+    let none = HttpSettings::default();
+    let http = pool.http.as_ref().unwrap_or(&none);
     let http2 = Http2ProtocolOptions {
         max_concurrent_streams: positive(http.max_concurrent_streams).and_then(u32_value),
         connection_keepalive: http.http2_keep_alive.as_ref().map(|keepalive| KeepaliveSettings {
@@ -132,17 +190,27 @@ fn http_options(protocol: UpstreamProtocol, http: &HttpSettings) -> HttpProtocol
             Http1ProtocolOptions::default(),
         )),
     };
-    let idle = http.idle_timeout.and_then(|idle| duration(idle.0));
-    let per_connection = positive(http.max_requests_per_connection);
     HttpProtocolOptions {
-        common_http_protocol_options: (idle.is_some() || per_connection.is_some()).then(|| CommonHttp {
-            idle_timeout: idle,
-            max_requests_per_connection: per_connection.and_then(u32_value),
-            ..Default::default()
-        }),
+        common_http_protocol_options: common_options(pool),
         upstream_protocol_options: Some(options),
         ..Default::default()
     }
+}
+
+/// Bounds on connections, whatever they carry; none if nothing is asked for.
+fn common_options(pool: &ConnectionPoolSettings) -> Option<CommonHttp> {
+    let (tcp, http) = (pool.tcp.as_ref(), pool.http.as_ref());
+    let idle = http
+        .and_then(|http| http.idle_timeout)
+        .or_else(|| tcp.and_then(|tcp| tcp.idle_timeout));
+    let longest = tcp.and_then(|tcp| tcp.max_connection_duration);
+    let per_connection = http.and_then(|http| positive(http.max_requests_per_connection));
+    (idle.is_some() || longest.is_some() || per_connection.is_some()).then(|| CommonHttp {
+        idle_timeout: idle.and_then(|idle| duration(idle.0)),
+        max_connection_duration: longest.and_then(|longest| duration(longest.0)),
+        max_requests_per_connection: per_connection.and_then(u32_value),
+        ..Default::default()
+    })
 }
 
 fn explicit(config: ProtocolConfig) -> UpstreamProtocolOptions {
@@ -173,15 +241,18 @@ fn circuit_breakers(pool: &ConnectionPoolSettings, budget: Option<&RetryBudget>)
     }
 }
 
-/// Retries as a share of the active requests, 20% if none is given (Istio).
+/// Retries as a share of the active requests, 20% and at least 3 if nothing is given (Istio).
 fn retry_budget(budget: &RetryBudget) -> EnvoyBudget {
-    let concurrency = budget.min_retry_concurrency;
+    let concurrency = match budget.min_retry_concurrency {
+        0 => 3,
+        given => given,
+    };
     EnvoyBudget {
         budget_percent: Some(Percent {
             value: budget.percent.unwrap_or(20.0).clamp(0.0, 100.0),
         }),
-        min_retry_concurrency: (concurrency > 0).then_some(concurrency).and_then(u32_value),
-        ..Default::default()
+        min_retry_concurrency: u32_value(concurrency),
+        budget_interval: budget.budget_interval.and_then(|interval| duration(interval.0)),
     }
 }
 

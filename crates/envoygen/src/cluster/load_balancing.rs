@@ -1,13 +1,19 @@
 //! How a cluster spreads requests over its endpoints.
 
-use config::networking::{ConsistentHashLb, LoadBalancerSettings, SimpleLb, WarmupConfiguration};
+use config::networking::{
+    ConsistentHashLb, LoadBalancerSettings, SimpleLb, WarmupConfiguration, ZoneAwareLoadBalancerSetting,
+};
 use envoy_types::pb::envoy::config::cluster::v3::{
     Cluster,
-    cluster::{self as pb, LbConfig, LbPolicy},
+    cluster::{
+        self as pb, CommonLbConfig, LbConfig, LbPolicy,
+        common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig, ZoneAwareLbConfig},
+    },
 };
 use envoy_types::pb::envoy::config::core::v3::RuntimeDouble;
 use envoy_types::pb::envoy::r#type::v3::Percent;
 
+use super::Preference;
 use crate::wire::{duration, u64_value};
 
 /// Istio's smallest hash ring.
@@ -43,6 +49,38 @@ pub(super) fn apply(cluster: &mut Cluster, settings: Option<&LoadBalancerSetting
             });
         }
     }
+}
+
+/// Sets how the cluster chooses between localities.
+pub(super) fn apply_preference(cluster: &mut Cluster, preference: Option<&Preference>) {
+    let outlier_detection = cluster.outlier_detection.is_some();
+    let specifier = match preference {
+        Some(Preference::Zone(zone)) => LocalityConfigSpecifier::ZoneAwareLbConfig(zone_aware(zone)),
+        Some(locality) if locality.weighs_localities(outlier_detection) => {
+            LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig {})
+        }
+        _ => return,
+    };
+    common(cluster).locality_config_specifier = Some(specifier);
+}
+
+fn zone_aware(zone: &ZoneAwareLoadBalancerSetting) -> ZoneAwareLbConfig {
+    ZoneAwareLbConfig {
+        routing_enabled: (zone.enabled == Some(false)).then_some(Percent { value: 0.0 }),
+        min_cluster_size: zone.min_cluster_size.and_then(u64_value),
+        ..Default::default()
+    }
+}
+
+/// Endpoints that are not ready are in the set for the sake of priorities and must not be used in a panic.
+pub(super) fn never_panic(cluster: &mut Cluster) {
+    common(cluster).healthy_panic_threshold = Some(Percent { value: 0.0 });
+}
+
+fn common(cluster: &mut Cluster) -> &mut CommonLbConfig {
+    cluster
+        .common_lb_config
+        .get_or_insert_with(CommonLbConfig::default)
 }
 
 fn by_hash(cluster: &mut Cluster, hash: &ConsistentHashLb) {
@@ -83,10 +121,12 @@ fn slow_start(settings: &LoadBalancerSettings) -> Option<pb::SlowStartConfig> {
     })?;
     Some(pb::SlowStartConfig {
         slow_start_window: warmup.duration.and_then(|window| duration(window.0)),
-        aggression: warmup.aggression.map(|default_value| RuntimeDouble {
-            default_value,
+        aggression: Some(RuntimeDouble {
+            default_value: warmup.aggression.unwrap_or(1.0),
             runtime_key: "aggression".to_owned(),
         }),
-        min_weight_percent: warmup.minimum_percent.map(|value| Percent { value }),
+        min_weight_percent: Some(Percent {
+            value: warmup.minimum_percent.unwrap_or(10.0),
+        }),
     })
 }

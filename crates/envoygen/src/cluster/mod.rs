@@ -2,6 +2,7 @@
 
 mod connection;
 mod load_balancing;
+mod locality;
 mod policy;
 mod special;
 pub(crate) mod tls;
@@ -21,15 +22,17 @@ use envoy_types::pb::envoy::config::core::v3::{
 use envoy_types::pb::envoy::extensions::clusters::common::dns::v3::DnsLookupFamily;
 use envoy_types::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
 use envoy_types::pb::google::protobuf::{ListValue, Struct, Value, value::Kind};
-use model::{DestinationRule, Port, Protocol, Resolution, Service};
+use model::{DestinationRule, Port, Protocol, Registry, Resolution, Service};
 
+pub(crate) use locality::Preference;
 pub(crate) use policy::{Effective, SIMPLE_PASSTHROUGH};
 pub(crate) use special::{black_hole, inbound, inbound_passthrough, own_service, passthrough};
 
-use crate::endpoint;
+use crate::endpoint::Wanted;
 use crate::generator::Generator;
 use crate::names;
 use crate::output::Origins;
+use crate::proxy::{Interception, ProxyKind};
 use crate::view::View;
 use crate::wire::{duration, plain_any, seconds, socket_address};
 
@@ -75,24 +78,29 @@ impl Clusters<'_> {
         subset: &str,
     ) -> Option<Built> {
         let name = names::outbound_cluster(port.number, subset, &service.host);
-        let policy = Effective::new(rule, subset, port.number);
+        let snapshot = &self.generator.snapshot;
+        let mesh = snapshot.mesh();
+        let policy = Effective::new(rule, subset, port.number, mesh);
         let mut origins = Origins::of(&service.origins);
         origins.add(rule.iter().flat_map(|rule| &rule.origins));
         let none = BTreeMap::new();
         let labels = rule
             .and_then(|r| r.subset(subset))
             .map_or(&none, |subset| &subset.labels);
-        let snapshot = &self.generator.snapshot;
+        let discovery = self.discovery(service, &policy);
+        let preference = Preference::of(policy.load_balancer.as_ref(), service, mesh);
         let mut endpoint_origins = Origins::of(&service.origins);
-        let assignment = endpoint::load_assignment(
+        let wanted = Wanted {
             snapshot,
-            &name,
+            client: self.view.scope,
             service,
-            port.number,
+            port: port.number,
             labels,
-            &mut endpoint_origins,
-        );
-        let discovery = discovery(service, &policy);
+            preference: preference.as_ref(),
+            outlier_detection: policy.outlier_detection.is_some(),
+        };
+        // The rule decides about priorities and weights.
+        endpoint_origins.add(rule.iter().flat_map(|rule| &rule.origins));
         let mut cluster = Cluster {
             name,
             cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery as i32)),
@@ -109,31 +117,55 @@ impl Clusters<'_> {
         };
         let mut endpoints = None;
         match discovery {
+            DiscoveryType::OriginalDst => cluster.lb_policy = LbPolicy::ClusterProvided as i32,
             DiscoveryType::Eds => {
-                cluster.eds_cluster_config = Some(eds(&cluster.name));
+                cluster.eds_cluster_config = Some(eds());
+                let assignment = wanted.load_assignment(&cluster.name, &mut endpoint_origins);
                 endpoints = Some((assignment, endpoint_origins));
             }
-            DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
+            _ => {
+                let assignment = wanted.load_assignment(&cluster.name, &mut origins);
                 let assignment = dns_assignment(assignment, discovery)?;
                 cluster.load_assignment = Some(assignment);
-                resolve_by_dns(
-                    &mut cluster,
-                    snapshot.mesh(),
-                    discovery == DiscoveryType::LogicalDns,
-                );
+                resolve_by_dns(&mut cluster, mesh, discovery == DiscoveryType::LogicalDns);
             }
-            _ => cluster.lb_policy = LbPolicy::ClusterProvided as i32,
         }
+        connection::apply(&mut cluster, &policy, port.protocol, mesh);
         if discovery != DiscoveryType::OriginalDst {
             load_balancing::apply(&mut cluster, policy.load_balancer.as_ref());
+            load_balancing::apply_preference(&mut cluster, preference.as_ref());
+            if service.shows_unhealthy() {
+                load_balancing::never_panic(&mut cluster);
+            }
         }
-        connection::apply(&mut cluster, &policy, port.protocol, snapshot.mesh());
         self.secure(&mut cluster, service, port, subset, &policy);
+        connection::leave_out_defaults(&mut cluster);
+        if let Some(proxy) = &policy.proxy_protocol {
+            tls::introduce(&mut cluster, proxy.version);
+        }
         Some(Built {
             cluster,
             origins,
             endpoints,
         })
+    }
+
+    /// How endpoints are found. Connections that were not redirected have no original destination: what asks for it is served
+    /// by its known endpoints then (Istio does so on gateways).
+    fn discovery(&self, service: &Service, policy: &Effective) -> DiscoveryType {
+        let scope = self.view.scope;
+        let redirected = scope.kind == ProxyKind::Sidecar && scope.interception != Interception::None;
+        let known = service.registry == Registry::Kubernetes || !service.endpoints.is_empty();
+        match service.resolution {
+            _ if policy.simple_lb() == SIMPLE_PASSTHROUGH => DiscoveryType::OriginalDst,
+            Resolution::Static => DiscoveryType::Eds,
+            Resolution::Dns => DiscoveryType::StrictDns,
+            Resolution::DnsRoundRobin => DiscoveryType::LogicalDns,
+            Resolution::Passthrough if known && !redirected => DiscoveryType::Eds,
+            Resolution::Passthrough | Resolution::DynamicDns | Resolution::Alias(_) => {
+                DiscoveryType::OriginalDst
+            }
+        }
     }
 
     /// TLS as the DestinationRule says, else mutual TLS with those endpoints that accept it.
@@ -158,21 +190,11 @@ impl Clusters<'_> {
             None => {
                 let auto = self.generator.snapshot.mesh().enable_auto_mtls.unwrap_or(true);
                 let original_dst = service.resolution == Resolution::Passthrough;
-                if auto && !service.mesh_external && !original_dst {
+                if auto && !service.mesh_external && !original_dst && service.meets_proxies() {
                     upstream.auto(cluster);
                 }
             }
         }
-    }
-}
-
-fn discovery(service: &Service, policy: &Effective) -> DiscoveryType {
-    match service.resolution {
-        _ if policy.simple_lb() == SIMPLE_PASSTHROUGH => DiscoveryType::OriginalDst,
-        Resolution::Static => DiscoveryType::Eds,
-        Resolution::Dns => DiscoveryType::StrictDns,
-        Resolution::DnsRoundRobin => DiscoveryType::LogicalDns,
-        Resolution::Passthrough | Resolution::DynamicDns | Resolution::Alias(_) => DiscoveryType::OriginalDst,
     }
 }
 
@@ -186,10 +208,11 @@ pub(crate) fn ads() -> ConfigSource {
     }
 }
 
-fn eds(name: &str) -> pb::EdsClusterConfig {
+/// Without a service name the endpoints have the cluster's own.
+fn eds() -> pb::EdsClusterConfig {
     pb::EdsClusterConfig {
         eds_config: Some(ads()),
-        service_name: name.to_owned(),
+        ..Default::default()
     }
 }
 

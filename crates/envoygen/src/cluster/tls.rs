@@ -4,13 +4,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use config::networking::{ClientTlsMode, ClientTlsSettings};
+use config::networking::{ClientTlsMode, ClientTlsSettings, ProxyProtocolVersion};
 use envoy_types::pb::envoy::config::cluster::v3::{Cluster, cluster::TransportSocketMatch};
 use envoy_types::pb::envoy::config::core::v3::{
-    ApiConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService, TransportSocket,
+    ApiConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService, ProxyProtocolConfig, TransportSocket,
     api_config_source::ApiType, config_source::ConfigSourceSpecifier, data_source::Specifier, grpc_service,
-    transport_socket::ConfigType,
+    proxy_protocol_config, transport_socket::ConfigType,
 };
+use envoy_types::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, CommonTlsContext, SdsSecretConfig, SubjectAltNameMatcher, TlsCertificate,
@@ -20,7 +21,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     tls_parameters::TlsProtocol,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
-use envoy_types::pb::google::protobuf::{Any, Struct};
+use envoy_types::pb::google::protobuf::Any;
 use model::{Identity, Service, Snapshot};
 
 use super::connection::{self, UpstreamProtocol};
@@ -31,6 +32,9 @@ use crate::wire::{duration, exact, plain_any, prefix, string_struct};
 
 /// Longest SNI that Envoy accepts.
 const MAX_SNI: usize = 255;
+
+/// What SDS names of Secrets begin with.
+const SECRET_SCHEME: &str = "kubernetes://";
 
 /// What decides a cluster's TLS.
 pub(crate) struct Upstream<'a> {
@@ -46,18 +50,12 @@ impl Upstream<'_> {
     /// Mutual TLS with endpoints whose metadata says that they accept it, plaintext with the others.
     pub(crate) fn auto(&self, cluster: &mut Cluster) {
         let context = self.mutual(&self.sni, accounts(self.snapshot, self.service));
-        cluster.transport_socket_matches = vec![
-            TransportSocketMatch {
-                name: "tlsMode-istio".to_owned(),
-                r#match: Some(string_struct([(TLS_MODE, ISTIO_MUTUAL.to_owned())])),
-                transport_socket: Some(tls_socket(&context)),
-            },
-            TransportSocketMatch {
-                name: "tlsMode-disabled".to_owned(),
-                r#match: Some(Struct::default()),
-                transport_socket: Some(raw_socket()),
-            },
-        ];
+        // What matches nothing is plaintext: the cluster has no transport socket of its own.
+        cluster.transport_socket_matches = vec![TransportSocketMatch {
+            name: "tlsMode-istio".to_owned(),
+            r#match: Some(string_struct([(TLS_MODE, ISTIO_MUTUAL.to_owned())])),
+            transport_socket: Some(tls_socket(&context)),
+        }];
     }
 
     /// TLS as a DestinationRule asks for it.
@@ -107,19 +105,14 @@ impl Upstream<'_> {
         };
         let mut validation = CertificateValidationContext::default();
         if verify {
-            let roots = match settings.ca_certificates.as_str() {
-                "" | "system" => self.settings.system_roots.as_str(),
-                given => given,
-            };
-            validation.trusted_ca = Some(file(roots));
-            validation.crl = (!settings.ca_crl.is_empty()).then(|| file(&settings.ca_crl));
             validation.match_typed_subject_alt_names = any_type(names);
         }
-        let certificate = (settings.mode == ClientTlsMode::Mutual).then(|| TlsCertificate {
-            certificate_chain: Some(file(&settings.client_certificate)),
-            private_key: Some(file(&settings.private_key)),
-            ..Default::default()
-        });
+        let credential = Some(settings.credential_name.as_str()).filter(|name| !name.is_empty());
+        let mutual = settings.mode == ClientTlsMode::Mutual;
+        let context = match credential {
+            Some(name) => self.by_secret(name, mutual, verify.then_some(validation)),
+            None => self.by_files(settings, mutual, verify.then_some(validation)),
+        };
         let alpn: &[&str] = match self.protocol {
             UpstreamProtocol::Http2 => &["h2"],
             UpstreamProtocol::Http1 => &["http/1.1"],
@@ -129,11 +122,63 @@ impl Upstream<'_> {
             sni: settings.sni.clone(),
             common_tls_context: Some(CommonTlsContext {
                 tls_params: Some(params()),
-                tls_certificates: certificate.into_iter().collect(),
                 alpn_protocols: alpn.iter().map(|name| (*name).to_owned()).collect(),
-                validation_context_type: verify
-                    .then_some(ValidationContextType::ValidationContext(validation)),
-                ..Default::default()
+                ..context
+            }),
+            ..Default::default()
+        }
+    }
+
+    /// Certificate and roots from files beside the proxy.
+    fn by_files(
+        &self,
+        settings: &ClientTlsSettings,
+        mutual: bool,
+        validation: Option<CertificateValidationContext>,
+    ) -> CommonTlsContext {
+        let roots = match settings.ca_certificates.as_str() {
+            "" | "system" => self.settings.system_roots.as_str(),
+            given => given,
+        };
+        let certificate = mutual.then(|| TlsCertificate {
+            certificate_chain: Some(file(&settings.client_certificate)),
+            private_key: Some(file(&settings.private_key)),
+            ..Default::default()
+        });
+        CommonTlsContext {
+            tls_certificates: certificate.into_iter().collect(),
+            validation_context_type: validation.map(|validation| {
+                ValidationContextType::ValidationContext(CertificateValidationContext {
+                    trusted_ca: Some(file(roots)),
+                    crl: (!settings.ca_crl.is_empty()).then(|| file(&settings.ca_crl)),
+                    ..validation
+                })
+            }),
+            ..Default::default()
+        }
+    }
+
+    /// Certificate and roots of a Secret, which the agent gets from Citadel: under the Secret's name the key pair, and with
+    /// `-cacert` behind it the roots.
+    fn by_secret(
+        &self,
+        name: &str,
+        mutual: bool,
+        validation: Option<CertificateValidationContext>,
+    ) -> CommonTlsContext {
+        let timeout = self.settings.secret_timeout;
+        let pair = mutual.then(|| secret(&format!("{SECRET_SCHEME}{name}"), timeout));
+        CommonTlsContext {
+            tls_certificate_sds_secret_configs: pair.into_iter().collect(),
+            validation_context_type: validation.map(|validation| {
+                ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
+                    default_validation_context: Some(validation),
+                    validation_context_sds_secret_config: Some(secret(
+                        &format!("{SECRET_SCHEME}{name}-cacert"),
+                        timeout,
+                    )),
+                    ..Default::default()
+                })
             }),
             ..Default::default()
         }
@@ -285,6 +330,32 @@ pub(crate) fn mesh_sni(port: u16, subset: &str, host: &str) -> String {
 /// A TLS socket of a client.
 pub(crate) fn tls_socket(context: &UpstreamTlsContext) -> TransportSocket {
     socket("envoy.transport_sockets.tls", plain_any(context))
+}
+
+/// Tells the server by the PROXY protocol who the client is, before TLS or whatever else the cluster speaks.
+pub(super) fn introduce(cluster: &mut Cluster, version: ProxyProtocolVersion) {
+    let version = match version {
+        ProxyProtocolVersion::V1 => proxy_protocol_config::Version::V1,
+        ProxyProtocolVersion::V2 => proxy_protocol_config::Version::V2,
+    };
+    let wrap = |inner: Option<TransportSocket>| {
+        let config = ProxyProtocolUpstreamTransport {
+            config: Some(ProxyProtocolConfig {
+                version: version as i32,
+                ..Default::default()
+            }),
+            transport_socket: Some(inner.unwrap_or_else(raw_socket)),
+            ..Default::default()
+        };
+        Some(socket(
+            "envoy.transport_sockets.upstream_proxy_protocol",
+            plain_any(&config),
+        ))
+    };
+    for chosen in &mut cluster.transport_socket_matches {
+        chosen.transport_socket = wrap(chosen.transport_socket.take());
+    }
+    cluster.transport_socket = wrap(cluster.transport_socket.take());
 }
 
 /// A plaintext socket.

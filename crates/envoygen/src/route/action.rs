@@ -121,7 +121,8 @@ impl RouteContext<'_> {
             (None, Some([only])) => only.number,
             (None, _) => self.port,
         };
-        names::outbound_cluster(port, &destination.subset, &destination.host)
+        let host = service.map_or(&destination.host, |service| &service.host);
+        names::outbound_cluster(port, &destination.subset, host)
     }
 
     fn mirrors(&self, action: &mut pb::RouteAction, http: &HttpRoute) {
