@@ -324,7 +324,8 @@ impl Drop for Load {
     }
 }
 
-fn print(args: &Args, figures: &Figures) {
+/// The figures of one run, for people.
+pub(crate) fn print(args: &Args, figures: &Figures) {
     let (server, floor) = (&figures.server, &figures.floor);
     println!(
         "{} proxies, {} services of {} endpoints, scope {:?}",

@@ -3,11 +3,13 @@
 
 mod ads;
 mod board;
+mod curves;
 mod floor;
 mod folder;
 mod process;
 mod proxy;
 mod server;
+mod svg;
 
 use clap::{Parser, Subcommand};
 
@@ -22,6 +24,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Ads(ads::Args),
+    Curves(curves::Args),
     #[command(hide = true)]
     FloorServer(floor::Args),
 }
@@ -30,6 +33,7 @@ enum Command {
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Ads(args) => ads::run(args).await,
+        Command::Curves(args) => curves::run(args).await,
         Command::FloorServer(args) => floor::run(args).await,
     }
 }

@@ -19,7 +19,7 @@ pub struct Generator {
     pub(crate) settings: Settings,
     pub(crate) rules: Arc<Rules>,
     pub(crate) patches: Arc<Patches>,
-    findings: Vec<Finding>,
+    pub(crate) findings: Arc<[Finding]>,
 }
 
 impl Generator {
@@ -33,7 +33,7 @@ impl Generator {
             settings,
             rules: Arc::new(rules),
             patches: Arc::new(patches),
-            findings,
+            findings: findings.into(),
         }
     }
 

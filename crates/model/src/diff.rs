@@ -179,7 +179,8 @@ fn concerns(key: &ObjectKey, snapshot: &Snapshot, namespace: &str) -> bool {
 /// Whether two states of a service differ in endpoints alone, and so that clusters are not made from them: their addresses come
 /// with EDS, and who they are is the same.
 fn only_moved(old: &Service, new: &Service) -> bool {
-    if old.resolution != Resolution::Static || accounts(old) != accounts(new) {
+    let peers = |service: &Service| service.meets_proxies();
+    if old.resolution != Resolution::Static || accounts(old) != accounts(new) || peers(old) != peers(new) {
         return false;
     }
     let without = |service: &Service| Service {

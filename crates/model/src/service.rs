@@ -224,6 +224,14 @@ impl Service {
         self.traffic_distribution != TrafficDistribution::Any
     }
 
+    /// Whether some of its endpoints may have a proxy that speaks mutual TLS. A ServiceEntry's own endpoints have none unless
+    /// they say so; where nothing is known yet, anything may come.
+    pub fn meets_proxies(&self) -> bool {
+        self.registry != Registry::ServiceEntry
+            || self.endpoints.is_empty()
+            || (self.endpoints.iter()).any(|e| e.mtls || !e.workload.is_empty() || !e.network.is_empty())
+    }
+
     /// The port with this number.
     pub fn port(&self, number: u16) -> Option<&Port> {
         self.ports.iter().find(|port| port.number == number)

@@ -7,10 +7,13 @@ pub mod access;
 pub mod debug;
 pub mod epoch;
 pub mod metrics;
+mod part;
 pub mod proxies;
+pub mod report;
 pub mod source;
 pub mod status;
 pub mod tables;
+pub mod timeline;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -65,6 +68,9 @@ pub enum Error {
     /// The feed cannot be followed.
     #[error(transparent)]
     Feed(#[from] FollowError),
+    /// Reports cannot be sent.
+    #[error(transparent)]
+    Report(#[from] report::ReportError),
     /// An address cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -96,18 +102,14 @@ pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(),
         ..envoygen::Settings::default()
     };
     let proxies = Arc::new(Proxies::new(settings, PilotMetrics::new(&context.metrics)));
-    context
-        .admin
-        .mount("/debug/syncz", debug::syncz(proxies.clone()))?;
-    context
-        .admin
-        .mount("/debug/resources", debug::resources(proxies.clone()))?;
+    debug::mount(&context.admin, &proxies)?;
     let (epochs, snapshots) = tokio::sync::watch::channel(None);
     let building = tokio::spawn(epoch::run(states, epochs, context.shutdown.clone()));
     let advancing = tokio::spawn(advance(snapshots, proxies.clone(), context.clone()));
+    let reporting = report::start(&options.address, &identity, proxies.clone(), &context)?;
     let served = serve(listener, plaintext, Mesh(proxies), &identity, &context).await;
     context.shutdown.cancel();
-    _ = tokio::join!(building, advancing);
+    _ = tokio::join!(building, advancing, reporting);
     served
 }
 

@@ -1,11 +1,13 @@
 //! The connected proxies: what each should have, and what it has accepted. One registry feeds the streams, the debug
 //! pages and the metrics.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use config::{Finding, ObjectKey};
-use envoygen::{Generator, Proxy, Settings};
+use envoygen::{Proxy, Scope, Settings};
+use feed::distribution::ObjectProgress;
 use parking_lot::{Mutex, RwLock};
 use runtime::Peer;
 use serde_json::{Value, json};
@@ -17,17 +19,23 @@ use xds::{Event, Table, TypeUrl};
 use crate::access::{self, Denied};
 use crate::epoch::Epoch;
 use crate::metrics::{PilotMetrics, RejectLabel, TypeLabel};
+use crate::report::behind::{self, Seen};
+use crate::report::{counts, delta};
 use crate::status::{Status, short};
-use crate::tables::{ProxyTable, Tables};
+use crate::tables::{Part, ProxyTable, Tables};
+use crate::timeline::Timeline;
 
 /// A proxy with an open stream.
 struct Connected {
-    proxy: Proxy,
+    proxy: Arc<Proxy>,
+    scope: Arc<Scope>,
     node: String,
     peer: Option<Peer>,
     wanted: ProxyTable,
     sender: watch::Sender<Arc<Table>>,
     status: Status,
+    /// The newest table that it has answered all of.
+    synced: Option<Arc<Table>>,
     /// The epoch whose table it has not accepted yet.
     pending: Option<Arc<Epoch>>,
 }
@@ -40,6 +48,9 @@ pub struct Proxies {
     streams: Mutex<BTreeMap<StreamId, Connected>>,
     /// Findings that are in the log already.
     told: Mutex<BTreeSet<String>>,
+    /// Counts what may change how far objects have come.
+    changes: AtomicU64,
+    timeline: Timeline,
 }
 
 impl Proxies {
@@ -52,7 +63,50 @@ impl Proxies {
             tables: RwLock::default(),
             streams: Mutex::default(),
             told: Mutex::default(),
+            changes: AtomicU64::new(0),
+            timeline: Timeline::default(),
         }
+    }
+
+    /// A number that is another one when [`Self::progress`] may be.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How far each object has come among the proxies; `None` before the first snapshot.
+    #[must_use]
+    pub fn progress(&self) -> Option<BTreeMap<ObjectKey, ObjectProgress>> {
+        let tables = self.tables()?;
+        let seen: Vec<Seen> = {
+            let streams = self.streams.lock();
+            streams
+                .values()
+                .filter(|each| each.is_proxy())
+                .map(Connected::seen)
+                .collect()
+        };
+        let counts = counts::count(&behind::proxies(&seen));
+        let objects = tables.generator().snapshot().objects();
+        Some(delta::progress(objects.values().map(|object| &**object), &counts))
+    }
+
+    /// What became of the newest pushes.
+    #[must_use]
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// What a proxy should have, which is asked for by its node id or `NAME.NAMESPACE`.
+    #[must_use]
+    pub fn wanted(&self, asked: &str) -> Option<ProxyTable> {
+        let streams = self.streams.lock();
+        let meant = streams.values().find(|each| is_meant(&each.node, asked));
+        meant.map(|each| each.wanted.clone())
     }
 
     /// The metrics.
@@ -69,9 +123,10 @@ impl Proxies {
 
     /// Takes a new snapshot up: each stream gets its new table. Uses the processor for as long as generation takes.
     pub fn advance(&self, epoch: &Arc<Epoch>) {
+        self.timeline.begin(epoch.number, epoch.seen);
         let previous = self.tables();
-        let generator = Generator::new(epoch.snapshot.clone(), self.settings.clone());
-        let tables = Arc::new(Tables::new(generator, previous.as_deref()));
+        let tables = Tables::new(epoch.snapshot.clone(), &self.settings, previous.as_deref());
+        let tables = Arc::new(tables);
         *self.tables.write() = Some((epoch.clone(), tables.clone()));
         self.metrics
             .snapshot
@@ -80,25 +135,35 @@ impl Proxies {
             .rejected_objects
             .set(i64::try_from(epoch.snapshot.rejected.len()).unwrap_or(i64::MAX));
         let mut findings: BTreeSet<String> = generator_findings(&tables);
-        let open: Vec<(StreamId, Proxy, Option<Peer>)> = self
-            .streams
-            .lock()
-            .iter()
-            .map(|(id, connected)| (*id, connected.proxy.clone(), connected.peer.clone()))
-            .collect();
-        for (id, proxy, peer) in open {
+        let open: Vec<StreamId> = self.streams.lock().keys().copied().collect();
+        let mut told: HashSet<*const Part> = HashSet::new();
+        let (connected, mut changed) = (open.len(), 0);
+        for id in open {
+            let now = self.streams.lock().get(&id).map(Connected::now);
+            let Some((proxy, peer, scope, before)) = now else {
+                continue;
+            };
             if let Err(denied) = access::check(&epoch.snapshot, &proxy, peer.as_ref()) {
                 self.dismiss(id, &denied);
                 continue;
             }
-            let wanted = tables.of(&proxy);
-            findings.extend(wanted.findings().map(Finding::to_string));
+            let scope = tables.scope(&proxy, Some(&scope));
+            let wanted = tables.of_scope(&scope, &proxy, Some(&before));
+            for part in wanted
+                .parts()
+                .iter()
+                .filter(|part| told.insert(Arc::as_ptr(part)))
+            {
+                findings.extend(part.findings.iter().map(Finding::to_string));
+            }
             if let Some(connected) = self.streams.lock().get_mut(&id) {
-                connected.advance(wanted, epoch);
+                changed += usize::from(connected.advance(scope, wanted, epoch));
             }
         }
+        self.timeline.generated(connected, changed);
         self.tell(&findings);
         *self.told.lock() = findings;
+        self.changed();
     }
 
     /// Ends a stream whose proxy may not have its table any longer. It keeps what it has until it may connect again.
@@ -109,6 +174,7 @@ impl Proxies {
             self.forget_rejects(&connected);
         }
         self.count(&streams);
+        self.changed();
     }
 
     /// Ends all streams, and takes none any more: proxies go to another Pilot or wait.
@@ -139,27 +205,38 @@ impl Proxies {
     ) -> Option<watch::Receiver<Arc<Table>>> {
         // The read lock is held until the stream is in the map, so that no snapshot comes between.
         let tables = self.tables.read();
-        let wanted = tables.as_ref()?.1.of(&proxy);
+        let of_snapshot = &tables.as_ref()?.1;
+        let scope = of_snapshot.scope(&proxy, None);
+        let wanted = of_snapshot.of_scope(&scope, &proxy, None);
         self.tell(&wanted.findings().map(Finding::to_string).collect());
         let (sender, receiver) = watch::channel(wanted.table.clone());
         let status = Status::default();
         let connected = Connected {
-            proxy,
+            proxy: Arc::new(proxy),
+            scope,
             node: node.to_owned(),
             peer,
             wanted,
             sender,
             status,
+            synced: None,
             pending: None,
         };
         let mut streams = self.streams.lock();
         streams.insert(id, connected);
         self.count(&streams);
+        self.changed();
         Some(receiver)
     }
 
     /// Takes what happened on a stream into account.
     pub fn observe(&self, id: StreamId, event: &Event) {
+        if matches!(
+            event,
+            Event::Closed | Event::Synced { .. } | Event::Rejected { .. }
+        ) {
+            self.changed();
+        }
         let mut streams = self.streams.lock();
         if let Event::Closed = event {
             if let Some(connected) = streams.remove(&id) {
@@ -223,7 +300,15 @@ impl Proxies {
             r#type: short(type_url).to_owned(),
         };
         match event {
-            Event::Sent { type_url, .. } => _ = self.metrics.pushes.get_or_create(&label(type_url)).inc(),
+            Event::Sent {
+                type_url,
+                resources,
+                bytes,
+                ..
+            } => {
+                self.metrics.pushes.get_or_create(&label(type_url)).inc();
+                self.timeline.sent(*resources, *bytes);
+            }
             Event::Nacked {
                 type_url,
                 message,
@@ -231,6 +316,7 @@ impl Proxies {
                 ..
             } => {
                 self.metrics.nacks.get_or_create(&label(type_url)).inc();
+                self.timeline.rejected();
                 tracing::warn!(node = connected.node, r#type = short(type_url), %message, ?suspects, "NACK");
             }
             Event::Synced { table } => {
@@ -239,6 +325,7 @@ impl Proxies {
                     .as_ref()
                     .filter(|_| table.version() == connected.wanted.table.version())
                 {
+                    self.timeline.synced(epoch.number);
                     self.metrics
                         .convergence
                         .observe(epoch.seen.elapsed().as_secs_f64());
@@ -261,20 +348,34 @@ impl Connected {
         !self.proxy.ip.is_unspecified()
     }
 
-    fn advance(&mut self, wanted: ProxyTable, epoch: &Arc<Epoch>) {
+    /// Who it is, and what it should have so far.
+    fn now(&self) -> (Arc<Proxy>, Option<Peer>, Arc<Scope>, ProxyTable) {
+        (
+            self.proxy.clone(),
+            self.peer.clone(),
+            self.scope.clone(),
+            self.wanted.clone(),
+        )
+    }
+
+    /// Gives it its new table; says whether that is another one.
+    fn advance(&mut self, scope: Arc<Scope>, wanted: ProxyTable, epoch: &Arc<Epoch>) -> bool {
         let changed = wanted.table.version() != self.wanted.table.version();
+        self.scope = scope;
         self.wanted = wanted;
         if changed {
             self.pending = Some(epoch.clone());
             self.sender.send_replace(self.wanted.table.clone());
         }
+        changed
     }
 
     fn observe(&mut self, event: &Event, metrics: &PilotMetrics) {
-        if let Event::Synced { table } = event
-            && table.version() == self.wanted.table.version()
-        {
-            self.pending = None;
+        if let Event::Synced { table } = event {
+            self.synced = Some(table.clone());
+            if table.version() == self.wanted.table.version() {
+                self.pending = None;
+            }
         }
         let before = self.reject_labels();
         let wanted = &self.wanted;
@@ -310,6 +411,21 @@ impl Connected {
                 .map(move |object| RejectLabel::new(short(type_url), object))
         };
         self.status.rejected().flat_map(labels).collect()
+    }
+
+    fn seen(&self) -> Seen {
+        let rejected = self.status.rejected().flat_map(|(_, rejected)| {
+            let words = &rejected.message;
+            rejected
+                .objects
+                .iter()
+                .map(move |object| (object.clone(), words.clone()))
+        });
+        Seen {
+            wanted: self.wanted.clone(),
+            synced: self.synced.clone(),
+            rejects: rejected.collect(),
+        }
     }
 
     fn json(&self) -> Value {

@@ -1,69 +1,69 @@
 //! The tables of one snapshot: generated once for each scope, however many proxies share it, with the objects behind
-//! each resource. Parts that did not change since the snapshot before keep their bytes.
+//! each resource. What a change does not touch is taken over from the snapshot before, and where endpoints alone moved
+//! their sets alone are made anew.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, OnceLock};
 
-use config::{Finding, Kind, ObjectKey};
-use envoygen::{Generator, Inbound, Outbound, Output, Proxy, Scope};
+use config::{Finding, Kind, Object, ObjectKey};
+use envoygen::{Generator, Inbound, Outbound, Proxy, Scope, Settings};
+use model::{Diff, Seen, Snapshot};
 use parking_lot::Mutex;
 use xds::{Table, TypeUrl};
 
-/// Resources of one part of a scope, and the objects that they came from.
-#[derive(Debug)]
-pub struct Part {
-    table: Arc<Table>,
-    origins: HashMap<(&'static str, String), Vec<ObjectKey>>,
-    findings: Vec<Finding>,
-}
-
-impl Part {
-    fn new(output: Output, previous: Option<&Self>) -> Self {
-        let mut table = Table::builder();
-        let mut origins = HashMap::with_capacity(output.resources.len());
-        for resource in output.resources {
-            table.insert(
-                TypeUrl::fixed(resource.type_url),
-                resource.name.as_str().into(),
-                resource.bytes,
-            );
-            origins.insert((resource.type_url, resource.name), resource.origins);
-        }
-        let table = Arc::new(table.build(previous.map(|previous| &*previous.table)));
-        Self {
-            table,
-            origins,
-            findings: output.findings,
-        }
-    }
-}
+pub use crate::part::Part;
 
 /// What a proxy should have.
 #[derive(Debug, Clone)]
 pub struct ProxyTable {
     /// The resources.
     pub table: Arc<Table>,
-    parts: Vec<Arc<Part>>,
+    shared: Arc<Merged>,
+    /// Its own workload's object, in `table` too.
+    own: Option<Arc<Object>>,
 }
 
 impl ProxyTable {
     /// The objects that a resource came from; none for one that is not in the table.
     #[must_use]
     pub fn origins(&self, type_url: &TypeUrl, name: &str) -> Vec<ObjectKey> {
-        let known = |part: &Arc<Part>| {
-            // The map's key owns its name, so a look-up needs one too; this is for people, not for the hot path.
-            part.origins
-                .iter()
-                .find(|((t, n), _)| *t == type_url.as_str() && n == name)
-                .map(|(_, o)| o.clone())
-        };
-        self.parts.iter().find_map(known).unwrap_or_default()
+        let known = |part: &Arc<Part>| part.origins(type_url.as_str(), name).map(<[ObjectKey]>::to_vec);
+        self.parts().iter().find_map(known).unwrap_or_default()
+    }
+
+    /// The parts that the table was made of; proxies share them.
+    #[must_use]
+    pub fn parts(&self) -> &[Arc<Part>] {
+        &self.shared.parts
     }
 
     /// What could not be generated for this proxy.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
-        self.parts.iter().flat_map(|part| &part.findings)
+        self.parts().iter().flat_map(|part| part.findings.iter())
+    }
+}
+
+/// The parts of a scope as one table.
+#[derive(Debug)]
+struct Merged {
+    parts: Vec<Arc<Part>>,
+    table: Arc<Table>,
+}
+
+impl Merged {
+    fn new(parts: Vec<Arc<Part>>) -> Self {
+        let table = Arc::new(Table::merge(parts.iter().map(|part| &part.table)));
+        Self { parts, table }
+    }
+
+    fn is_of(&self, parts: &[Arc<Part>]) -> bool {
+        self.parts.len() == parts.len()
+            && self
+                .parts
+                .iter()
+                .zip(parts)
+                .all(|(own, other)| Arc::ptr_eq(own, other))
     }
 }
 
@@ -85,10 +85,10 @@ impl<K: Hash + Eq + Clone, V> Memo<K, V> {
     }
 
     /// The value, made by the first who asks; others wait for it. `make` is given the value of the snapshot before.
-    fn get(&self, key: &K, make: impl FnOnce(Option<&V>) -> V) -> Arc<V> {
-        let cell = self.made.lock().entry(key.clone()).or_default().clone();
-        cell.get_or_init(|| Arc::new(make(self.before.get(key).map(|value| &**value))))
-            .clone()
+    fn get(&self, key: &K, make: impl FnOnce(Option<&Arc<V>>) -> Arc<V>) -> Arc<V> {
+        let known = self.made.lock().get(key).cloned();
+        let cell = known.unwrap_or_else(|| self.made.lock().entry(key.clone()).or_default().clone());
+        cell.get_or_init(|| make(self.before.get(key))).clone()
     }
 }
 
@@ -96,21 +96,44 @@ fn finished<K: Clone, V>((key, cell): (&K, &Arc<OnceLock<Arc<V>>>)) -> Option<(K
     Some((key.clone(), cell.get()?.clone()))
 }
 
+/// How a snapshot differs from the one before.
+#[derive(Debug)]
+struct Step {
+    before: Arc<Snapshot>,
+    diff: Diff,
+    /// What of it is seen from a namespace, found once for each.
+    seen: Mutex<HashMap<String, Arc<Seen>>>,
+}
+
 /// The tables of one snapshot.
 #[derive(Debug)]
 pub struct Tables {
     generator: Generator,
+    step: Option<Step>,
     outbound: Memo<Outbound, Part>,
     inbound: Memo<Inbound, Part>,
-    merged: Memo<Scope, Table>,
+    merged: Memo<Scope, Merged>,
 }
 
 impl Tables {
     /// Tables of a snapshot, none made yet. What equals the tables of `previous` is shared with them.
     #[must_use]
-    pub fn new(generator: Generator, previous: Option<&Self>) -> Self {
+    pub fn new(snapshot: Arc<Snapshot>, settings: &Settings, previous: Option<&Self>) -> Self {
+        let step = previous.map(|previous| {
+            let before = previous.generator.snapshot().clone();
+            Step {
+                diff: Diff::between(&before, &snapshot),
+                before,
+                seen: Mutex::default(),
+            }
+        });
+        let generator = match (previous, &step) {
+            (Some(previous), Some(step)) => previous.generator.next(snapshot, &step.diff),
+            _ => Generator::new(snapshot, settings.clone()),
+        };
         Self {
             generator,
+            step,
             outbound: Memo::after(previous.map(|tables| &tables.outbound)),
             inbound: Memo::after(previous.map(|tables| &tables.inbound)),
             merged: Memo::after(previous.map(|tables| &tables.merged)),
@@ -123,46 +146,131 @@ impl Tables {
         &self.generator
     }
 
+    /// The scope of a proxy. `before` is the one that it had in the snapshot before, which stays where nothing that it is
+    /// made of can have changed.
+    #[must_use]
+    pub fn scope(&self, proxy: &Proxy, before: Option<&Arc<Scope>>) -> Arc<Scope> {
+        before
+            .filter(|_| self.keeps_scope(proxy))
+            .cloned()
+            .unwrap_or_else(|| Arc::new(Scope::of(proxy, &self.generator)))
+    }
+
+    /// Whether no workload and no service of the proxy's namespace moved, nor anything else that it sees.
+    fn keeps_scope(&self, proxy: &Proxy) -> bool {
+        let Some(step) = &self.step else { return false };
+        let here = |namespace: &str| namespace == proxy.namespace;
+        let untouched = !step.diff.workloads.iter().any(|(namespace, _)| here(namespace))
+            && !step.diff.endpoints.iter().any(|id| here(&id.namespace));
+        untouched && matches!(*self.seen_from(step, &proxy.namespace), Seen::Endpoints(_))
+    }
+
+    fn seen_from(&self, step: &Step, namespace: &str) -> Arc<Seen> {
+        let known = step.seen.lock().get(namespace).cloned();
+        known.unwrap_or_else(|| {
+            let seen = step
+                .diff
+                .seen_from(&step.before, self.generator.snapshot(), namespace);
+            let seen = Arc::new(seen);
+            step.seen.lock().insert(namespace.to_owned(), seen.clone());
+            seen
+        })
+    }
+
     /// What this proxy should have: its outbound and its inbound part, and its own workload's object, from which its
     /// agent learns address and labels.
     #[must_use]
     pub fn of(&self, proxy: &Proxy) -> ProxyTable {
-        let scope = Scope::of(proxy, &self.generator);
-        let outbound = self.outbound.get(&scope.outbound, |before| {
-            Part::new(self.generator.outbound(&scope.outbound), before)
-        });
-        let inbound = scope.inbound.as_ref().map(|scope| {
-            self.inbound
-                .get(scope, |before| Part::new(self.generator.inbound(scope), before))
-        });
-        let parts: Vec<Arc<Part>> = std::iter::once(outbound).chain(inbound).collect();
-        let merged = self
-            .merged
-            .get(&scope, |_| Table::merge(parts.iter().map(|part| &part.table)));
-        ProxyTable {
-            table: self.with_own_workload(merged, proxy),
-            parts,
+        self.of_scope(&self.scope(proxy, None), proxy, None)
+    }
+
+    /// As [`Tables::of`], for a proxy whose scope is known, and what it should have by the snapshot before.
+    #[must_use]
+    pub fn of_scope(&self, scope: &Scope, proxy: &Proxy, before: Option<&ProxyTable>) -> ProxyTable {
+        let shared = self.merged.get(scope, |before| self.merge(scope, before));
+        let own = self.own_workload(proxy);
+        let same_own = |before: &&ProxyTable| match (&before.own, &own) {
+            (Some(before), Some(own)) => Arc::ptr_eq(before, own),
+            (before, own) => before.is_none() && own.is_none(),
+        };
+        match before.filter(same_own) {
+            Some(before) if Arc::ptr_eq(&before.shared, &shared) => before.clone(),
+            _ => ProxyTable {
+                table: with_own(&shared.table, own.as_deref()),
+                shared,
+                own,
+            },
         }
     }
 
-    fn with_own_workload(&self, table: Arc<Table>, proxy: &Proxy) -> Arc<Table> {
-        let snapshot = self.generator.snapshot();
-        let object = proxy
-            .workload(snapshot)
-            .filter(|workload| workload.key.kind == Kind::WorkloadEntry)
-            .and_then(|workload| snapshot.objects().get(&workload.key));
-        let Some(object) = object else { return table };
-        let resource = (object.key().resource_name().into(), feed::encode(object));
-        Arc::new(table.with(&feed::type_url(Kind::WorkloadEntry), [resource], [""; 0]))
+    fn merge(&self, scope: &Scope, before: Option<&Arc<Merged>>) -> Arc<Merged> {
+        let outbound = &scope.outbound;
+        let outbound = self
+            .outbound
+            .get(outbound, |before| self.outbound_part(outbound, before));
+        let inbound = scope
+            .inbound
+            .as_ref()
+            .map(|scope| self.inbound.get(scope, |before| self.inbound_part(scope, before)));
+        let parts: Vec<Arc<Part>> = std::iter::once(outbound).chain(inbound).collect();
+        match before.filter(|before| before.is_of(&parts)) {
+            Some(before) => before.clone(),
+            None => Arc::new(Merged::new(parts)),
+        }
     }
+
+    fn outbound_part(&self, scope: &Outbound, before: Option<&Arc<Part>>) -> Arc<Part> {
+        let seen = self
+            .step
+            .as_ref()
+            .map(|step| self.seen_from(step, &scope.namespace));
+        match (before, seen.as_deref()) {
+            (Some(before), Some(Seen::Endpoints(services))) if services.is_empty() => before.clone(),
+            (Some(before), Some(Seen::Endpoints(services))) => {
+                Arc::new(before.with(self.generator.endpoints(scope, services)))
+            }
+            _ => Arc::new(Part::new(
+                self.generator.outbound(scope),
+                before.map(|before| &**before),
+            )),
+        }
+    }
+
+    /// Where endpoints alone moved the inbound part is what it was: its ports are in its scope.
+    fn inbound_part(&self, scope: &Inbound, before: Option<&Arc<Part>>) -> Arc<Part> {
+        let seen = self
+            .step
+            .as_ref()
+            .map(|step| self.seen_from(step, &scope.namespace));
+        match (before, seen.as_deref()) {
+            (Some(before), Some(Seen::Endpoints(_))) => before.clone(),
+            _ => Arc::new(Part::new(
+                self.generator.inbound(scope),
+                before.map(|before| &**before),
+            )),
+        }
+    }
+
+    fn own_workload(&self, proxy: &Proxy) -> Option<Arc<Object>> {
+        let snapshot = self.generator.snapshot();
+        let workload = proxy.workload(snapshot)?;
+        let entry = Some(workload).filter(|workload| workload.key.kind == Kind::WorkloadEntry)?;
+        snapshot.objects().get(&entry.key).cloned()
+    }
+}
+
+fn with_own(table: &Arc<Table>, own: Option<&Object>) -> Arc<Table> {
+    let Some(object) = own else {
+        return table.clone();
+    };
+    let resource = (object.key().resource_name().into(), feed::encode(object));
+    Arc::new(table.with(&feed::type_url(Kind::WorkloadEntry), [resource], [""; 0]))
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use envoygen::Settings;
-    use model::Snapshot;
     use xds::types::{CLUSTER, LISTENER};
 
     use super::*;
@@ -184,7 +292,7 @@ mod tests {
     }
 
     fn tables(snapshot: Arc<Snapshot>, previous: Option<&Tables>) -> Tables {
-        Tables::new(Generator::new(snapshot, Settings::default()), previous)
+        Tables::new(snapshot, &Settings::default(), previous)
     }
 
     fn proxy() -> Proxy {

@@ -289,6 +289,72 @@ async fn one_stream_too_many_is_refused_and_its_place_is_free_again_later() {
 }
 
 #[tokio::test]
+async fn who_starts_waits_for_those_who_have_not_answered_yet() {
+    let limits = Limits {
+        starting: 1,
+        start: LONG,
+        ..Limits::default()
+    };
+    let mut server = Running::start(None, table(&FEED, &[("a", "1")]), limits).await;
+    let (requests, mut first) = delta(server.channel().await, "one", &FEED).await;
+    let sent = first.message().await.unwrap().unwrap();
+    let (_requests, mut second) = delta(server.channel().await, "two", &FEED).await;
+    let early = timeout(Duration::from_millis(100), second.message()).await;
+    assert!(early.is_err(), "it is not the second's turn");
+    let ack = DeltaDiscoveryRequest {
+        type_url: FEED.to_string(),
+        response_nonce: sent.nonce,
+        ..Default::default()
+    };
+    requests.send(ack).await.unwrap();
+    assert_eq!(second.message().await.unwrap().unwrap().resources.len(), 1);
+    server.event(|event| matches!(event, Event::Acked { .. })).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_slow_to_answer_gives_its_turn_to_the_next() {
+    let limits = Limits {
+        starting: 1,
+        start: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let server = Running::start(None, table(&FEED, &[("a", "1")]), limits).await;
+    let (_requests, mut first) = delta(server.channel().await, "one", &FEED).await;
+    first.message().await.unwrap().unwrap();
+    loop {
+        let (_requests, mut second) = delta(server.channel().await, "two", &FEED).await;
+        match second.message().await {
+            Ok(response) => break assert_eq!(response.unwrap().resources.len(), 1),
+            Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_has_its_age_ends_once_all_is_answered() {
+    let limits = Limits {
+        age: Some(Duration::from_millis(50)),
+        ..Limits::default()
+    };
+    let server = Running::start(None, table(&FEED, &[("a", "1")]), limits).await;
+    let (requests, mut responses) = delta(server.channel().await, "one", &FEED).await;
+    let sent = responses.message().await.unwrap().unwrap();
+    let early = timeout(Duration::from_millis(150), responses.message()).await;
+    assert!(early.is_err(), "it waits for the answer");
+    let ack = DeltaDiscoveryRequest {
+        type_url: FEED.to_string(),
+        response_nonce: sent.nonce,
+        ..Default::default()
+    };
+    requests.send(ack).await.unwrap();
+    let end = timeout(LONG, responses.message()).await.expect("it ends");
+    assert!(end.unwrap().is_none());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_silent_stream_is_ended() {
     let limits = Limits {
         first_request: Duration::from_millis(50),

@@ -121,6 +121,12 @@ impl<S: Source, R: Request> Waiting<S, R> {
             node: first.take_node().unwrap_or_default(),
             extensions: self.extensions,
         };
+        let start = shared.limits.start;
+        let Ok(Ok(turn)) = timeout(start, shared.starting.clone().acquire_owned()).await else {
+            return Err(Status::unavailable(format!(
+                "more clients are starting than are served within {start:?}; try again later"
+            )));
+        };
         let mut tables = shared.source.connect(&hello).await?;
         let table = tables.borrow_and_update().clone();
         let mut driver = Box::new(Driver {
@@ -130,6 +136,12 @@ impl<S: Source, R: Request> Waiting<S, R> {
             requests: self.requests,
             tables,
             only: self.only,
+            turn: Some(turn),
+            turn_ends: shared.began.elapsed() + start,
+            ends: shared
+                .limits
+                .age
+                .map(|age| shared.began.elapsed() + jittered(age)),
             _permit: permit,
         });
         driver.server.shared.source.observe(driver.id, Event::Connected);
@@ -146,7 +158,20 @@ struct Driver<S: Source, R> {
     requests: Streaming<R>,
     tables: watch::Receiver<Arc<Table>>,
     only: Only,
+    /// Held until the client has answered all that it asked for first, or is too slow.
+    turn: Option<OwnedSemaphorePermit>,
+    turn_ends: Duration,
+    /// When the stream has its age.
+    ends: Option<Duration>,
     _permit: OwnedSemaphorePermit,
+}
+
+/// Longest wait for a client's answers when its stream has its age.
+const LAST_ANSWERS: Duration = Duration::from_secs(30);
+
+/// A tenth more or less.
+fn jittered(age: Duration) -> Duration {
+    age.mul_f64(rand::random_range(0.9..1.1))
 }
 
 impl<S: Source, R: Request> Driver<S, R> {
@@ -158,19 +183,35 @@ impl<S: Source, R: Request> Driver<S, R> {
             if response.is_some() {
                 return Ok(response);
             }
-            if !self.wait().await? {
+            if self.is_over() || !self.wait().await? {
                 return Ok(None);
             }
         }
     }
 
+    /// Whether the stream has its age and nothing is un-ACKed, or not for much longer.
+    fn is_over(&self) -> bool {
+        let Some(ends) = self.ends else { return false };
+        let now = self.now();
+        now >= ends + LAST_ANSWERS || (now >= ends && self.state.is_quiet())
+    }
+
+    /// When something is due though nothing comes in.
+    fn deadline(&mut self, now: Duration) -> Option<Duration> {
+        if now >= self.turn_ends {
+            self.turn = None;
+        }
+        let turn = self.turn.as_ref().map(|_| self.turn_ends);
+        let end = self
+            .ends
+            .map(|ends| if now < ends { ends } else { ends + LAST_ANSWERS });
+        [self.state.deadline(now), turn, end].into_iter().flatten().min()
+    }
+
     /// Waits for something to happen; false when the client has ended the stream.
     async fn wait(&mut self) -> Result<bool, Status> {
         let now = self.now();
-        let deadline = self
-            .state
-            .deadline(now)
-            .map(|deadline| deadline.saturating_sub(now));
+        let deadline = self.deadline(now).map(|deadline| deadline.saturating_sub(now));
         tokio::select! {
             request = self.requests.message() => match request? {
                 Some(request) => self.give(request)?,
@@ -205,6 +246,9 @@ impl<S: Source, R: Request> Driver<S, R> {
 
     fn tell(&mut self) {
         for event in self.state.events() {
+            if matches!(event, Event::Synced { .. }) {
+                self.turn = None;
+            }
             self.server.shared.source.observe(self.id, event);
         }
     }

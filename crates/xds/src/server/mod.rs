@@ -74,6 +74,15 @@ pub struct Limits {
     pub message_bytes: usize,
     /// How long a new stream may stay silent.
     pub first_request: Duration,
+    /// Most streams at once whose clients have not yet answered all that they asked for first; others wait for their
+    /// turn. So clients that all come again together are served one after the other and not all slowly.
+    pub starting: usize,
+    /// Longest wait for that turn; then a stream is refused with `UNAVAILABLE`. A stream that is slow gives its turn
+    /// to the next after the same time.
+    pub start: Duration,
+    /// Age at which a stream is ended, once its client has answered everything, so that it comes again through a new
+    /// admission, perhaps elsewhere. Each stream's own is up to a tenth longer or shorter; `None` for never.
+    pub age: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -83,6 +92,9 @@ impl Default for Limits {
             streams: 10_000,
             message_bytes: 4 << 20,
             first_request: Duration::from_secs(10),
+            starting: 256,
+            start: Duration::from_secs(10),
+            age: None,
         }
     }
 }
@@ -98,6 +110,7 @@ struct Shared<S> {
     source: S,
     limits: Limits,
     free: Arc<Semaphore>,
+    starting: Arc<Semaphore>,
     last_stream: AtomicU64,
     began: Instant,
     /// Names that streams subscribe to.
@@ -120,6 +133,7 @@ impl<S: Source> Server<S> {
             source,
             limits,
             free: Arc::new(Semaphore::new(limits.streams.min(Semaphore::MAX_PERMITS))),
+            starting: Arc::new(Semaphore::new(limits.starting.clamp(1, Semaphore::MAX_PERMITS))),
             last_stream: AtomicU64::new(0),
             began: Instant::now(),
             names: Arc::default(),

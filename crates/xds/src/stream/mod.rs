@@ -250,6 +250,12 @@ impl Stream {
         }
     }
 
+    /// Whether the client has answered everything.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.kinds.iter().all(|kind| kind.in_flight.is_none())
+    }
+
     fn poll_kind(&mut self, at: usize, now: Duration) -> Option<Response> {
         let source = self.source(self.kinds.get(at)?.rank, now)?;
         let sending = Sending {
