@@ -12,6 +12,7 @@ mod gateway;
 mod generator;
 mod hash;
 mod inbound;
+mod incremental;
 mod jwt;
 mod l4;
 mod listener;

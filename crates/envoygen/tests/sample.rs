@@ -23,12 +23,12 @@ fn a_sidecar_without_interception() {
     expect![[r#"
         cluster BlackHoleCluster STATIC 
         cluster inbound|8080|| STATIC 
-        cluster outbound|7080|v1|catalog.shop.svc.cluster.local EDS tlsMode-istio,tlsMode-disabled
-        cluster outbound|7080|v2|catalog.shop.svc.cluster.local EDS tlsMode-istio,tlsMode-disabled
-        cluster outbound|7080||catalog.shop.svc.cluster.local EDS tlsMode-istio,tlsMode-disabled
-        cluster outbound|7080||frontend.shop.svc.cluster.local EDS tlsMode-istio,tlsMode-disabled
-        cluster outbound|7080||stock.shop.svc.cluster.local EDS tlsMode-istio,tlsMode-disabled
-        cluster outbound|7090||stock.shop.svc.cluster.local EDS tlsMode-istio,tlsMode-disabled
+        cluster outbound|7080|v1|catalog.shop.svc.cluster.local EDS tlsMode-istio
+        cluster outbound|7080|v2|catalog.shop.svc.cluster.local EDS tlsMode-istio
+        cluster outbound|7080||catalog.shop.svc.cluster.local EDS tlsMode-istio
+        cluster outbound|7080||frontend.shop.svc.cluster.local EDS tlsMode-istio
+        cluster outbound|7080||stock.shop.svc.cluster.local EDS tlsMode-istio
+        cluster outbound|7090||stock.shop.svc.cluster.local EDS tlsMode-istio
         endpoints outbound|7080|v1|catalog.shop.svc.cluster.local 127.1.0.21:8080
         endpoints outbound|7080|v2|catalog.shop.svc.cluster.local 127.1.0.22:8080
         endpoints outbound|7080||catalog.shop.svc.cluster.local 127.1.0.21:8080,127.1.0.22:8080
@@ -70,12 +70,12 @@ fn a_gateway() {
     assert_eq!(output.findings, []);
     expect![[r#"
         cluster BlackHoleCluster STATIC 
-        cluster outbound|7080|v1|catalog.shop.svc.cluster.local EDS tlsMode-istio,tlsMode-disabled
-        cluster outbound|7080|v2|catalog.shop.svc.cluster.local EDS tlsMode-istio,tlsMode-disabled
-        cluster outbound|7080||catalog.shop.svc.cluster.local EDS tlsMode-istio,tlsMode-disabled
-        cluster outbound|7080||frontend.shop.svc.cluster.local EDS tlsMode-istio,tlsMode-disabled
-        cluster outbound|7080||stock.shop.svc.cluster.local EDS tlsMode-istio,tlsMode-disabled
-        cluster outbound|7090||stock.shop.svc.cluster.local EDS tlsMode-istio,tlsMode-disabled
+        cluster outbound|7080|v1|catalog.shop.svc.cluster.local EDS tlsMode-istio
+        cluster outbound|7080|v2|catalog.shop.svc.cluster.local EDS tlsMode-istio
+        cluster outbound|7080||catalog.shop.svc.cluster.local EDS tlsMode-istio
+        cluster outbound|7080||frontend.shop.svc.cluster.local EDS tlsMode-istio
+        cluster outbound|7080||stock.shop.svc.cluster.local EDS tlsMode-istio
+        cluster outbound|7090||stock.shop.svc.cluster.local EDS tlsMode-istio
         endpoints outbound|7080|v1|catalog.shop.svc.cluster.local 127.1.0.21:8080
         endpoints outbound|7080|v2|catalog.shop.svc.cluster.local 127.1.0.22:8080
         endpoints outbound|7080||catalog.shop.svc.cluster.local 127.1.0.21:8080,127.1.0.22:8080
