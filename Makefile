@@ -33,8 +33,7 @@ test: envoy
 	@$(MAKE) --no-print-directory corpora
 
 # Cases made from other projects' data; they are not part of the repository.
-# simulate comes with the crate that it tries.
-CORPORA ?= analyze cexl inputs validation validation-1.4
+CORPORA ?= analyze cexl inputs simulate validation validation-1.4
 corpora:
 ifdef ARGOSY_SHARED
 	$(BIN)/corpora $(ARGOSY_SHARED)/corpora $(CORPORA)
