@@ -114,7 +114,7 @@ async fn services(args: Args, context: Context) -> anyhow::Result<()> {
     let secrets_dir = args
         .secrets_dir
         .clone()
-        .unwrap_or_else(|| args.config.join("identity/secrets"));
+        .unwrap_or_else(|| home.join("identity/secrets"));
     let citadel = citadel::Args {
         listen: args.citadel_address,
         identity: identity_file,
