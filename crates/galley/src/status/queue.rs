@@ -43,11 +43,12 @@ impl Queue {
         }
     }
 
-    /// The next object that is due.
+    /// The next object that is due: the one that became it last, so that what a person has just changed does not wait for
+    /// thousands of objects that are compared for the first time.
     #[must_use]
     pub fn next(&self, now: Duration) -> Option<ObjectKey> {
         let due = self.due.iter().filter(|(_, due)| **due <= now);
-        due.min_by_key(|(_, due)| **due).map(|(key, _)| key.clone())
+        due.max_by_key(|(_, due)| **due).map(|(key, _)| key.clone())
     }
 
     /// How many objects wait.
@@ -146,6 +147,18 @@ mod tests {
             Some(key("a")),
             "another object of that name"
         );
+    }
+
+    #[test]
+    fn what_changed_last_goes_first() {
+        let mut queue = Queue::default();
+        let mut all = one(subject("u", 1, 9, 9));
+        all.insert(key("b"), subject("v", 1, 9, 9));
+        queue.want(&all, seconds(0));
+        all.insert(key("a"), subject("u", 2, 9, 9));
+        queue.done(&key("a"), subject("u", 1, 9, 9));
+        queue.want(&all, seconds(5));
+        assert_eq!(queue.next(seconds(5)), Some(key("a")));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::plan::plan;
 use super::queue::Queue;
 use super::reports::Reports;
 use super::subjects::{Subject, has_status, subjects};
+use super::wanted::Wanted;
 use crate::store::State;
 
 /// The name under which the writes appear in `managedFields`.
@@ -39,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const AWAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How long a kind is left alone whose statuses may not be written.
 const FORBIDDEN: Duration = Duration::from_secs(300);
+/// Most writes before news are taken up.
+const ROUND: usize = 40;
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
 
@@ -174,7 +177,7 @@ impl Writer {
         true
     }
 
-    /// Compares all statuses with the cluster's, a list for each kind, and writes those that differ.
+    /// Compares all statuses with the cluster's, a list for each kind. Those that differ stay due.
     async fn compare(&mut self) -> Result<(), Away> {
         let kinds: BTreeSet<Kind> = self.subjects.keys().map(|key| key.kind).collect();
         self.queue.forget_all();
@@ -198,7 +201,9 @@ impl Writer {
                 let namespace = object.metadata.namespace.clone().unwrap_or_default();
                 let name = object.metadata.name.clone().unwrap_or_default();
                 let key = ObjectKey::new(kind, namespace, name);
-                self.bring(&key, Some(object)).await?;
+                if let Some(subject) = self.subjects.get(&key).filter(|subject| says(&object, subject)) {
+                    self.queue.done(&key, subject.clone());
+                }
             }
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
@@ -222,8 +227,11 @@ impl Writer {
     async fn write_due(&mut self) -> Result<(), Away> {
         self.waiting
             .set(i64::try_from(self.queue.waiting()).unwrap_or(i64::MAX));
-        while let Some(key) = self.queue.next(self.start.elapsed()) {
-            if self.bring(&key, None).await? == Outcome::Deposed {
+        for _ in 0..ROUND {
+            let Some(key) = self.queue.next(self.start.elapsed()) else {
+                break;
+            };
+            if self.bring(&key).await? == Outcome::Deposed {
                 break;
             }
         }
@@ -232,17 +240,19 @@ impl Writer {
         Ok(())
     }
 
-    /// Brings one status to what it should say. `object` is what the cluster has, when that was read just now.
-    async fn bring(&mut self, key: &ObjectKey, object: Option<DynamicObject>) -> Result<Outcome, Away> {
+    /// Brings one status to what it should say.
+    async fn bring(&mut self, key: &ObjectKey) -> Result<Outcome, Away> {
         let Some(subject) = self.subjects.get(key).cloned() else {
             self.queue.gone(key);
             return Ok(Outcome::Gone);
         };
-        let outcome = match self.may_write(key.kind) {
-            Some(refused) => refused,
-            None => self.write(key, &subject, object).await?,
+        let written = match self.may_write(key.kind) {
+            Some(refused) => Ok(refused),
+            None => self.write(key, &subject).await,
         };
         let now = self.start.elapsed();
+        // Should it be this object alone that the API server stumbles over, the others go first next time.
+        let outcome = written.inspect_err(|_| self.queue.failed(key, now))?;
         match &outcome {
             // What is gone has nothing to write until the source tells otherwise.
             Outcome::Done | Outcome::Gone => self.queue.done(key, subject),
@@ -265,31 +275,16 @@ impl Writer {
         (self.forbidden.contains_key(&kind) || !has_status(kind)).then_some(Outcome::Forbidden)
     }
 
-    async fn write(
-        &mut self,
-        key: &ObjectKey,
-        subject: &Subject,
-        object: Option<DynamicObject>,
-    ) -> Result<Outcome, Away> {
+    async fn write(&mut self, key: &ObjectKey, subject: &Subject) -> Result<Outcome, Away> {
         let api = api(&self.client, key);
-        let object = match object {
-            Some(object) => object,
-            None => {
-                self.pace().await;
-                match timed(api.get(&key.name)).await? {
-                    Ok(object) => object,
-                    Err(error) => return self.outcome(key.kind, error),
-                }
-            }
+        self.pace().await;
+        let object = match timed(api.get(&key.name)).await? {
+            Ok(object) => object,
+            Err(error) => return self.outcome(key.kind, error),
         };
-        let mut wanted = subject.wanted.clone();
-        if !wanted.served {
-            // What is in the cluster is what could not be used.
-            wanted.generation = object.metadata.generation.unwrap_or_default();
-        } else if object.metadata.uid.as_deref().unwrap_or_default() != subject.uid {
-            // Another object of the same name, which Galley has not read yet: its turn comes.
+        let Some(wanted) = wanted(&object, subject) else {
             return Ok(Outcome::Gone);
-        }
+        };
         let now = OffsetDateTime::now_utc()
             .replace_nanosecond(0)
             .unwrap_or(OffsetDateTime::UNIX_EPOCH);
@@ -373,6 +368,22 @@ impl Writer {
         tokio::time::sleep_until(self.last + PACE).await;
         self.last = Instant::now();
     }
+}
+
+/// What the status of this very object should say. `None` for another one of the same name, which Galley has not read yet:
+/// its turn comes.
+fn wanted(object: &DynamicObject, subject: &Subject) -> Option<Wanted> {
+    let mut wanted = subject.wanted.clone();
+    if !wanted.served {
+        // What is in the cluster is what could not be used.
+        wanted.generation = object.metadata.generation.unwrap_or_default();
+        return Some(wanted);
+    }
+    (object.metadata.uid.as_deref().unwrap_or_default() == subject.uid).then_some(wanted)
+}
+
+fn says(object: &DynamicObject, subject: &Subject) -> bool {
+    wanted(object, subject).is_some_and(|wanted| plan(object.data.get("status"), &wanted, "").is_none())
 }
 
 async fn timed<T>(request: impl Future<Output = Result<T, Error>>) -> Result<Result<T, Error>, Away> {
