@@ -42,7 +42,7 @@ impl Decoded {
 /// # Errors
 /// All that is wrong, each with the field's path and a way out; warnings are among them.
 pub fn decode(value: &Value) -> Result<(Object, Vec<Finding>), Vec<Finding>> {
-    let Decoded { key, object, issues } = object(value, "default", Options::default());
+    let Decoded { key, object, issues } = object(value.clone(), "default", Options::default());
     let mut findings: Vec<Finding> = issues
         .into_iter()
         .map(|issue| issue.into_finding(key.as_ref()))
@@ -67,7 +67,7 @@ pub fn decode(value: &Value) -> Result<(Object, Vec<Finding>), Vec<Finding>> {
 pub(crate) fn body(
     kind: Kind,
     meta: &Meta,
-    body: &Map<String, Value>,
+    body: Map<String, Value>,
 ) -> Result<(Spec, Vec<Finding>), Vec<Finding>> {
     let report = Report::default();
     let spec = typed(kind, meta, body, &At::root(&report));
@@ -85,21 +85,26 @@ pub(crate) fn body(
 }
 
 /// As [`decode`], with the namespace that an object without one belongs to.
-pub(crate) fn object(value: &Value, namespace: &str, options: Options) -> Decoded {
+pub(crate) fn object(value: Value, namespace: &str, options: Options) -> Decoded {
     let report = Report::new(options);
     let (key, object) = identify_and_read(value, namespace, &At::root(&report));
     Decoded::new(key, object, report)
 }
 
-fn identify_and_read(value: &Value, namespace: &str, at: &At<'_>) -> (Option<ObjectKey>, Option<Object>) {
-    let Value::Object(fields) = value else {
+fn identify_and_read(value: Value, namespace: &str, at: &At<'_>) -> (Option<ObjectKey>, Option<Object>) {
+    let Value::Object(mut fields) = value else {
         at.error("an object is a map with apiVersion, kind, metadata and spec");
         return (None, None);
     };
-    let Some(kind) = identify(fields, at) else {
+    let Some(kind) = identify(&fields, at) else {
         return (None, None);
     };
-    let meta = meta::read(kind, fields.get("metadata"), namespace, &at.key("metadata"));
+    let meta = meta::read(
+        kind,
+        fields.swap_remove("metadata"),
+        namespace,
+        &at.key("metadata"),
+    );
     let key = ObjectKey::new(kind, &*meta.namespace, &*meta.name);
     if kind.under_spec() {
         for name in fields.keys().filter(|name| {
@@ -167,20 +172,21 @@ fn identify(fields: &Map<String, Value>, at: &At<'_>) -> Option<Kind> {
 }
 
 /// The body's structure, then its rules.
-fn typed(kind: Kind, meta: &Meta, fields: &Map<String, Value>, at: &At<'_>) -> Option<Spec> {
-    let empty = Value::Object(Map::new());
+fn typed(kind: Kind, meta: &Meta, mut fields: Map<String, Value>, at: &At<'_>) -> Option<Spec> {
     if !kind.under_spec() {
-        let body = fields
-            .iter()
-            .filter(|(name, _)| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata"));
-        let body = Value::Object(body.map(|(name, value)| (name.clone(), value.clone())).collect());
-        return checked(kind, meta, &body, at);
+        for name in ["apiVersion", "kind", "metadata"] {
+            fields.shift_remove(name);
+        }
+        return checked(kind, meta, Value::Object(fields), at);
     }
-    checked(kind, meta, fields.get("spec").unwrap_or(&empty), &at.key("spec"))
+    let spec = fields
+        .swap_remove("spec")
+        .unwrap_or_else(|| Value::Object(Map::new()));
+    checked(kind, meta, spec, &at.key("spec"))
 }
 
 /// The body of `kind` that `value` holds, checked; what is wrong is reported.
-pub(crate) fn checked(kind: Kind, meta: &Meta, value: &Value, at: &At<'_>) -> Option<Spec> {
+pub(crate) fn checked(kind: Kind, meta: &Meta, value: Value, at: &At<'_>) -> Option<Spec> {
     let value = structure::normalise(kind, value, at);
     unserved::report(kind, &value, at);
     match Spec::from_value(kind, value) {

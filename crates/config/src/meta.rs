@@ -42,11 +42,11 @@ api! {
 }
 
 /// An object's metadata, `namespace` filled in where the kind needs one. What is wrong is reported.
-pub(crate) fn read(kind: Kind, metadata: Option<&Value>, namespace: &str, at: &At<'_>) -> Meta {
+pub(crate) fn read(kind: Kind, metadata: Option<Value>, namespace: &str, at: &At<'_>) -> Meta {
     static SHAPE: OnceLock<Shape> = OnceLock::new();
     let shape = SHAPE.get_or_init(|| Shape::of(&schemars::schema_for!(ObjectMeta), false));
-    let empty = Value::Object(Map::new());
-    let value = structure::conform(shape, metadata.unwrap_or(&empty), at);
+    let metadata = metadata.unwrap_or_else(|| Value::Object(Map::new()));
+    let value = structure::conform(shape, metadata, at);
     let fields: ObjectMeta = serde_json::from_value(value).unwrap_or_default();
     let meta = Meta {
         namespace: match (kind.scope(), fields.namespace.as_str()) {

@@ -45,7 +45,7 @@ pub fn parse_with(file: &str, text: &[u8], default_namespace: &str, options: &Op
 
 /// Reads one object as an API server gives it, and what controllers have written about it. Findings have no place in a file.
 pub fn read(object: &serde_json::Value) -> Parsed {
-    let decoded = decode::object(object, "default", Options::default());
+    let decoded = decode::object(object.clone(), "default", Options::default());
     let mut parsed = Parsed::default();
     if let (Some(key), Some(status)) = (&decoded.key, Status::of(object)) {
         parsed.statuses.insert(key.clone(), status);
@@ -146,8 +146,9 @@ impl Reader {
 
     fn object(&mut self, node: &Node, namespace: &str) {
         let value = node.to_value();
-        let decoded = decode::object(&value, namespace, self.options);
-        if let (Some(key), Some(status)) = (&decoded.key, Status::of(&value)) {
+        let status = Status::of(&value);
+        let decoded = decode::object(value, namespace, self.options);
+        if let (Some(key), Some(status)) = (&decoded.key, status) {
             self.parsed.statuses.insert(key.clone(), status);
         }
         self.keep(node, decoded);
@@ -157,7 +158,7 @@ impl Reader {
         let report = Report::default();
         let at = path::At::root(&report);
         let key = ObjectKey::new(kind, &*meta.namespace, &*meta.name);
-        let spec = decode::checked(kind, &meta, &node.to_value(), &at);
+        let spec = decode::checked(kind, &meta, node.to_value(), &at);
         let object = spec.map(|spec| Object {
             kind,
             meta,

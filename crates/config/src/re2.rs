@@ -2,11 +2,14 @@
 //! syntax but for details that are translated here.
 
 use regex::RegexBuilder;
+use regex_syntax::hir::{Class, Hir, HirKind};
 
 /// Longest expression accepted, in bytes (Istio's bound).
 const MAX_LENGTH: usize = 1024;
 /// Largest program accepted, in bytes: expressions that grow beyond it cost too much in every proxy.
 const MAX_PROGRAM: usize = 1 << 20;
+/// Expressions of this size at most are far from the largest program, so they need not be compiled to find out.
+const SMALL: usize = 2000;
 /// Largest count of a repetition (RE2's bound).
 const MAX_REPEAT: u32 = 1000;
 
@@ -22,6 +25,9 @@ pub(crate) fn fault(expression: &str) -> Option<String> {
         Ok(translated) => translated,
         Err(fault) => return Some(fault),
     };
+    if regex_syntax::parse(&translated).is_ok_and(|parsed| size(&parsed) <= SMALL) {
+        return None;
+    }
     let error = RegexBuilder::new(&translated)
         .size_limit(MAX_PROGRAM)
         .build()
@@ -35,6 +41,26 @@ pub(crate) fn fault(expression: &str) -> Option<String> {
         .trim_start_matches("error: ")
         .to_owned();
     Some(format!("not a regular expression in RE2's syntax: {reason}"))
+}
+
+/// An upper estimate of how many states an expression's program has.
+fn size(expression: &Hir) -> usize {
+    match expression.kind() {
+        HirKind::Empty | HirKind::Look(_) => 1,
+        HirKind::Literal(literal) => literal.0.len(),
+        // A range of characters is up to ten sequences of up to four bytes.
+        HirKind::Class(Class::Unicode(class)) => class.ranges().len().saturating_mul(40),
+        HirKind::Class(Class::Bytes(class)) => class.ranges().len(),
+        HirKind::Capture(capture) => size(&capture.sub).saturating_add(2),
+        HirKind::Repetition(repetition) => {
+            let times = repetition.max.unwrap_or(repetition.min).max(1);
+            let times = usize::try_from(times).unwrap_or(usize::MAX);
+            size(&repetition.sub).saturating_add(1).saturating_mul(times)
+        }
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().map(size).fold(1, usize::saturating_add)
+        }
+    }
 }
 
 /// The expression in the syntax of Rust's `regex`.

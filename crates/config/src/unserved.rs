@@ -36,9 +36,6 @@ pub const TABLE: &[(Kind, &[&str])] = &[
         Kind::Gateway,
         &[
             "servers[].defaultEndpoint",
-            "servers[].tls.credentialName",
-            "servers[].tls.credentialNames",
-            "servers[].tls.caCertCredentialName",
             "servers[].tls.insecureSkipVerify",
         ],
     ),
@@ -62,12 +59,6 @@ pub const TABLE: &[(Kind, &[&str])] = &[
     (Kind::Telemetry, &[""]),
     (Kind::WasmPlugin, &[""]),
     (Kind::TrafficExtension, &[""]),
-    (Kind::Policy, &[""]),
-    (Kind::MeshPolicy, &[""]),
-    (Kind::ServiceRole, &[""]),
-    (Kind::ServiceRoleBinding, &[""]),
-    (Kind::RbacConfig, &[""]),
-    (Kind::ClusterRbacConfig, &[""]),
     (
         Kind::MeshConfig,
         &[
@@ -92,7 +83,6 @@ pub const TABLE: &[(Kind, &[&str])] = &[
             "ca",
             "extensionProviders",
             "defaultProviders",
-            "discoverySelectors",
             "meshMTLS",
             "tlsDefaults",
             "serviceEntryVisibility",

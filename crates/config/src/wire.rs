@@ -126,7 +126,7 @@ impl Object {
             uid: wire.uid,
             resource_version: wire.resource_version,
         };
-        match decode::body(kind, &meta, &body) {
+        match decode::body(kind, &meta, body) {
             Ok((spec, _)) => Ok(Self {
                 kind,
                 meta,

@@ -6,6 +6,8 @@
 
 mod authentication;
 mod rbac;
+mod translate;
 
 pub use authentication::*;
 pub use rbac::*;
+pub use translate::{ANNOTATION, Mesh, is_translated, translate};

@@ -1,7 +1,5 @@
 //! Walks a value along a shape, reports what does not fit and gives what does.
 
-use std::collections::BTreeSet;
-
 use regex::Regex;
 use serde_json::{Map, Number, Value};
 
@@ -12,31 +10,34 @@ use crate::yaml::camel_case;
 use crate::{Duration, syntax};
 
 /// The value as the shape has it; null, or what is no object, counts as an empty one.
-pub(crate) fn object(shape: &Shape, value: &Value, at: &At<'_>) -> Value {
+pub(crate) fn object(shape: &Shape, value: Value, at: &At<'_>) -> Value {
     let empty = Value::Object(Map::new());
-    let value = if value.is_null() { &empty } else { value };
-    conform(shape, value, at).unwrap_or(empty.clone())
+    match value.is_null() {
+        true => conform(shape, empty, at),
+        false => conform(shape, value, at),
+    }
+    .unwrap_or_else(|| Value::Object(Map::new()))
 }
 
 /// The value in its normal form, or none where it is absent (null) or wrong.
-fn conform(shape: &Shape, value: &Value, at: &At<'_>) -> Option<Value> {
-    if value.is_null() && !matches!(shape, Shape::Any) {
-        return None;
-    }
+fn conform(shape: &Shape, value: Value, at: &At<'_>) -> Option<Value> {
     match (shape, value) {
-        (Shape::Any, value) => Some(value.clone()),
-        (Shape::Bool, Value::Bool(_)) => Some(value.clone()),
+        (Shape::Any, value) => Some(value),
+        (_, Value::Null) => None,
+        (Shape::Bool, Value::Bool(value)) => Some(Value::Bool(value)),
         (Shape::String(size, pattern), Value::String(text)) => {
-            check_text(text, *size, pattern.as_deref(), at);
-            Some(value.clone())
+            check_text(&text, *size, pattern.as_deref(), at);
+            Some(Value::String(text))
         }
-        (Shape::String(..), Value::Object(entries)) if unquoted_ipv6(entries).is_some() => {
-            let address = unquoted_ipv6(entries)?;
-            at.warning(format!(
-                "YAML reads {address} without quotes as a map; put it in quotes"
-            ));
-            Some(Value::String(address))
-        }
+        (Shape::String(..), Value::Object(entries)) => match unquoted_ipv6(&entries) {
+            Some(address) => {
+                at.warning(format!(
+                    "YAML reads {address} without quotes as a map; put it in quotes"
+                ));
+                Some(Value::String(address))
+            }
+            None => fail(at, mismatch(shape, &Value::Object(entries))),
+        },
         (Shape::Duration, Value::String(text)) => match text.parse::<Duration>() {
             Ok(duration) => Some(Value::String(duration.to_string())),
             Err(error) => fail(at, error.to_string()),
@@ -46,8 +47,8 @@ fn conform(shape: &Shape, value: &Value, at: &At<'_>) -> Option<Value> {
                 .as_f64()
                 .is_some_and(|number| (low..=high).contains(&&number))
             {
-                true => Some(value.clone()),
-                false => fail(at, out_of_range(number, *low, *high)),
+                true => Some(Value::Number(number)),
+                false => fail(at, out_of_range(&number, *low, *high)),
             }
         }
         (Shape::Integer(low, high), Value::Number(number)) => {
@@ -68,8 +69,10 @@ fn conform(shape: &Shape, value: &Value, at: &At<'_>) -> Option<Value> {
                 None => fail(at, format!("{text:?} is not a whole number from {low} to {high}")),
             }
         }
-        (Shape::IntOrString, Value::Number(_)) => conform(&Shape::Integer(0, u32::MAX.into()), value, at),
-        (Shape::IntOrString, Value::String(_)) => Some(value.clone()),
+        (Shape::IntOrString, number @ Value::Number(_)) => {
+            conform(&Shape::Integer(0, u32::MAX.into()), number, at)
+        }
+        (Shape::IntOrString, text @ Value::String(_)) => Some(text),
         (Shape::Enum(choices), Value::String(text)) => choice(choices, text, at),
         (Shape::List(item, size), Value::Array(items)) => {
             check_size(items.len(), *size, "items", at);
@@ -80,18 +83,18 @@ fn conform(shape: &Shape, value: &Value, at: &At<'_>) -> Option<Value> {
             Some(Value::Object(map(values, *numbers, entries, at)))
         }
         (Shape::Fields(known), Value::Object(entries)) => Some(Value::Object(fields(known, entries, at))),
-        _ => fail(at, mismatch(shape, value)),
+        (shape, value) => fail(at, mismatch(shape, &value)),
     }
 }
 
 /// One of an enum's spellings.
-fn choice(choices: &[Box<str>], text: &str, at: &At<'_>) -> Option<Value> {
+fn choice(choices: &[Box<str>], text: String, at: &At<'_>) -> Option<Value> {
     if choices.iter().any(|choice| **choice == *text) {
-        return Some(Value::String(text.to_owned()));
+        return Some(Value::String(text));
     }
     let known: Vec<&str> = choices.iter().map(AsRef::as_ref).collect();
-    let help =
-        suggestion(text, known.iter().copied()).unwrap_or_else(|| format!("use one of {}", known.join(", ")));
+    let help = suggestion(&text, known.iter().copied())
+        .unwrap_or_else(|| format!("use one of {}", known.join(", ")));
     at.unusable(
         format!("{text:?} is not one of the values of this field"),
         Some(help),
@@ -160,52 +163,55 @@ fn number_value(whole: i128) -> Value {
 }
 
 /// A list's items. There is no place for null in a list or a map, as in Kubernetes' API.
-fn list(shape: &Shape, items: &[Value], at: &At<'_>) -> Vec<Value> {
-    let items = items.iter().enumerate();
+fn list(shape: &Shape, items: Vec<Value>, at: &At<'_>) -> Vec<Value> {
+    let items = items.into_iter().enumerate();
     items
         .filter_map(|(index, value)| present(shape, value, &at.index(index)))
         .collect()
 }
 
-fn present(shape: &Shape, value: &Value, at: &At<'_>) -> Option<Value> {
-    match (shape, value) {
-        (Shape::Any, _) => Some(value.clone()),
-        (_, Value::Null) => fail(at, mismatch(shape, value)),
+fn present(shape: &Shape, value: Value, at: &At<'_>) -> Option<Value> {
+    match (shape, &value) {
+        (Shape::Any, _) => Some(value),
+        (_, Value::Null) => fail(at, mismatch(shape, &value)),
         _ => conform(shape, value, at),
     }
 }
 
-fn map(shape: &Shape, numbers: bool, entries: &Map<String, Value>, at: &At<'_>) -> Map<String, Value> {
-    let entry = |(key, value): (&String, &Value)| {
-        let at = at.key(key);
-        if numbers && key.parse::<u32>().is_err() {
-            at.error(format!("{key:?} is not a number, as keys of this map are"));
-            return None;
-        }
-        Some((key.clone(), present(shape, value, &at)?))
+fn map(shape: &Shape, numbers: bool, entries: Map<String, Value>, at: &At<'_>) -> Map<String, Value> {
+    let entry = |(key, value): (String, Value)| {
+        let value = {
+            let at = at.key(&key);
+            if numbers && key.parse::<u32>().is_err() {
+                at.error(format!("{key:?} is not a number, as keys of this map are"));
+                return None;
+            }
+            present(shape, value, &at)?
+        };
+        Some((key, value))
     };
-    entries.iter().filter_map(entry).collect()
+    entries.into_iter().filter_map(entry).collect()
 }
 
-fn fields(known: &Fields, entries: &Map<String, Value>, at: &At<'_>) -> Map<String, Value> {
-    let mut seen = Map::new();
-    let mut given: BTreeSet<String> = BTreeSet::new();
+fn fields(known: &Fields, entries: Map<String, Value>, at: &At<'_>) -> Map<String, Value> {
+    let mut seen = Map::with_capacity(entries.len());
+    let mut given: Vec<&str> = Vec::with_capacity(entries.len());
     // Null counts here, as in the definitions' schema.
-    let mut chosen: BTreeSet<String> = BTreeSet::new();
+    let mut chosen: Vec<&str> = Vec::new();
     for (name, value) in entries {
-        let field = at.key(name);
-        let canonical = match known.fields.contains_key(name.as_str()) {
-            true => name.clone(),
-            false => camel_case(name),
+        let field = at.key(&name);
+        let found = match known.fields.get_key_value(name.as_str()) {
+            Some(found) => Some(found),
+            None => known.fields.get_key_value(camel_case(&name).as_str()),
         };
-        let Some(shape) = known.fields.get(canonical.as_str()) else {
+        let Some((canonical, shape)) = found else {
             if !known.open {
-                unknown(name, known, &field);
+                unknown(&name, known, &field);
             }
             continue;
         };
-        if known.exclusive.iter().flatten().any(|name| **name == *canonical) {
-            chosen.insert(canonical.clone());
+        if known.exclusive.iter().flatten().any(|name| name == canonical) {
+            chosen.push(canonical);
         }
         if value.is_null() {
             // Kubernetes has no enum that takes null.
@@ -217,22 +223,28 @@ fn fields(known: &Fields, entries: &Map<String, Value>, at: &At<'_>) -> Map<Stri
             }
             continue;
         }
-        given.insert(canonical.clone());
+        given.push(canonical);
         let Some(value) = conform(shape, value, &field) else {
             continue;
         };
-        if seen.insert(canonical, value).is_some() {
+        if seen.contains_key(&**canonical) {
             field.error("given twice, in camelCase and in snake_case; keep one of them");
         }
+        let key = if *name == **canonical {
+            name
+        } else {
+            canonical.to_string()
+        };
+        seen.insert(key, value);
     }
-    for name in known.required.iter().filter(|name| !given.contains(&***name)) {
+    for name in known.required.iter().filter(|name| !given.contains(&&***name)) {
         at.key(name).unusable("this field is required", None);
     }
     for group in &known.exclusive {
         let given: Vec<&str> = group
             .iter()
             .map(AsRef::as_ref)
-            .filter(|name: &&str| chosen.contains(*name))
+            .filter(|name: &&str| chosen.contains(name))
             .collect();
         if given.len() > 1 {
             at.error(format!(

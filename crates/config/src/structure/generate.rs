@@ -98,8 +98,8 @@ proptest! {
     #[test]
     fn bodies_survive_the_feed((kind, body) in bodies()) {
         let report = Report::default();
-        let normal = normalise(kind, &body, &At::root(&report));
-        let again = normalise(kind, &normal, &At::root(&Report::default()));
+        let normal = normalise(kind, body, &At::root(&report));
+        let again = normalise(kind, normal.clone(), &At::root(&Report::default()));
         prop_assert_eq!(&normal, &again);
         let spec = Spec::from_value(kind, normal).map_err(|error| TestCaseError::fail(error.to_string()))?;
         let meta = Meta { namespace: "shop".into(), name: "x".into(), ..Meta::default() };

@@ -29,6 +29,6 @@ fn shape(kind: Kind) -> &'static Shape {
 }
 
 /// The body in its normal form: fields in camelCase, nulls and unknown fields left out. What is wrong is reported.
-pub(crate) fn normalise(kind: Kind, body: &Value, at: &At<'_>) -> Value {
+pub(crate) fn normalise(kind: Kind, body: Value, at: &At<'_>) -> Value {
     conform::object(shape(kind), body, at)
 }

@@ -117,7 +117,7 @@ pub(super) fn http_route(route: &KubernetesHttpRoute, at: &At<'_>) {
         let redirects = rule
             .filters
             .iter()
-            .any(|filter| filter.r#type == HttpFilterType::RequestRedirect);
+            .any(|filter| filter.r#type == Some(HttpFilterType::RequestRedirect));
         if redirects && !rule.backend_refs.is_empty() {
             at.key("backendRefs")
                 .error("excluded by the filter RequestRedirect; keep one of them");
@@ -231,7 +231,8 @@ fn one_field(wanted: &str, fields: &[(&str, bool)], at: &At<'_>) {
 }
 
 fn http_filter(filter: &HttpRouteFilter, at: &At<'_>) {
-    let wanted = match filter.r#type {
+    let Some(kind) = filter.r#type else { return };
+    let wanted = match kind {
         HttpFilterType::RequestHeaderModifier => "requestHeaderModifier",
         HttpFilterType::ResponseHeaderModifier => "responseHeaderModifier",
         HttpFilterType::RequestMirror => "requestMirror",
@@ -263,7 +264,7 @@ fn http_filter(filter: &HttpRouteFilter, at: &At<'_>) {
         let backend = &mirror.backend_ref;
         service_port(&backend.group, &backend.kind, backend.port, &at.key("backendRef"));
         at.some("fraction", mirror.fraction.as_ref(), |fraction, at| {
-            if fraction.numerator > fraction.denominator.unwrap_or(100) {
+            if fraction.numerator.unwrap_or(0) > fraction.denominator.unwrap_or(100) {
                 at.key("numerator").error("is more than the denominator");
             }
         });
@@ -271,7 +272,8 @@ fn http_filter(filter: &HttpRouteFilter, at: &At<'_>) {
 }
 
 fn grpc_filter(filter: &GrpcRouteFilter, at: &At<'_>) {
-    let wanted = match filter.r#type {
+    let Some(kind) = filter.r#type else { return };
+    let wanted = match kind {
         GrpcFilterType::RequestHeaderModifier => "requestHeaderModifier",
         GrpcFilterType::ResponseHeaderModifier => "responseHeaderModifier",
         GrpcFilterType::RequestMirror => "requestMirror",
@@ -301,7 +303,8 @@ fn redirect(redirect: &RequestRedirect, at: &At<'_>) {
 }
 
 fn path_modifier(change: &PathModifier, at: &At<'_>) {
-    let wanted = match change.r#type {
+    let Some(kind) = change.r#type else { return };
+    let wanted = match kind {
         PathModifierType::ReplaceFullPath => "replaceFullPath",
         PathModifierType::ReplacePrefixMatch => "replacePrefixMatch",
     };
@@ -326,7 +329,8 @@ pub(super) fn backend_tls_policy(policy: &BackendTlsPolicy, at: &At<'_>) {
             ("hostname", !name.hostname.is_empty()),
             ("uri", !name.uri.is_empty()),
         ];
-        let wanted = match name.r#type {
+        let Some(kind) = name.r#type else { return };
+        let wanted = match kind {
             SubjectAltNameType::Hostname => "hostname",
             SubjectAltNameType::Uri => "uri",
         };

@@ -19,11 +19,14 @@ struct Frame {
     anchor: usize,
     /// Key of the value that comes next, when this is a map.
     key: Option<Key>,
-    /// Keys seen so far with their lines.
+    /// Keys seen so far with their lines, once there are too many to look through.
     keys: HashMap<Box<str>, u32>,
     /// Maps given by the merge key `<<`.
     merges: Vec<Node>,
 }
+
+/// Keys of a map that are looked through one by one; beyond that they are hashed.
+const FEW: usize = 24;
 
 /// One document's tree as far as it is built.
 #[derive(Default)]
@@ -253,7 +256,7 @@ impl Tree {
 impl Frame {
     fn start_entry(&mut self, line: u32, column: u32, name: Box<str>, faults: &mut Vec<Fault>) {
         if &*name != "<<"
-            && let Some(first) = self.keys.insert(name.clone(), line)
+            && let Some(first) = self.line_of(&name, line)
             && faults.len() < 100
         {
             let message = format!(
@@ -264,11 +267,32 @@ impl Frame {
         self.key = Some(Key { line, column, name });
     }
 
+    /// The line of an earlier key of that name; the key is noted.
+    fn line_of(&mut self, name: &str, line: u32) -> Option<u32> {
+        let Data::Map(entries) = &self.node.data else {
+            return None;
+        };
+        if entries.len() < FEW {
+            let same = entries.iter().find(|(key, _)| *key.name == *name);
+            return same.map(|(key, _)| key.line);
+        }
+        if self.keys.is_empty() {
+            self.keys = entries
+                .iter()
+                .map(|(key, _)| (key.name.clone(), key.line))
+                .collect();
+        }
+        self.keys.insert(name.into(), line)
+    }
+
     /// The list or map, with what it merges.
     fn finish(mut self, faults: &mut Vec<Fault>) -> Node {
         let Data::Map(entries) = &mut self.node.data else {
             return self.node;
         };
+        if self.merges.is_empty() {
+            return self.node;
+        }
         let mut names: HashSet<Box<str>> = entries.iter().map(|(key, _)| key.name.clone()).collect();
         for merge in std::mem::take(&mut self.merges) {
             let sources = match merge.data {

@@ -7,7 +7,7 @@ api! {
     /// One step; `type` says which of the fields holds it.
     #[schemars(extend("required" = ["type"]))]
     pub struct HttpRouteFilter {
-        r#type: HttpFilterType,
+        r#type: Option<HttpFilterType>,
         request_header_modifier: Option<HeaderModifier>,
         response_header_modifier: Option<HeaderModifier>,
         request_mirror: Option<RequestMirror>,
@@ -21,7 +21,7 @@ api! {
     /// One step; `type` says which of the fields holds it.
     #[schemars(extend("required" = ["type"]))]
     pub struct GrpcRouteFilter {
-        r#type: GrpcFilterType,
+        r#type: Option<GrpcFilterType>,
         request_header_modifier: Option<HeaderModifier>,
         response_header_modifier: Option<HeaderModifier>,
         request_mirror: Option<RequestMirror>,
@@ -60,7 +60,7 @@ api! {
     #[schemars(extend("required" = ["numerator"]))]
     pub struct Fraction {
         #[schemars(range(min = 0))]
-        numerator: i32,
+        numerator: Option<i32>,
         /// Absent means 100.
         #[schemars(range(min = 1))]
         denominator: Option<i32>,
@@ -86,7 +86,7 @@ api! {
     /// A change of the path; `type` says which of the fields holds it.
     #[schemars(extend("required" = ["type"]))]
     pub struct PathModifier {
-        r#type: PathModifierType,
+        r#type: Option<PathModifierType>,
         replace_full_path: Option<String>,
         replace_prefix_match: Option<String>,
     }
@@ -110,7 +110,7 @@ api! {
     /// A service that decides.
     #[schemars(extend("required" = ["protocol", "backendRef"]))]
     pub struct ExternalAuth {
-        protocol: ExternalAuthProtocol,
+        protocol: Option<ExternalAuthProtocol>,
         backend_ref: BackendReference,
         grpc: Option<ExternalAuthGrpc>,
         http: Option<ExternalAuthHttp>,

@@ -25,7 +25,7 @@ api! {
     /// An object with parameters; `namespace` for those of a GatewayClass only.
     #[schemars(extend("required" = ["group", "kind", "name"]))]
     pub struct ParametersReference {
-        group: String,
+        group: Option<String>,
         kind: String,
         name: String,
         namespace: String,
@@ -153,7 +153,7 @@ api! {
     /// How clients' certificates are checked.
     #[schemars(extend("required" = ["default"]))]
     pub struct FrontendTlsConfig {
-        default: FrontendTls,
+        default: Option<FrontendTls>,
         #[schemars(length(max = 64))]
         per_port: Vec<FrontendTlsPort>,
     }
@@ -163,7 +163,7 @@ api! {
     pub struct FrontendTlsPort {
         #[schemars(range(min = 1, max = 65535))]
         port: u32,
-        tls: FrontendTls,
+        tls: Option<FrontendTls>,
     }
 
     /// How clients' certificates are checked.

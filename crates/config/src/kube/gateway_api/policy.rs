@@ -24,7 +24,7 @@ api! {
     /// Objects that may refer.
     #[schemars(extend("required" = ["group", "kind", "namespace"]))]
     pub struct ReferenceGrantFrom {
-        group: String,
+        group: Option<String>,
         kind: String,
         namespace: String,
     }
@@ -32,7 +32,7 @@ api! {
     /// Objects that may be referred to; all of the kind when `name` is empty.
     #[schemars(extend("required" = ["group", "kind"]))]
     pub struct ReferenceGrantTo {
-        group: String,
+        group: Option<String>,
         kind: String,
         name: String,
     }
@@ -56,7 +56,7 @@ api! {
     /// An object of the own namespace, or a part of it.
     #[schemars(extend("required" = ["group", "kind", "name"]))]
     pub struct SectionReference {
-        group: String,
+        group: Option<String>,
         kind: String,
         name: String,
         section_name: String,
@@ -79,7 +79,7 @@ api! {
     /// A name that the certificate may have; `type` says which of the fields holds it.
     #[schemars(extend("required" = ["type"]))]
     pub struct BackendSubjectAltName {
-        r#type: SubjectAltNameType,
+        r#type: Option<SubjectAltNameType>,
         hostname: String,
         uri: String,
     }

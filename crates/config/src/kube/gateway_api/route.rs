@@ -38,7 +38,6 @@ api! {
     }
 
     /// gateway.networking.k8s.io HTTPRoute.
-    #[schemars(extend("required" = ["spec"]))]
     pub struct KubernetesHttpRoute {
         spec: KubernetesHttpRouteSpec,
     }
@@ -151,7 +150,6 @@ api! {
     }
 
     /// gateway.networking.k8s.io GRPCRoute.
-    #[schemars(extend("required" = ["spec"]))]
     pub struct KubernetesGrpcRoute {
         spec: KubernetesGrpcRouteSpec,
     }
