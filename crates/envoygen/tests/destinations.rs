@@ -19,6 +19,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use envoy_types::pb::envoy::extensions::load_balancing_policies::client_side_weighted_round_robin::v3::ClientSideWeightedRoundRobin;
 use envoy_types::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoygen::{Interception, Output, Proxy, Scope, type_url};
@@ -101,6 +102,27 @@ fn load_balancers() {
         http(&tables(&generator(&[MESH]), NODE)).lb_policy,
         LbPolicy::LeastRequest as i32,
         "the default"
+    );
+}
+
+#[test]
+fn endpoints_may_report_their_own_load() {
+    let made = http(&with(
+        "trafficPolicy: {loadBalancer: {backendUtilization: {weightUpdatePeriod: 2s, errorUtilizationPenaltyPercent: 50, metricNamesForComputingUtilization: [cpu_utilization]}, warmup: {duration: 10s}}}",
+    ));
+    let policy = made.load_balancing_policy.unwrap().policies.remove(0);
+    let any = policy.typed_extension_config.unwrap().typed_config.unwrap();
+    let config = ClientSideWeightedRoundRobin::decode(any.value.as_slice()).unwrap();
+    assert_eq!(config.weight_update_period.unwrap().seconds, 2);
+    assert_eq!(config.error_utilization_penalty.unwrap().value, 0.5);
+    assert_eq!(
+        config
+            .slow_start_config
+            .unwrap()
+            .slow_start_window
+            .unwrap()
+            .seconds,
+        10
     );
 }
 

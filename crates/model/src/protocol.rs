@@ -64,7 +64,8 @@ impl Protocol {
             Some(declared) => declared.to_owned(),
             None => name.to_ascii_lowercase(),
         };
-        if declared == "grpc-web" || declared.starts_with("grpc-web-") {
+        // Istio looks at no more than these letters.
+        if declared.starts_with("grpc-web") {
             return Protocol::GrpcWeb;
         }
         match Protocol::parse(declared.split('-').next().unwrap_or_default()) {
@@ -128,7 +129,7 @@ mod tests {
             ("TCP", None, "http-admin", 80, Protocol::Http),
             ("TCP", None, "HTTP2-x", 80, Protocol::Http2),
             ("TCP", None, "grpc-web-x", 80, Protocol::GrpcWeb),
-            ("TCP", None, "grpc-webx", 80, Protocol::Grpc),
+            ("TCP", None, "grpc-webx", 80, Protocol::GrpcWeb),
             ("TCP", None, "httpx", 80, Protocol::Auto),
             ("TCP", None, "", 3306, Protocol::Tcp),
             ("TCP", Some("grpc"), "http", 80, Protocol::Grpc),

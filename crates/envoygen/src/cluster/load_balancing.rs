@@ -1,20 +1,25 @@
 //! How a cluster spreads requests over its endpoints.
 
 use config::networking::{
-    ConsistentHashLb, LoadBalancerSettings, SimpleLb, WarmupConfiguration, ZoneAwareLoadBalancerSetting,
+    BackendUtilization, ConsistentHashLb, LoadBalancerSettings, SimpleLb, WarmupConfiguration,
+    ZoneAwareLoadBalancerSetting,
 };
 use envoy_types::pb::envoy::config::cluster::v3::{
-    Cluster,
+    Cluster, LoadBalancingPolicy,
     cluster::{
         self as pb, CommonLbConfig, LbConfig, LbPolicy,
         common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig, ZoneAwareLbConfig},
     },
+    load_balancing_policy::Policy,
 };
-use envoy_types::pb::envoy::config::core::v3::RuntimeDouble;
+use envoy_types::pb::envoy::config::core::v3::{RuntimeDouble, TypedExtensionConfig};
+use envoy_types::pb::envoy::extensions::load_balancing_policies::client_side_weighted_round_robin::v3::ClientSideWeightedRoundRobin;
+use envoy_types::pb::envoy::extensions::load_balancing_policies::common::v3::SlowStartConfig;
 use envoy_types::pb::envoy::r#type::v3::Percent;
+use envoy_types::pb::google::protobuf::FloatValue;
 
 use super::Preference;
-use crate::wire::{duration, u64_value};
+use crate::wire::{duration, plain_any, u64_value};
 
 /// Istio's smallest hash ring.
 const RING_SIZE: u64 = 1024;
@@ -30,6 +35,10 @@ pub(super) fn apply(cluster: &mut Cluster, settings: Option<&LoadBalancerSetting
         return;
     }
     let slow_start = slow_start(settings);
+    if let Some(utilization) = &settings.backend_utilization {
+        by_utilization(cluster, utilization, slow_start);
+        return;
+    }
     match settings.simple.unwrap_or_default() {
         SimpleLb::Random => cluster.lb_policy = LbPolicy::Random as i32,
         SimpleLb::RoundRobin => {
@@ -49,6 +58,40 @@ pub(super) fn apply(cluster: &mut Cluster, settings: Option<&LoadBalancerSetting
             });
         }
     }
+}
+
+/// Endpoints get shares by the load that they report of themselves (ORCA).
+fn by_utilization(
+    cluster: &mut Cluster,
+    asked: &BackendUtilization,
+    slow_start: Option<pb::SlowStartConfig>,
+) {
+    let period = |period: Option<config::Duration>| period.and_then(|period| duration(period.0));
+    let penalty = asked.error_utilization_penalty_percent.map(|percent| FloatValue {
+        // A percentage has no digits that a float loses.
+        value: u16::try_from(percent).map_or(f32::MAX, f32::from) / 100.0,
+    });
+    let config = ClientSideWeightedRoundRobin {
+        blackout_period: period(asked.weight_stabilization_period),
+        weight_expiration_period: period(asked.weight_expiration_period),
+        weight_update_period: period(asked.weight_update_period),
+        error_utilization_penalty: penalty,
+        metric_names_for_computing_utilization: asked.metric_names_for_computing_utilization.clone(),
+        slow_start_config: slow_start.map(|start| SlowStartConfig {
+            slow_start_window: start.slow_start_window,
+            aggression: start.aggression,
+            min_weight_percent: start.min_weight_percent,
+        }),
+        ..Default::default()
+    };
+    cluster.load_balancing_policy = Some(LoadBalancingPolicy {
+        policies: vec![Policy {
+            typed_extension_config: Some(TypedExtensionConfig {
+                name: "envoy.load_balancing_policies.client_side_weighted_round_robin".to_owned(),
+                typed_config: Some(plain_any(&config)),
+            }),
+        }],
+    });
 }
 
 /// Sets how the cluster chooses between localities.

@@ -113,8 +113,12 @@ mod tests {
     use super::*;
 
     fn effective(policy: &str, subset: &str, port: u16) -> Effective {
+        let own = match subset {
+            "" => String::new(),
+            policy => format!(", trafficPolicy: {policy}"),
+        };
         let text = format!(
-            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: a, namespace: shop}}\nspec:\n  host: a\n  trafficPolicy: {policy}\n  subsets: [{{name: v1, labels: {{v: a}}, trafficPolicy: {subset}}}]\n"
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: a, namespace: shop}}\nspec:\n  host: a\n  trafficPolicy: {policy}\n  subsets: [{{name: v1, labels: {{v: a}}{own}}}]\n"
         );
         let objects = config::parse("x.yaml", text.as_bytes(), "default").objects;
         let snapshot = model::Snapshot::build(objects.into_iter().map(Arc::new));
@@ -129,10 +133,10 @@ mod tests {
     fn ports_replace_and_subsets_override() {
         let whole = "{loadBalancer: {simple: RANDOM}, tls: {mode: DISABLE}, retryBudget: {percent: 5}, portLevelSettings: [{port: {number: 81}, loadBalancer: {simple: ROUND_ROBIN}}]}";
         let at = |subset: &str, port| effective(whole, subset, port);
-        let plain = at("{}", 80);
+        let plain = at("", 80);
         assert_eq!(plain.simple_lb(), SimpleLb::Random);
         assert!(plain.tls.is_some() && plain.retry_budget.is_some());
-        let own = at("{}", 81);
+        let own = at("", 81);
         assert_eq!(own.simple_lb(), SimpleLb::RoundRobin);
         assert!(
             own.tls.is_none() && own.retry_budget.is_none(),
