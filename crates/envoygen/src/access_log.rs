@@ -65,25 +65,50 @@ pub(crate) fn file(mesh: &MeshConfig) -> Option<AccessLog> {
     if mesh.access_log_file.is_empty() {
         return None;
     }
-    let format = match mesh.access_log_encoding {
+    Some(to_file(&mesh.access_log_file, of_mesh(mesh), false))
+}
+
+/// The form that MeshConfig gives logs.
+pub(crate) fn of_mesh(mesh: &MeshConfig) -> Format {
+    match mesh.access_log_encoding {
         AccessLogEncoding::Text => text(&mesh.access_log_format),
         AccessLogEncoding::Json => Format::JsonFormat(json(&mesh.access_log_format)),
-    };
+    }
+}
+
+/// A log into a file.
+pub(crate) fn to_file(path: &str, format: Format, omit_empty_values: bool) -> AccessLog {
     let config = FileAccessLog {
-        path: mesh.access_log_file.clone(),
+        path: path.to_owned(),
         access_log_format: Some(AccessLogFormat::LogFormat(SubstitutionFormatString {
             format: Some(format),
+            omit_empty_values,
             ..Default::default()
         })),
     };
-    Some(AccessLog {
+    AccessLog {
         name: "envoy.access_loggers.file".to_owned(),
         config_type: Some(ConfigType::TypedConfig(any(&config))),
         ..Default::default()
-    })
+    }
 }
 
-fn text(asked: &str) -> Format {
+/// Istio's fields as a JSON object.
+pub(crate) fn default_labels() -> Format {
+    Format::JsonFormat(json(""))
+}
+
+/// A JSON object of these fields.
+pub(crate) fn labels(given: &serde_json::Map<String, serde_json::Value>) -> Format {
+    let fields = given
+        .iter()
+        .map(|(name, value)| (name.clone(), json_value(value)))
+        .collect();
+    Format::JsonFormat(Struct { fields })
+}
+
+/// A line of text, Istio's if none is asked for.
+pub(crate) fn text(asked: &str) -> Format {
     let line = if asked.is_empty() {
         default_line()
     } else {
@@ -97,7 +122,7 @@ fn text(asked: &str) -> Format {
 }
 
 /// `[TIME] "METHOD PATH PROTOCOL" …`, as Istio writes it.
-fn default_line() -> String {
+pub(crate) fn default_line() -> String {
     let mut parts: Vec<String> = Vec::new();
     for (name, operator) in FIELDS.iter().take(IN_TEXT) {
         parts.push(match *name {

@@ -16,6 +16,7 @@ use model::{Address, Endpoint, Health, Locality, NetworkGateway, Service, Snapsh
 use crate::cluster::Preference;
 use crate::output::Origins;
 use crate::scope::Outbound;
+use crate::telemetry::metrics::{PEER_METADATA, PEER_PARTS};
 use crate::wire::{pipe_address, string_struct, tcp_address, u32_value};
 
 /// Metadata by which a cluster's transport socket matches choose.
@@ -260,6 +261,8 @@ fn metadata(one: &One) -> Option<Metadata> {
             "istio".to_owned(),
             string_struct([("workload", one.workload.clone())]),
         );
+        out.filter_metadata
+            .insert(PEER_METADATA.to_owned(), string_struct(peer(one)));
     }
     (!out.filter_metadata.is_empty()).then_some(out)
 }
@@ -275,8 +278,30 @@ fn mtls_is_off(snapshot: &Snapshot, endpoint: &Endpoint, port: u16) -> bool {
     modes.of(port) == MutualTlsMode::Disable
 }
 
-/// `WORKLOAD;NAMESPACE;CANONICAL NAME;CANONICAL REVISION;CLUSTER`, as Istio's telemetry reads it.
-fn workload(endpoint: &Endpoint) -> String {
+/// What clients' metrics say of the endpoint's workload; what is not known is left out.
+fn peer(one: &One) -> Vec<(&'static str, String)> {
+    let mut described = one.workload.split(';').map(str::to_owned);
+    let mut next = || described.next().unwrap_or_default();
+    let label = |name: &str| one.labels.get(name).cloned().unwrap_or_default();
+    let (workload, namespace, name, revision, cluster) = (next(), next(), next(), next(), next());
+    let values = [
+        workload,
+        namespace,
+        label("app"),
+        label("version"),
+        name,
+        revision,
+        cluster,
+    ];
+    let parts = PEER_PARTS.iter().map(|(key, _)| *key).zip(values);
+    parts.filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// Id of the only cluster.
+const CLUSTER_ID: &str = "Kubernetes";
+
+/// Canonical name and revision of an endpoint's workload (Istio, "canonical service").
+fn canonical(endpoint: &Endpoint) -> (&str, &str) {
     let label = |names: [&str; 2]| {
         names
             .iter()
@@ -285,8 +310,14 @@ fn workload(endpoint: &Endpoint) -> String {
     };
     let name = label(["service.istio.io/canonical-name", "app"]).unwrap_or(&endpoint.workload);
     let revision = label(["service.istio.io/canonical-revision", "version"]).unwrap_or("latest");
+    (name, revision)
+}
+
+/// `WORKLOAD;NAMESPACE;CANONICAL NAME;CANONICAL REVISION;CLUSTER`, as Istio's telemetry reads it.
+fn workload(endpoint: &Endpoint) -> String {
+    let (name, revision) = canonical(endpoint);
     format!(
-        "{};{};{name};{revision};Kubernetes",
+        "{};{};{name};{revision};{CLUSTER_ID}",
         endpoint.workload, endpoint.namespace
     )
 }

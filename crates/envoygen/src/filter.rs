@@ -22,6 +22,7 @@ pub(crate) const CORS: &str = "envoy.filters.http.cors";
 pub(crate) const FAULT: &str = "envoy.filters.http.fault";
 pub(crate) const GRPC_WEB: &str = "envoy.filters.http.grpc_web";
 pub(crate) const HTTP_RBAC: &str = "envoy.filters.http.rbac";
+pub(crate) const HEADER_TO_METADATA: &str = "envoy.filters.http.header_to_metadata";
 pub(crate) const JWT: &str = "envoy.filters.http.jwt_authn";
 pub(crate) const EXT_AUTHZ: &str = "envoy.filters.http.ext_authz";
 pub(crate) const RATE_LIMIT: &str = "envoy.filters.http.ratelimit";

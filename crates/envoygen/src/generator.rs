@@ -10,6 +10,7 @@ use policy::Rules;
 use crate::output::Output;
 use crate::patch::Patches;
 use crate::scope::{Inbound, Outbound, Scope};
+use crate::selected::Selected;
 use crate::settings::Settings;
 
 /// Generates Envoy configuration from one snapshot.
@@ -19,6 +20,7 @@ pub struct Generator {
     pub(crate) settings: Settings,
     pub(crate) rules: Arc<Rules>,
     pub(crate) patches: Arc<Patches>,
+    pub(crate) selected: Arc<Selected>,
     pub(crate) findings: Arc<[Finding]>,
 }
 
@@ -27,12 +29,14 @@ impl Generator {
     pub fn new(snapshot: Arc<Snapshot>, settings: Settings) -> Generator {
         let (rules, mut findings) = Rules::build(snapshot.objects().values(), snapshot.mesh());
         let patches = Patches::new(&snapshot);
+        let selected = Selected::new(&snapshot);
         findings.extend(patches.findings.iter().cloned());
         Generator {
             snapshot,
             settings,
             rules: Arc::new(rules),
             patches: Arc::new(patches),
+            selected: Arc::new(selected),
             findings: findings.into(),
         }
     }

@@ -58,8 +58,9 @@ impl Generator {
 /// Whether Mixer's rules and EnvoyFilters' patches are made without objects of this kind.
 fn is_apart(kind: Kind) -> bool {
     use Kind::{
-        AuthorizationPolicy, DestinationRule, EndpointSlice, Gateway, Namespace, Node, PeerAuthentication, Pod,
-        RequestAuthentication, Service, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
+        AuthorizationPolicy, DestinationRule, EndpointSlice, Gateway, Namespace, Node, PeerAuthentication,
+        Pod, RequestAuthentication, Service, ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
+        WorkloadGroup,
     };
     matches!(
         kind,

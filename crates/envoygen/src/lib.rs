@@ -7,6 +7,7 @@ mod access_log;
 mod authz;
 mod cluster;
 mod endpoint;
+mod extension;
 mod filter;
 mod gateway;
 mod generator;
@@ -25,7 +26,9 @@ mod proxy;
 mod reflect;
 mod route;
 mod scope;
+mod selected;
 mod settings;
+mod telemetry;
 mod view;
 mod wire;
 

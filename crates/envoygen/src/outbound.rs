@@ -6,9 +6,9 @@ use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use model::MESH_GATEWAY;
 use prost::Message;
 
-use crate::access_log;
 use crate::authz::Authz;
 use crate::cluster::{self, Clusters};
+use crate::extension::Extensions;
 use crate::gateway::Merged;
 use crate::generator::Generator;
 use crate::jwt::Tokens;
@@ -21,6 +21,8 @@ use crate::patch::{self, Place};
 use crate::proxy::{Interception, ProxyKind};
 use crate::route::{self, RouteContext};
 use crate::scope::Outbound;
+use crate::telemetry::metrics::Peer;
+use crate::telemetry::{Side, Telemetry, Traced};
 use crate::view::{Egress, View};
 use crate::wire::{Canonical, encode};
 
@@ -40,18 +42,26 @@ pub(crate) fn generate(generator: &Generator, scope: &Outbound) -> Output {
 
 fn sidecar(generator: &Generator, scope: &Outbound) -> Output {
     let snapshot = &generator.snapshot;
-    let view = View::sidecar(snapshot, scope);
+    let mut view = View::sidecar(snapshot, scope);
+    let telemetry = Telemetry::new(generator, &scope.telemetries, &scope.namespace);
+    let extensions = Extensions::new(snapshot, &scope.extensions, &scope.namespace);
+    see(&mut view, &telemetry, &extensions);
     let mut out = Output::default();
     clusters(generator, &view, &mut out);
-    let logs = Logs::new(generator, scope, &mut out);
+    let logs = Logs::new(generator, scope, &telemetry, &mut out);
+    out.findings.extend(extensions.findings.iter().cloned());
     let listeners = Sidecar {
         view: &view,
         http_log: logs.http,
         tcp_log: logs.tcp.clone(),
         unclaimed: (scope.interception != Interception::None).then(|| unclaimed(&view)),
+        tracing: logs.tracing,
+        extensions: &extensions,
     }
     .build();
-    for (listener, origins) in listeners.listeners {
+    for (listener, mut origins) in listeners.listeners {
+        origins.add(telemetry.origins.iter().chain(&extensions.origins));
+        let listener = listener::bounded(listener, snapshot.mesh());
         push(&mut out, type_url::LISTENER, &listener.name, &listener, origins);
     }
     for (port, names) in listeners.routes {
@@ -113,21 +123,23 @@ fn redirected(view: &View<'_>, log: Vec<AccessLog>, out: &mut Output) {
     );
 }
 
-/// Where requests and connections are logged.
+/// Where requests and connections are logged, and how requests are traced.
 struct Logs {
     http: Vec<AccessLog>,
     tcp: Vec<AccessLog>,
+    tracing: Option<Traced>,
 }
 
 impl Logs {
-    /// The mesh's log, and logs to Mixer if it wants them; adds its cluster.
-    fn new(generator: &Generator, scope: &Outbound, out: &mut Output) -> Logs {
+    /// What the Telemetry API asks for, and logs to Mixer if it wants them; adds its cluster.
+    fn new(generator: &Generator, scope: &Outbound, telemetry: &Telemetry<'_>, out: &mut Output) -> Logs {
         let mixers = Mixers::new(generator, &scope.asks, scope.address);
         let mesh = generator.snapshot.mesh();
-        let file = access_log::file(mesh);
+        let router = scope.kind == ProxyKind::Router;
         let mut logs = Logs {
-            http: file.clone().into_iter().collect(),
-            tcp: file.into_iter().collect(),
+            http: telemetry.http_logs(Side::Client, Peer::Endpoint, &mut out.findings),
+            tcp: telemetry.tcp_logs(Side::Client, Peer::Endpoint, &mut out.findings),
+            tracing: telemetry.tracing(Side::Client, &scope.traced_as, router, &mut out.findings),
         };
         if let Some(mixer) = &mixers.report {
             let http = scope.asks.http.report.as_ref();
@@ -142,6 +154,17 @@ impl Logs {
         }
         out.findings.extend(mixers.findings);
         logs
+    }
+}
+
+/// Makes a client see the services that its telemetry goes to and its extensions come from, whatever its Sidecar says.
+fn see(view: &mut View<'_>, telemetry: &Telemetry<'_>, extensions: &Extensions) {
+    for service in telemetry
+        .services()
+        .into_iter()
+        .chain(extensions.services.iter().cloned())
+    {
+        view.reachable.entry(service.host.clone()).or_insert(service);
     }
 }
 
@@ -169,7 +192,10 @@ fn egress_of<'v>(view: &'v View<'_>, port: u16) -> Vec<&'v Egress> {
 fn router(generator: &Generator, scope: &Outbound) -> Output {
     let snapshot = &generator.snapshot;
     let merged = Merged::new(snapshot, scope);
-    let view = View::router(snapshot, scope, &merged.names);
+    let mut view = View::router(snapshot, scope, &merged.names);
+    let telemetry = Telemetry::new(generator, &scope.telemetries, &scope.namespace);
+    let extensions = Extensions::new(snapshot, &scope.extensions, &scope.namespace);
+    see(&mut view, &telemetry, &extensions);
     let mut out = Output {
         findings: merged.findings.clone(),
         ..Output::default()
@@ -177,12 +203,15 @@ fn router(generator: &Generator, scope: &Outbound) -> Output {
     clusters(generator, &view, &mut out);
     let authz = Authz::new(snapshot, &scope.namespace, &scope.labels);
     let tokens = Tokens::new(snapshot, &scope.namespace, &scope.labels);
-    let logs = Logs::new(generator, scope, &mut out);
+    let logs = Logs::new(generator, scope, &telemetry, &mut out);
+    out.findings.extend(extensions.findings.iter().cloned());
     let gateways = Gateways {
         generator,
         view: &view,
         http_log: logs.http,
         tcp_log: logs.tcp,
+        tracing: logs.tracing,
+        extensions: &extensions,
         decides: authz.decides(),
         http_filters: tokens.filter.into_iter().chain(authz.http).collect(),
         tcp_filters: authz.tcp,
@@ -191,7 +220,9 @@ fn router(generator: &Generator, scope: &Outbound) -> Output {
     for built in gateways.build(&merged, &mut findings) {
         let mut origins = built.origins;
         origins.add(authz.origins.iter().chain(&tokens.origins));
+        origins.add(telemetry.origins.iter().chain(&extensions.origins));
         if let Some(listener) = built.listener {
+            let listener = listener::bounded(listener, snapshot.mesh());
             push(&mut out, type_url::LISTENER, &listener.name, &listener, origins);
         }
         out.set_aside

@@ -56,6 +56,12 @@ pub struct Outbound {
     pub asks: Asks,
     /// EnvoyFilters' patches for it, in order.
     pub patches: Vec<PatchId>,
+    /// Telemetry objects for it, those that count more behind those that count less.
+    pub telemetries: Vec<ObjectKey>,
+    /// What traces call it; empty where no tracer needs it to be told.
+    pub traced_as: String,
+    /// WasmPlugins and TrafficExtensions for it.
+    pub extensions: Vec<ObjectKey>,
 }
 
 /// A port of a service on a router.
@@ -94,6 +100,12 @@ pub struct Inbound {
     pub asks: Asks,
     /// EnvoyFilters' patches for it, in order.
     pub patches: Vec<PatchId>,
+    /// Telemetry objects for it, those that count more behind those that count less.
+    pub telemetries: Vec<ObjectKey>,
+    /// What traces call it; empty where no tracer needs it to be told.
+    pub traced_as: String,
+    /// WasmPlugins and TrafficExtensions for it.
+    pub extensions: Vec<ObjectKey>,
 }
 
 impl Scope {
@@ -113,6 +125,9 @@ impl Scope {
         };
         let ports = workload.map(|w| service_ports(snapshot, w)).unwrap_or_default();
         let patches = |context| generator.patches.of(proxy, &labels, context);
+        let telemetries = generator.selected.telemetries(&proxy.namespace, &labels);
+        let extensions = generator.selected.extensions(&proxy.namespace, &labels);
+        let traced_as = traced_as(proxy, &labels, snapshot);
         let sends = match proxy.kind {
             ProxyKind::Sidecar => patches(PatchContext::SidecarOutbound),
             ProxyKind::Router => patches(PatchContext::Gateway),
@@ -133,6 +148,9 @@ impl Scope {
                 .map(|w| asks(generator, w, Direction::Inbound))
                 .unwrap_or_default(),
             patches: patches(PatchContext::SidecarInbound),
+            telemetries: telemetries.clone(),
+            traced_as: traced_as.clone(),
+            extensions: extensions.clone(),
         });
         let outbound = Outbound {
             kind: proxy.kind,
@@ -164,8 +182,21 @@ impl Scope {
                 .map(|w| asks(generator, w, Direction::Outbound))
                 .unwrap_or_default(),
             patches: sends,
+            telemetries,
+            traced_as,
+            extensions,
         };
         Scope { outbound, inbound }
+    }
+}
+
+/// Istio's default for `serviceCluster`, where a provider of the mesh's does not take it from the node.
+fn traced_as(proxy: &Proxy, labels: &BTreeMap<String, String>, snapshot: &Snapshot) -> String {
+    let mut providers = snapshot.mesh().extension_providers.iter();
+    if providers.any(|p| p.opentelemetry.is_some() || p.datadog.is_some()) {
+        format!("{}.{}", labels.get("app").unwrap_or(&proxy.name), proxy.namespace)
+    } else {
+        String::new()
     }
 }
 

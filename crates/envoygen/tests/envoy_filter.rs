@@ -222,7 +222,8 @@ fn routes_and_virtual_hosts() {
 "#;
     let output = patched(FRONTEND, &[filter("shop", "routes", spec)]);
     let routes = json(&output, type_url::ROUTES, "7080");
-    assert_eq!(routes["request_headers_to_remove"][0], "x-gone");
+    let removed = |routes: &Value| routes["request_headers_to_remove"].to_string().contains("x-gone");
+    assert!(removed(&routes));
     let hosts = routes["virtual_hosts"].as_array().unwrap();
     let host = |name: &str| hosts.iter().find(|host| host["name"] == name);
     assert!(host("stock.shop.svc.cluster.local:7080").is_none());
@@ -231,10 +232,7 @@ fn routes_and_virtual_hosts() {
     assert_eq!(catalog["request_headers_to_remove"][0], "x-host");
     assert_eq!(catalog["routes"][0]["name"], "first");
     assert_eq!(catalog["routes"][1]["route"]["timeout"], "7s");
-    assert_eq!(
-        json(&output, type_url::ROUTES, "7090").get("request_headers_to_remove"),
-        None
-    );
+    assert!(!removed(&json(&output, type_url::ROUTES, "7090")));
 }
 
 #[test]

@@ -97,7 +97,11 @@ fn both_sides_report() {
     let generator = generator(&[SHOP, MIXER]);
     let log = |output: &Output, name: &str| {
         let manager = inbound(output, name);
-        let Some(access_log::ConfigType::TypedConfig(any)) = &manager.access_log[0].config_type else {
+        let found = manager
+            .access_log
+            .iter()
+            .find(|log| log.name.ends_with(".http_grpc"));
+        let Some(access_log::ConfigType::TypedConfig(any)) = &found.unwrap().config_type else {
             panic!()
         };
         HttpGrpcAccessLogConfig::decode(any.value.as_slice())
@@ -145,7 +149,11 @@ fn without_an_address_checks_meet_their_failure_mode_and_somebody_is_told() {
     let generator = Generator::new(snapshot(&[SHOP, MIXER]), Settings::default());
     let output = tables(&generator, CATALOG);
     let manager = inbound(&output, "127.1.0.21_8080");
-    assert!(manager.http_filters.iter().any(|f| f.name.contains("mixer")) && manager.access_log.is_empty());
+    let reports = manager
+        .access_log
+        .iter()
+        .any(|log| log.name.ends_with(".http_grpc"));
+    assert!(manager.http_filters.iter().any(|f| f.name.contains("mixer")) && !reports);
     let nowhere = cluster(
         &output,
         "outbound|0|unreachable|mixer.argosy-system.svc.cluster.local",

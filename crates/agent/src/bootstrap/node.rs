@@ -94,6 +94,9 @@ fn metadata(values: &Values) -> Value {
         "NAME": values.name,
         "NAMESPACE": values.namespace,
         "WORKLOAD_NAME": workload_name(values),
+        "CANONICAL_NAME": canonical_name(values),
+        "CANONICAL_REVISION": canonical_revision(values),
+        "PEER": peer(values),
         "SERVICE_ACCOUNT": values.service_account,
         "OWNER": format!(
             "kubernetes://apis/networking.istio.io/v1/namespaces/{}/workloadentries/{}",
@@ -120,6 +123,36 @@ fn workload_name(values: &Values) -> &str {
         .labels
         .get("service.istio.io/workload-name")
         .unwrap_or(&values.name)
+}
+
+/// Istio's canonical service: its label, else the app, else the workload's name.
+fn canonical_name(values: &Values) -> &str {
+    let label = |name: &str| values.labels.get(name);
+    let found = label("service.istio.io/canonical-name").or_else(|| label("app"));
+    found.map_or_else(|| workload_name(values), String::as_str)
+}
+
+/// Istio's canonical revision: its label, else the version.
+fn canonical_revision(values: &Values) -> &str {
+    let label = |name: &str| values.labels.get(name);
+    let found = label("service.istio.io/canonical-revision").or_else(|| label("version"));
+    found.map_or("latest", String::as_str)
+}
+
+/// What the proxy tells the proxies of other workloads about its own (header `x-argosy-peer`): workload, namespace, app, version,
+/// canonical name and revision, cluster.
+fn peer(values: &Values) -> String {
+    let label = |name: &str| values.labels.get(name).map_or("", String::as_str);
+    let parts = [
+        workload_name(values),
+        &values.namespace,
+        label("app"),
+        label("version"),
+        canonical_name(values),
+        canonical_revision(values),
+        &values.cluster_id,
+    ];
+    parts.join(";")
 }
 
 fn not_empty<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a String)>) -> Value {

@@ -1,7 +1,7 @@
 //! Envoy's metrics under Istio's names. Pure.
 
 /// Envoy puts `envoy_` before every name, so that its `istio_requests_total` becomes `envoy_istio_requests_total`.
-/// Dashboards ask for the name without it.
+/// Dashboards ask for the name without it, and for `unknown` where a label of such a metric has no value.
 pub fn istio_names(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
@@ -10,9 +10,18 @@ pub fn istio_names(text: &str) -> String {
         let istio = name
             .strip_prefix("envoy_")
             .filter(|rest| rest.starts_with("istio_"));
-        out.push_str(istio.unwrap_or(name));
+        match istio {
+            Some(line) => out.push_str(&known_labels(line)),
+            None => out.push_str(name),
+        }
     }
     out
+}
+
+/// Only gRPC's status is empty in Istio's metrics too, for requests that are none of gRPC's.
+fn known_labels(line: &str) -> String {
+    let filled = line.replace("=\"\"", "=\"unknown\"");
+    filled.replace("grpc_response_status=\"unknown\"", "grpc_response_status=\"\"")
 }
 
 /// Splits a line before the metric's name.
@@ -41,5 +50,12 @@ mod tests {
                         envoy_cluster_upstream_cx_total{cluster_name=\"envoy_istio_\"} 1\n";
         assert_eq!(istio_names(envoy), expected);
         assert_eq!(istio_names(""), "");
+    }
+
+    #[test]
+    fn labels_without_a_value_are_unknown() {
+        let envoy = "envoy_istio_requests_total{source_app=\"\",x=\"=\",grpc_response_status=\"\"} 3\nenvoy_x{a=\"\"} 1\n";
+        let expected = "istio_requests_total{source_app=\"unknown\",x=\"=\",grpc_response_status=\"\"} 3\nenvoy_x{a=\"\"} 1\n";
+        assert_eq!(istio_names(envoy), expected);
     }
 }

@@ -263,32 +263,45 @@ pub(crate) fn own_address(address: IpAddr) -> Option<BindConfig> {
 
 /// What telemetry reads of a cluster: its service and subset.
 fn metadata(service: &Service, subset: &str) -> Metadata {
+    let mut out = described([service]);
+    let fields = &mut out.filter_metadata.entry("istio".to_owned()).or_default().fields;
+    if !subset.is_empty() {
+        let text = Kind::StringValue(subset.to_owned());
+        fields.insert("subset".to_owned(), Value { kind: Some(text) });
+    }
+    if service.mesh_external {
+        let external = Value {
+            kind: Some(Kind::BoolValue(true)),
+        };
+        fields.insert("external".to_owned(), external);
+    }
+    out
+}
+
+/// What telemetry reads of a cluster's services.
+pub(crate) fn described<'s>(services: impl IntoIterator<Item = &'s Service>) -> Metadata {
     let text = |text: &str| Value {
         kind: Some(Kind::StringValue(text.to_owned())),
     };
-    let described = Struct {
-        fields: [
+    let service = |service: &Service| {
+        let fields = [
             ("host".to_owned(), text(&service.host)),
             ("name".to_owned(), text(&service.name)),
             ("namespace".to_owned(), text(&service.namespace)),
-        ]
-        .into(),
-    };
-    let services = ListValue {
-        values: vec![Value {
-            kind: Some(Kind::StructValue(described)),
-        }],
-    };
-    let mut fields = std::collections::HashMap::new();
-    fields.insert(
-        "services".to_owned(),
+        ];
         Value {
-            kind: Some(Kind::ListValue(services)),
-        },
-    );
-    if !subset.is_empty() {
-        fields.insert("subset".to_owned(), text(subset));
-    }
+            kind: Some(Kind::StructValue(Struct {
+                fields: fields.into(),
+            })),
+        }
+    };
+    let list = ListValue {
+        values: services.into_iter().map(service).collect(),
+    };
+    let services = Value {
+        kind: Some(Kind::ListValue(list)),
+    };
+    let fields = [("services".to_owned(), services)].into();
     Metadata {
         filter_metadata: [("istio".to_owned(), Struct { fields })].into(),
         ..Default::default()

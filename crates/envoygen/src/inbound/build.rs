@@ -1,13 +1,14 @@
 //! What belongs to one inbound port: its cluster and its filter chains.
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::core::v3::Metadata;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain};
 use envoy_types::pb::envoy::config::route::v3::{self as routes, route_action};
 use model::PeerModes;
 
-use crate::access_log;
 use crate::authz::Authz;
 use crate::cluster;
+use crate::extension::Extensions;
 use crate::generator::Generator;
 use crate::jwt::Tokens;
 use crate::listener::http::{Class, Http, Routes};
@@ -17,6 +18,8 @@ use crate::mixer::{self, Mixers};
 use crate::names;
 use crate::route::retry;
 use crate::scope::Inbound;
+use crate::telemetry::metrics::{self, Peer};
+use crate::telemetry::{Side, Telemetry};
 use crate::wire::{duration, pipe_address, tcp_address};
 
 /// Builds what belongs to a port.
@@ -27,6 +30,8 @@ pub(super) struct Build<'a> {
     pub(super) authz: Authz,
     pub(super) tokens: Tokens,
     pub(super) mixers: Mixers,
+    pub(super) telemetry: Telemetry<'a>,
+    pub(super) extensions: Extensions,
 }
 
 impl Build<'_> {
@@ -42,7 +47,23 @@ impl Build<'_> {
         if unix {
             cluster.upstream_bind_config = None;
         }
+        cluster.metadata = self.services(port);
         cluster
+    }
+
+    /// The services that lead to a port, for telemetry.
+    fn services(&self, port: &Port) -> Option<Metadata> {
+        let snapshot = &self.generator.snapshot;
+        let hosts = self
+            .scope
+            .ports
+            .iter()
+            .filter(|(_, _, target)| *target == port.number);
+        let mut services: Vec<_> = hosts
+            .filter_map(|(host, _, _)| snapshot.services().get(host, &self.scope.namespace))
+            .collect();
+        services.dedup_by(|b, a| a.host == b.host);
+        (!services.is_empty()).then(|| cluster::described(services.iter().map(|service| &***service)))
     }
 
     /// The filter chains of a port; `shared` where a listener takes several ports.
@@ -61,10 +82,11 @@ impl Build<'_> {
         variants(port.protocol, mode)
             .into_iter()
             .map(|variant| {
+                let peer = if variant.mtls { Peer::Mutual } else { Peer::Plain };
                 let filters = if variant.http {
-                    self.http(port, &stat)
+                    self.http(port, &stat, peer)
                 } else {
-                    self.tcp(port)
+                    self.tcp(port, peer)
                 };
                 chain(
                     name(variant.http),
@@ -76,15 +98,11 @@ impl Build<'_> {
             .collect()
     }
 
-    fn http(&self, port: &Port, stat_prefix: &str) -> Vec<Filter> {
+    fn http(&self, port: &Port, stat_prefix: &str, peer: Peer) -> Vec<Filter> {
         let asks = &self.scope.asks.http;
-        let mut filters: Vec<_> = self
-            .tokens
-            .filter
-            .iter()
-            .chain(&self.authz.http)
-            .cloned()
-            .collect();
+        let peers = (peer == Peer::Mutual).then(metrics::peer_filter);
+        let own = self.tokens.filter.iter().chain(&self.authz.http).cloned();
+        let mut filters: Vec<_> = peers.into_iter().chain(own).collect();
         let mut limits = Vec::new();
         if let Some(mixer) = &self.mixers.check {
             filters.extend(mixer::checks(mixer, &asks.checks));
@@ -100,16 +118,25 @@ impl Build<'_> {
             stat_prefix: stat_prefix.to_owned(),
             routes: Routes::Inline(Box::new(inbound_routes(port, limits))),
             decides: self.authz.decides() || (!asks.checks.is_empty() && self.mixers.check.is_some()),
-            filters,
-            access_log: access_log::file(mesh).into_iter().chain(log).collect(),
+            filters: self.extensions.weave(filters, Side::Server, port.number),
+            access_log: self
+                .telemetry
+                .http_logs(Side::Server, peer, &mut Vec::new())
+                .into_iter()
+                .chain(log)
+                .collect(),
+            tracing: self
+                .telemetry
+                .tracing(Side::Server, &self.scope.traced_as, false, &mut Vec::new()),
         };
         vec![http.build()]
     }
 
-    fn tcp(&self, port: &Port) -> Vec<Filter> {
+    fn tcp(&self, port: &Port, peer: Peer) -> Vec<Filter> {
         let asks = &self.scope.asks.tcp;
         let cluster = port.cluster.clone();
-        let mut filters = self.authz.tcp.clone();
+        let mut filters = self.extensions.network(Side::Server, port.number);
+        filters.extend(self.authz.tcp.iter().cloned());
         filters.extend(
             self.mixers
                 .check
@@ -122,7 +149,11 @@ impl Build<'_> {
         filters.push(tcp::proxy(
             &cluster.clone(),
             vec![(cluster, 1)],
-            access_log::file(mesh).into_iter().chain(log).collect(),
+            self.telemetry
+                .tcp_logs(Side::Server, peer, &mut Vec::new())
+                .into_iter()
+                .chain(log)
+                .collect(),
         ));
         filters
     }
@@ -170,6 +201,7 @@ fn inbound_routes(port: &Port, rate_limits: Vec<routes::RateLimit>) -> routes::R
         name: cluster,
         virtual_hosts: vec![host],
         validate_clusters: crate::wire::bool_value(false),
+        request_headers_to_remove: vec![metrics::PEER_HEADER.to_owned()],
         ..Default::default()
     }
 }

@@ -11,10 +11,11 @@ use model::Protocol;
 use self::build::Build;
 use crate::authz::Authz;
 use crate::cluster;
+use crate::extension::Extensions;
 use crate::generator::Generator;
 use crate::jwt::Tokens;
 use crate::listener::inbound::Port;
-use crate::listener::{Bind, listener, redirected};
+use crate::listener::{Bind, bounded, listener, redirected};
 use crate::mixer::Mixers;
 use crate::names;
 use crate::outbound::push;
@@ -22,6 +23,7 @@ use crate::output::{Origins, Output, type_url};
 use crate::patch::{self, Place};
 use crate::proxy::Interception;
 use crate::scope::Inbound;
+use crate::telemetry::{Side, Telemetry};
 
 pub(crate) fn generate(generator: &Generator, scope: &Inbound) -> Output {
     let snapshot = &generator.snapshot;
@@ -35,6 +37,8 @@ pub(crate) fn generate(generator: &Generator, scope: &Inbound) -> Output {
         authz: Authz::new(snapshot, &scope.namespace, &scope.labels),
         tokens: Tokens::new(snapshot, &scope.namespace, &scope.labels),
         mixers: Mixers::new(generator, &scope.asks, scope.address),
+        telemetry: Telemetry::new(generator, &scope.telemetries, &scope.namespace),
+        extensions: Extensions::new(snapshot, &scope.extensions, &scope.namespace),
     };
     let found = build
         .authz
@@ -62,6 +66,10 @@ pub(crate) fn generate(generator: &Generator, scope: &Inbound) -> Output {
             Origins::of(scope.sidecar.iter()),
         );
     }
+    // What is wrong with telemetry is said once; the filters of each port would say it again.
+    for tcp in [false, true] {
+        build.telemetry.check(Side::Server, tcp, &mut out.findings);
+    }
     listeners(&build, &ports, &mut out);
     let place = Place {
         context: PatchContext::SidecarInbound,
@@ -77,6 +85,7 @@ fn listeners(build: &Build<'_>, ports: &[Port], out: &mut Output) {
     let mut origins = Origins::of(scope.sidecar.iter());
     origins.add(&build.modes.origins);
     origins.add(build.authz.origins.iter().chain(&build.tokens.origins));
+    origins.add(build.telemetry.origins.iter().chain(&build.extensions.origins));
     for port in ports {
         let Some(address) = port.bind.clone() else {
             continue;
@@ -89,6 +98,7 @@ fn listeners(build: &Build<'_>, ports: &[Port], out: &mut Output) {
         };
         let chains = build.chains(port, None);
         let listener = listener(&bind, TrafficDirection::Inbound, chains, None);
+        let listener = bounded(listener, build.generator.snapshot.mesh());
         push(
             out,
             type_url::LISTENER,
@@ -148,5 +158,5 @@ fn virtual_inbound(build: &Build<'_>, ports: &[Port]) -> Listener {
         chains.extend(build.chains(port, Some(port.number)));
     }
     let transparent = build.scope.interception == Interception::Tproxy;
-    redirected::inbound(own_port, chains, transparent)
+    bounded(redirected::inbound(own_port, chains, transparent), mesh)
 }

@@ -9,12 +9,14 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 
 use super::http::{Class, Http, Routes};
 use super::{Bind, listener, tcp, tls};
+use crate::extension::Extensions;
 use crate::filter;
 use crate::gateway::{Bound, GatewayServer, Merged};
 use crate::generator::Generator;
 use crate::l4::Weighted;
 use crate::output::Origins;
 use crate::route::{RouteContext, gateway::common_hosts};
+use crate::telemetry::{Side, Traced};
 use crate::view::View;
 
 const AUTO_PASSTHROUGH: &str = "mode AUTO_PASSTHROUGH is not served yet, so the server is not opened; use PASSTHROUGH \
@@ -39,6 +41,10 @@ pub(crate) struct Gateways<'a> {
     pub(crate) http_log: Vec<AccessLog>,
     /// Logs of connections.
     pub(crate) tcp_log: Vec<AccessLog>,
+    /// How requests are traced.
+    pub(crate) tracing: Option<Traced>,
+    /// What users add to the filters.
+    pub(crate) extensions: &'a Extensions,
     /// Filters that decide, before those that routes steer.
     pub(crate) http_filters: Vec<HttpFilter>,
     pub(crate) tcp_filters: Vec<Filter>,
@@ -209,7 +215,8 @@ impl Gateways<'_> {
             [(only, _)] => only.clone(),
             _ => format!("outbound_{}", bind.name()),
         };
-        let mut filters = self.tcp_filters.clone();
+        let mut filters = self.extensions.network(Side::Client, bind.port);
+        filters.extend(self.tcp_filters.iter().cloned());
         filters.push(tcp::proxy(&prefix, clusters, self.tcp_log.clone()));
         filters
     }
@@ -232,8 +239,9 @@ impl Gateways<'_> {
             class: Class::Gateway,
             stat_prefix: format!("outbound_{}", bind.name()),
             routes: Routes::Named(routes),
-            filters,
+            filters: self.extensions.weave(filters, Side::Client, bind.port),
             access_log: self.http_log.clone(),
+            tracing: self.tracing.clone(),
             decides: self.decides,
         }
         .build()

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::cluster::ads;
 use crate::filter;
+use crate::telemetry::{Traced, request_ids};
 use crate::wire::{any, bool_value, duration};
 
 /// Where a connection manager stands.
@@ -45,6 +46,7 @@ pub(crate) struct Http<'a> {
     /// All but the router.
     pub(crate) filters: Vec<HttpFilter>,
     pub(crate) access_log: Vec<AccessLog>,
+    pub(crate) tracing: Option<Traced>,
     /// Whether policies decide by path here, so that a path must have one spelling only.
     pub(crate) decides: bool,
 }
@@ -73,6 +75,10 @@ impl Http<'_> {
             ..Default::default()
         };
         manager.http_filters.push(filter::router());
+        if let Some(traced) = self.tracing {
+            manager.request_id_extension = Some(request_ids(traced.by_request_id));
+            manager.tracing = Some(traced.tracing);
+        }
         normalize(&mut manager, self.mesh, self.decides);
         client_certificate(&mut manager, self.class, self.mesh);
         filter::network(filter::HTTP_CONNECTION_MANAGER, any(&manager))

@@ -11,6 +11,7 @@ pub(crate) mod tls;
 
 use std::collections::BTreeMap;
 
+use config::mesh::MeshConfig;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::listener_filter_chain_match_predicate::{MatchSet, Rule};
 use envoy_types::pb::envoy::config::listener::v3::{
@@ -20,7 +21,7 @@ use envoy_types::pb::envoy::r#type::v3::Int32Range;
 
 use crate::filter;
 use crate::names;
-use crate::wire::{bool_value, pipe_address, tcp_address};
+use crate::wire::{bool_value, duration, pipe_address, tcp_address};
 
 /// Protocols by which Istio's clients announce mutual TLS.
 pub(crate) const MESH_ALPN: [&str; 5] = [
@@ -52,6 +53,14 @@ impl Bind {
     pub(crate) fn name(&self) -> String {
         names::listener(&self.address, self.port)
     }
+}
+
+/// Bounds how long a listener waits for the bytes by which it tells protocols apart (`protocolDetectionTimeout`); without a bound
+/// of the mesh's it is Envoy's.
+pub(crate) fn bounded(mut listener: Listener, mesh: &MeshConfig) -> Listener {
+    let bound = mesh.protocol_detection_timeout.filter(|bound| !bound.is_zero());
+    listener.listener_filters_timeout = bound.and_then(|bound| duration(bound.0));
+    listener
 }
 
 /// A listener of filter chains; inspectors are added as its chains need them.

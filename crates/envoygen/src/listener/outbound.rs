@@ -14,12 +14,14 @@ use model::{MESH_GATEWAY, Protocol, Registry, Resolution, Service};
 use super::entry::{Chain, Content, Entry};
 use super::http::{Class, Http, Routes};
 use super::{Bind, tcp};
+use crate::extension::Extensions;
 use crate::filter;
 use crate::l4::Weighted;
 use crate::names;
 use crate::output::Origins;
 use crate::proxy::Interception;
 use crate::route::RouteContext;
+use crate::telemetry::{Side, Traced};
 use crate::view::{Egress, View};
 
 /// A sidecar's outbound listeners.
@@ -31,6 +33,10 @@ pub(crate) struct Sidecar<'a> {
     pub(crate) tcp_log: Vec<AccessLog>,
     /// The cluster for connections that no service claims; none where they cannot keep their destination.
     pub(crate) unclaimed: Option<String>,
+    /// How requests are traced.
+    pub(crate) tracing: Option<Traced>,
+    /// What users add to the filters.
+    pub(crate) extensions: &'a Extensions,
 }
 
 /// Listeners with the objects behind them, and the route configurations that they name.
@@ -330,8 +336,13 @@ impl Sidecar<'_> {
             class: Class::SidecarOutbound,
             stat_prefix: format!("outbound_{}", bind.name()),
             routes: Routes::Named(routes),
-            filters: vec![filter::grpc_web(), filter::fault(), filter::cors()],
+            filters: self.extensions.weave(
+                vec![filter::grpc_web(), filter::fault(), filter::cors()],
+                Side::Client,
+                bind.port,
+            ),
             access_log: self.http_log.clone(),
+            tracing: self.tracing.clone(),
             decides: false,
         }
         .build()

@@ -5,12 +5,30 @@ use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use envoy_types::pb::envoy::config::listener::v3::Filter;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::{
     TcpProxy,
-    tcp_proxy::{ClusterSpecifier, TunnelingConfig, WeightedCluster, weighted_cluster::ClusterWeight},
+    tcp_proxy::{
+        ClusterSpecifier, TcpAccessLogOptions, TunnelingConfig, WeightedCluster,
+        weighted_cluster::ClusterWeight,
+    },
 };
 
 use crate::filter;
 use crate::names;
+use crate::telemetry::logs::at_end;
+use crate::telemetry::metrics::STATS_LOGGER;
 use crate::wire::plain_any;
+
+/// Where connections are counted, loggers hear of them when they stand and when they end; the others want the end alone.
+fn moments(logs: &mut [AccessLog]) -> Option<TcpAccessLogOptions> {
+    let (counters, others): (Vec<_>, Vec<_>) = logs.iter_mut().partition(|log| log.name == STATS_LOGGER);
+    if counters.is_empty() {
+        return None;
+    }
+    others.into_iter().for_each(at_end);
+    Some(TcpAccessLogOptions {
+        flush_access_log_on_connected: true,
+        ..Default::default()
+    })
+}
 
 /// Forwards connections to clusters by weight.
 pub(crate) fn proxy(stat_prefix: &str, clusters: Vec<(String, u32)>, access_log: Vec<AccessLog>) -> Filter {
@@ -21,9 +39,10 @@ pub(crate) fn proxy(stat_prefix: &str, clusters: Vec<(String, u32)>, access_log:
 pub(crate) fn tunneled(
     stat_prefix: &str,
     clusters: Vec<(String, u32)>,
-    access_log: Vec<AccessLog>,
+    mut access_log: Vec<AccessLog>,
     tunnel: Option<TunnelSettings>,
 ) -> Filter {
+    let moments = moments(&mut access_log);
     let mut clusters: Vec<_> = clusters.into_iter().filter(|(_, weight)| *weight > 0).collect();
     let specifier = match (clusters.len(), clusters.pop()) {
         (_, None) => ClusterSpecifier::Cluster(names::BLACK_HOLE_CLUSTER.to_owned()),
@@ -51,6 +70,7 @@ pub(crate) fn tunneled(
             use_post: tunnel.protocol.eq_ignore_ascii_case("POST"),
             ..Default::default()
         }),
+        access_log_options: moments,
         ..Default::default()
     };
     filter::network(filter::TCP_PROXY, plain_any(&config))

@@ -21,9 +21,7 @@ use model::Snapshot;
 use self::compile::Compiled;
 pub(crate) use self::run::{Place, apply};
 use crate::proxy::Proxy;
-
-/// A label by which Istio names the Kubernetes Gateway that a proxy serves.
-const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+use crate::selected::GATEWAY_NAME;
 
 /// One patch of an EnvoyFilter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

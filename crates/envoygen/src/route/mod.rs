@@ -17,6 +17,7 @@ use config::networking::{HttpMatchRequest, HttpRoute, StringMatch};
 use envoy_types::pb::envoy::config::route::v3::{self as pb, route_match::PathSpecifier};
 use model::VirtualService;
 
+use crate::telemetry::metrics;
 use crate::view::View;
 use crate::wire::{bool_value, duration};
 
@@ -182,6 +183,9 @@ pub(crate) fn configuration(name: &str, virtual_hosts: Vec<pb::VirtualHost>) -> 
         validate_clusters: bool_value(false),
         ignore_port_in_host_matching: true,
         max_direct_response_body_size_bytes: crate::wire::u32_value(1024 * 1024),
+        // Nobody but this proxy says which workload sends.
+        request_headers_to_remove: vec![metrics::PEER_HEADER.to_owned()],
+        request_headers_to_add: vec![metrics::peer_header()],
         ..Default::default()
     }
 }

@@ -162,3 +162,148 @@ pub(crate) fn validate(output: &Output) {
     let log = String::from_utf8_lossy(&seen.stderr);
     assert!(seen.status.success(), "{log}");
 }
+
+/// An Envoy that runs tables; it ends with the value.
+pub(crate) struct Running {
+    child: std::process::Child,
+    admin: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs tables, its administration at `admin` (an address that no other test uses); `edit` may change what it is given. `None`
+/// where there is no Envoy.
+pub(crate) fn run(output: &Output, admin: &str, edit: impl FnOnce(&mut Bootstrap)) -> Option<Running> {
+    let Some(envoy) = envoy() else {
+        eprintln!("skipped: no Envoy here");
+        return None;
+    };
+    let (host, port) = admin.rsplit_once(':').unwrap();
+    let mut bootstrap = bootstrap(output);
+    let socket = envoy_types::pb::envoy::config::core::v3::SocketAddress {
+        address: host.to_owned(),
+        port_specifier: Some(
+            envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier::PortValue(
+                port.parse().unwrap(),
+            ),
+        ),
+        ..Default::default()
+    };
+    bootstrap.admin = Some(envoy_types::pb::envoy::config::bootstrap::v3::Admin {
+        address: Some(Address {
+            address: Some(address::Address::SocketAddress(socket)),
+        }),
+        ..Default::default()
+    });
+    bootstrap.stats_config = Some(envoy_types::pb::envoy::config::metrics::v3::StatsConfig {
+        use_all_default_tags: Some(envoy_types::pb::google::protobuf::BoolValue { value: false }),
+        ..Default::default()
+    });
+    edit(&mut bootstrap);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bootstrap.pb");
+    std::fs::write(&file, bootstrap.encode_to_vec()).unwrap();
+    let log = std::fs::File::create(folder.path().join("log")).unwrap();
+    let child = Command::new(&envoy)
+        .args([
+            "--disable-hot-restart",
+            "--concurrency",
+            "1",
+            "--log-level",
+            "warning",
+            "-c",
+        ])
+        .arg(&file)
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let mut running = Running {
+        child,
+        admin: admin.to_owned(),
+        _folder: folder,
+    };
+    let live =
+        || request(&running.admin, "GET /ready HTTP/1.1", &[]).is_some_and(|answer| answer.contains("LIVE"));
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !live() {
+        let ended = running.child.try_wait().unwrap();
+        let log = || std::fs::read_to_string(running._folder.path().join("log")).unwrap_or_default();
+        assert!(
+            ended.is_none() && std::time::Instant::now() < until,
+            "{ended:?} {}",
+            log()
+        );
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    Some(running)
+}
+
+impl Running {
+    /// Waits until a page of the administration holds `text`, and gives the page.
+    pub(crate) fn page(&self, path: &str, text: &str) -> String {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        loop {
+            let page = request(&self.admin, &format!("GET {path} HTTP/1.1"), &[]).unwrap_or_default();
+            if page.contains(text) {
+                return page;
+            }
+            assert!(std::time::Instant::now() < until, "{text} is not in {page}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+/// One request on a connection of its own; the whole answer as text, none if there is nobody.
+pub(crate) fn request(address: &str, line: &str, headers: &[&str]) -> Option<String> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).ok()?;
+    stream
+        .set_read_timeout(Some(std::time::Duration::from_secs(10)))
+        .ok()?;
+    let mut text = format!("{line}\r\nconnection: close\r\n");
+    if !headers.iter().any(|header| header.starts_with("host:")) {
+        text += "host: test\r\n";
+    }
+    for header in headers {
+        text += &format!("{header}\r\n");
+    }
+    stream.write_all(format!("{text}\r\n").as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    Some(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// An application that answers each request with the request's own head as its body.
+pub(crate) fn echo(address: &str) {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind(address).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let mut stream = stream;
+                loop {
+                    let mut head = String::new();
+                    loop {
+                        let mut line = String::new();
+                        match reader.read_line(&mut line) {
+                            Ok(0) | Err(_) => return,
+                            Ok(_) if line == "\r\n" => break,
+                            Ok(_) => head += &line,
+                        }
+                    }
+                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{head}", head.len());
+                    if stream.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+}
