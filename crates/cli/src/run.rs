@@ -2,15 +2,14 @@
 //! over loopback as they would between machines.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use citadel::Ca;
 use citadel::ca::MAX_LEAF_TTL;
 use runtime::args::Common;
-use runtime::{Context, Identity, SpiffeId, service_main};
+use runtime::{Context, Identity, service_main};
 use tokio::task::JoinSet;
 
 /// Admin server of all services.
