@@ -6,13 +6,17 @@ use config::networking::{ServerTlsMode, ServerTlsSettings, TlsProtocol as Versio
 use envoy_types::pb::envoy::config::core::v3::{DataSource, TransportSocket, data_source::Specifier};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SubjectAltNameMatcher,
-    TlsCertificate, TlsParameters, common_tls_context::ValidationContextType, tls_parameters::TlsProtocol,
+    TlsCertificate, TlsParameters,
+    common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
+    tls_parameters::TlsProtocol,
 };
 use model::Snapshot;
 
-use crate::cluster::tls::{mesh_context, params, socket, uri};
+use crate::cluster::tls::{mesh_context, params, secret, socket, uri};
 use crate::wire::{bool_value, exact, plain_any, prefix};
 
+/// What names of Secrets begin with in SDS.
+const SECRET_SCHEME: &str = "kubernetes://";
 /// What servers of HTTP agree on.
 const HTTP_ALPN: [&str; 2] = ["h2", "http/1.1"];
 
@@ -53,6 +57,7 @@ pub(crate) fn gateway(
             };
             mesh_context(names, &HTTP_ALPN, timeout)
         }
+        _ if !names(settings).is_empty() => from_secrets(settings, demands, timeout)?,
         _ => from_files(settings, demands)?,
     };
     Ok(downstream(&DownstreamTlsContext {
@@ -62,10 +67,63 @@ pub(crate) fn gateway(
     }))
 }
 
-fn from_files(settings: &ServerTlsSettings, demands: bool) -> Result<CommonTlsContext, String> {
-    if !settings.credential_name.is_empty() || !settings.credential_names.is_empty() {
-        return Err("credentialName is not served yet; name certificate files instead".to_owned());
+/// The names of the Secrets with the server's certificates.
+fn names(settings: &ServerTlsSettings) -> Vec<&String> {
+    let one = std::iter::once(&settings.credential_name).filter(|name| !name.is_empty());
+    one.chain(&settings.credential_names).collect()
+}
+
+/// Certificates of Secrets, which the proxy's agent gets from Citadel; a name with `-cacert` behind it holds the roots for
+/// clients' certificates.
+fn from_secrets(
+    settings: &ServerTlsSettings,
+    demands: bool,
+    timeout: Duration,
+) -> Result<CommonTlsContext, String> {
+    let named = names(settings);
+    if let Some(other) = named
+        .iter()
+        .find(|name| name.contains("://") && !name.starts_with(SECRET_SCHEME))
+    {
+        return Err(format!(
+            "credentialName {other:?}: only Secrets are served; name one without a scheme"
+        ));
     }
+    let full = |name: &str| format!("{SECRET_SCHEME}{}", name.trim_start_matches(SECRET_SCHEME));
+    let roots = match (settings.ca_cert_credential_name.as_str(), named.first()) {
+        ("", Some(first)) => format!("{}-cacert", full(first)),
+        (own, _) => full(own),
+    };
+    let validation = demands.then(|| CombinedCertificateValidationContext {
+        default_validation_context: Some(clients(settings)),
+        validation_context_sds_secret_config: Some(secret(&roots, timeout)),
+        ..Default::default()
+    });
+    Ok(CommonTlsContext {
+        tls_params: Some(versions(settings)),
+        tls_certificate_sds_secret_configs: named.iter().map(|name| secret(&full(name), timeout)).collect(),
+        alpn_protocols: HTTP_ALPN.iter().map(|name| (*name).to_owned()).collect(),
+        validation_context_type: validation.map(ValidationContextType::CombinedValidationContext),
+        ..Default::default()
+    })
+}
+
+/// What clients' certificates must be, beside being signed by the roots.
+fn clients(settings: &ServerTlsSettings) -> CertificateValidationContext {
+    CertificateValidationContext {
+        crl: (!settings.ca_crl.is_empty()).then(|| file(&settings.ca_crl)),
+        verify_certificate_spki: settings.verify_certificate_spki.clone(),
+        verify_certificate_hash: settings.verify_certificate_hash.clone(),
+        match_typed_subject_alt_names: settings
+            .subject_alt_names
+            .iter()
+            .map(|name| uri(exact(name)))
+            .collect(),
+        ..Default::default()
+    }
+}
+
+fn from_files(settings: &ServerTlsSettings, demands: bool) -> Result<CommonTlsContext, String> {
     let own = (
         settings.server_certificate.as_str(),
         settings.private_key.as_str(),
@@ -83,15 +141,7 @@ fn from_files(settings: &ServerTlsSettings, demands: bool) -> Result<CommonTlsCo
     }
     let validation = demands.then(|| CertificateValidationContext {
         trusted_ca: (!settings.ca_certificates.is_empty()).then(|| file(&settings.ca_certificates)),
-        crl: (!settings.ca_crl.is_empty()).then(|| file(&settings.ca_crl)),
-        verify_certificate_spki: settings.verify_certificate_spki.clone(),
-        verify_certificate_hash: settings.verify_certificate_hash.clone(),
-        match_typed_subject_alt_names: settings
-            .subject_alt_names
-            .iter()
-            .map(|name| uri(exact(name)))
-            .collect(),
-        ..Default::default()
+        ..clients(settings)
     });
     Ok(CommonTlsContext {
         tls_params: Some(versions(settings)),
