@@ -3,6 +3,7 @@
 //! It knows where configuration comes from (folders, the Kubernetes API) and nothing of what it means to Envoy.
 
 pub mod analysis;
+mod derived;
 pub mod folder;
 pub mod kubernetes;
 pub mod last_good;

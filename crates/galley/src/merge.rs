@@ -9,6 +9,7 @@ use std::sync::Arc;
 use config::mesh::MeshConfig;
 use config::{Finding, Kind, Object, Severity, Spec};
 
+use crate::derived;
 use crate::namespaces::Selected;
 use crate::store::{MESH_FILE, State};
 
@@ -38,6 +39,10 @@ pub fn merge(layers: &[Layer], trust_domain: &str) -> Arc<State> {
             state.objects.retain(|object| selected.holds(object));
         }
         state.findings.extend(finding);
+    }
+    if derived::is_needed(&merged.objects) {
+        let mesh = mesh_config(&merged.objects).map(|(_, mesh)| mesh.clone());
+        derived::add(Arc::make_mut(&mut merged), mesh.as_ref());
     }
     merged
 }
@@ -219,6 +224,37 @@ mod tests {
         check(
             "discoverySelectors: [{matchLabels: {mesh: 'no'}}, {matchExpressions: [{key: mesh, operator: DoesNotExist}]}]",
             &["b"],
+        );
+    }
+
+    #[test]
+    fn kinds_of_istio_1_4_are_in_force_as_todays() {
+        let service = "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: shop}\nspec: {selector: {app: a}, ports: [{name: http, port: 80}]}\n---\n";
+        let rbac = "apiVersion: rbac.istio.io/v1alpha1\nkind: ClusterRbacConfig\nmetadata: {name: default}\nspec: {mode: 'ON'}\n";
+        let parsed = config::parse("f.yaml", rbac.as_bytes(), "default");
+        let mut below = layer("service", service, "");
+        let state = Arc::make_mut(&mut below.state);
+        state.objects.extend(parsed.objects.into_iter().map(Arc::new));
+        state.objects.sort_by(|a, b| by_key(a, b));
+        let merged = merge(&[below], "cluster.local");
+        let keys: Vec<String> = merged
+            .objects
+            .iter()
+            .map(|object| object.key().to_string())
+            .collect();
+        assert_eq!(
+            keys,
+            [
+                "AuthorizationPolicy shop/legacy-rbac.a",
+                "ClusterRbacConfig default",
+                "Service shop/a"
+            ]
+        );
+        let told: Vec<String> = merged.findings.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].contains("ClusterRbacConfig default: a kind of Istio 1.4, in force as"),
+            "{told:?}"
         );
     }
 
