@@ -37,7 +37,6 @@ pub const TABLE: &[(Kind, &[&str])] = &[
         &["servers[].defaultEndpoint", "servers[].tls.insecureSkipVerify"],
     ),
     (Kind::WorkloadGroup, &[""]),
-    (Kind::Sidecar, &["ingress[].tls"]),
     (Kind::EnvoyFilter, &["filters"]),
     (Kind::ProxyConfig, &[""]),
     (

@@ -353,3 +353,56 @@ fn custom_refuses_until_it_is_served() {
         rbac::Action::Deny as i32
     );
 }
+
+/// The chains of a sidecar's port that ends TLS of its own, under a mode of mutual TLS: those that end TLS, and what is said.
+fn ingress_tls(mode: &str) -> (Vec<(bool, String)>, Vec<String>) {
+    let text = format!(
+        r#"
+{{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {{name: m, namespace: istio-system}}, spec: {{mtls: {{mode: {mode}}}}}}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {{name: own, namespace: own}}
+spec: {{address: 127.1.9.1, labels: {{app: own}}}}
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{name: own, namespace: own}}
+spec:
+  workloadSelector: {{labels: {{app: own}}}}
+  ingress:
+  - port: {{number: 8443, protocol: HTTPS, name: https}}
+    bind: 127.1.9.1
+    captureMode: NONE
+    defaultEndpoint: 127.1.9.1:8080
+    tls: {{mode: SIMPLE, serverCertificate: /c.pem, privateKey: /k.pem}}
+"#
+    );
+    let output = tables(
+        &generator(&[&text]),
+        "sidecar~127.1.9.1~own.own~own.svc.cluster.local",
+    );
+    let found = output.get(envoygen::type_url::LISTENER, "127.1.9.1_8443");
+    let chains = found.map(|_| support::listener(&output, "127.1.9.1_8443").filter_chains);
+    let shown = |chain: envoy_types::pb::envoy::config::listener::v3::FilterChain| {
+        let protocol = chain.filter_chain_match.unwrap_or_default().transport_protocol;
+        (chain.transport_socket.is_some(), protocol)
+    };
+    let said = output.findings.iter().map(ToString::to_string).collect();
+    (chains.unwrap_or_default().into_iter().map(shown).collect(), said)
+}
+
+#[test]
+fn sidecars_end_tls_of_their_own_where_mutual_tls_is_off() {
+    let (chains, said) = ingress_tls("DISABLE");
+    assert_eq!(
+        (chains, said.len()),
+        (vec![(true, "tls".to_owned())], 0),
+        "{said:?}"
+    );
+    let (chains, said) = ingress_tls("STRICT");
+    assert!(
+        chains.is_empty() && said.iter().any(|said| said.contains("PeerAuthentication")),
+        "{said:?}"
+    );
+}

@@ -12,7 +12,7 @@ use crate::extension::Extensions;
 use crate::generator::Generator;
 use crate::jwt::Tokens;
 use crate::listener::http::{Class, Http, Routes};
-use crate::listener::inbound::{Application, Port, chain, variants};
+use crate::listener::inbound::{Application, Port, chain, own_tls, variants};
 use crate::listener::{tcp, tls};
 use crate::mixer::{self, Mixers};
 use crate::names;
@@ -79,7 +79,11 @@ impl Build<'_> {
             false => format!("inbound_{}", name(true)),
         };
         let socket = || tls::mutual(&self.generator.snapshot, self.generator.settings.secret_timeout);
-        variants(port.protocol, mode)
+        let variants = match &port.tls {
+            Some(_) => vec![own_tls(port.protocol.is_http())],
+            None => variants(port.protocol, mode),
+        };
+        variants
             .into_iter()
             .map(|variant| {
                 let peer = if variant.mtls { Peer::Mutual } else { Peer::Plain };
@@ -92,7 +96,7 @@ impl Build<'_> {
                     name(variant.http),
                     variant.condition(shared),
                     filters,
-                    variant.mtls.then(socket),
+                    port.tls.clone().or_else(|| variant.mtls.then(socket)),
                 )
             })
             .collect()

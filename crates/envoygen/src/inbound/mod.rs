@@ -140,6 +140,7 @@ fn passing(number: u16) -> Port {
         shown: String::new(),
         passes: true,
         pool: None,
+        tls: None,
     }
 }
 

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use config::Finding;
 use config::networking::{CaptureMode, IstioIngressListener};
+use config::security::MutualTlsMode;
+use envoy_types::pb::envoy::config::core::v3::TransportSocket;
 use model::{Protocol, Sidecar};
 
 use crate::generator::Generator;
 use crate::listener::inbound::{Application, Port};
+use crate::listener::tls;
 use crate::names;
 use crate::proxy::Interception;
 use crate::scope::Inbound;
@@ -24,7 +27,7 @@ pub(super) fn ports(
     let ingress = sidecar.map(|s| s.spec.ingress.as_slice()).unwrap_or_default();
     let mut by_number: BTreeMap<u16, Port> = BTreeMap::new();
     for (index, declared) in ingress.iter().enumerate() {
-        match ingress_port(scope, sidecar, declared) {
+        match ingress_port(generator, scope, sidecar, declared) {
             Ok(port) => drop(by_number.entry(port.number).or_insert(port)),
             Err(reason) => findings.extend(sidecar.map(|s| {
                 Finding::warning(reason)
@@ -49,6 +52,7 @@ pub(super) fn ports(
                     shown: "0.0.0.0".to_owned(),
                     passes: false,
                     pool: sidecar.and_then(|s| s.spec.inbound_connection_pool.clone()),
+                    tls: None,
                 });
             }
         }
@@ -57,6 +61,7 @@ pub(super) fn ports(
 }
 
 fn ingress_port(
+    generator: &Generator,
     scope: &Inbound,
     sidecar: Option<&Arc<Sidecar>>,
     declared: &IstioIngressListener,
@@ -96,7 +101,26 @@ fn ingress_port(
         application,
         bind,
         pool: pool.or_else(|| sidecar.and_then(|s| s.spec.inbound_connection_pool.clone())),
+        tls: own_tls(generator, scope, declared, number)?,
     })
+}
+
+/// TLS that the Sidecar ends itself. It stands back behind the mesh's own: only ports whose mutual TLS is off have it (Istio).
+fn own_tls(
+    generator: &Generator,
+    scope: &Inbound,
+    declared: &IstioIngressListener,
+    number: u16,
+) -> Result<Option<TransportSocket>, String> {
+    let Some(settings) = &declared.tls else {
+        return Ok(None);
+    };
+    let policies = generator.snapshot.policies();
+    if policies.peer_modes(&scope.namespace, &scope.labels).of(number) != MutualTlsMode::Disable {
+        let reason = "tls stands back behind mutual TLS; set the port to DISABLE in a PeerAuthentication";
+        return Err(reason.to_owned());
+    }
+    tls::gateway(&generator.snapshot, settings, generator.settings.secret_timeout).map(Some)
 }
 
 /// Reads `defaultEndpoint`; `0.0.0.0` and `[::]` stand for the workload's own address.

@@ -2,6 +2,7 @@
 
 use config::networking::ConnectionPoolSettings;
 use config::security::MutualTlsMode;
+use envoy_types::pb::envoy::config::core::v3::TransportSocket;
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, FilterChainMatch};
 use model::Protocol;
 
@@ -25,6 +26,8 @@ pub(crate) struct Port {
     /// Whether no service and no Sidecar has it, so that connections go on to where they wanted.
     pub(crate) passes: bool,
     pub(crate) pool: Option<ConnectionPoolSettings>,
+    /// TLS of the Sidecar's own, where mutual TLS is off.
+    pub(crate) tls: Option<TransportSocket>,
 }
 
 /// Where an application listens.
@@ -98,6 +101,11 @@ pub(crate) fn variants(protocol: Protocol, mode: MutualTlsMode) -> Vec<Variant> 
             variant(false, false, raw, &[]),
         ],
     }
+}
+
+/// Connections over TLS that is not the mesh's.
+pub(crate) fn own_tls(http: bool) -> Variant {
+    variant(http, false, "tls", &[])
 }
 
 impl Variant {
