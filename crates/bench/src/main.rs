@@ -4,6 +4,7 @@
 mod ads;
 mod board;
 mod curves;
+mod feed;
 mod floor;
 mod folder;
 mod process;
@@ -25,6 +26,7 @@ struct Cli {
 enum Command {
     Ads(ads::Args),
     Curves(curves::Args),
+    Feed(feed::Args),
     #[command(hide = true)]
     FloorServer(floor::Args),
 }
@@ -34,6 +36,7 @@ async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Ads(args) => ads::run(args).await,
         Command::Curves(args) => curves::run(args).await,
+        Command::Feed(args) => feed::run(&args),
         Command::FloorServer(args) => floor::run(args).await,
     }
 }

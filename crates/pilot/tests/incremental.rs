@@ -201,8 +201,18 @@ fn difference(kept: &ProxyTable, made: &ProxyTable) -> Option<String> {
     (kept.table.version() != made.table.version()).then(|| "types that should be gone".to_owned())
 }
 
+/// A case is a whole history of meshes, each made twice.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig {
+        cases: default.cases.div_ceil(8),
+        failure_persistence: None,
+        ..default
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn carried_tables_are_the_tables_made_from_nothing(
