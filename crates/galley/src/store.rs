@@ -19,7 +19,7 @@ pub(crate) const MESH_FILE: &str = "mesh.yaml";
 const NETWORKS_FILE: &str = "mesh-networks.yaml";
 
 /// Namespace that the MeshConfig is shown under; Istio keeps it there too.
-const MESH_NAMESPACE: &str = "istio-system";
+pub(crate) const MESH_NAMESPACE: &str = "istio-system";
 
 /// A file as the last scan met it.
 #[derive(Debug, Clone, PartialEq, Eq)]

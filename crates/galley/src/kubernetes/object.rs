@@ -8,6 +8,7 @@ use kube::runtime::watcher;
 use serde_json::{Map, Value, json};
 
 use super::reducer::{Event, Name, Seen};
+use crate::store::MESH_NAMESPACE;
 
 /// Name of the ConfigMap in the root namespace that holds the mesh's settings, as Istio's.
 const MESH_CONFIG_MAP: &str = "istio";
@@ -59,18 +60,18 @@ pub(super) fn events(kind: Kind, event: watcher::Event<DynamicObject>) -> Vec<(K
             let settings = settings.filter(|_| is_mesh(&object));
             let each = settings.map(|(kind, key)| match setting(kind, key, &object) {
                 Some(seen) => (kind, Event::Apply(seen)),
-                None => (kind, Event::Delete(name(&object), version(&object))),
+                None => (kind, Event::Delete(mesh_name(), version(&object))),
             });
             let mut events: Vec<_> = each.collect();
             events.push((kind, Event::Apply(seen(kind, object))));
             events
         }
         watcher::Event::Delete(object) => {
-            let gone = || Event::Delete(name(&object), version(&object));
+            let gone = |name| Event::Delete(name, version(&object));
             let settings = settings.filter(|_| is_mesh(&object));
             settings
-                .map(|(kind, _)| (kind, gone()))
-                .chain([(kind, gone())])
+                .map(|(kind, _)| (kind, gone(mesh_name())))
+                .chain([(kind, gone(name(&object)))])
                 .collect()
         }
     }
@@ -82,6 +83,11 @@ fn name(object: &DynamicObject) -> Name {
         metadata.namespace.clone().unwrap_or_default(),
         metadata.name.clone().unwrap_or_default(),
     )
+}
+
+/// The settings have one name, whatever source they come from, so that one layer's can replace another's.
+fn mesh_name() -> Name {
+    (MESH_NAMESPACE.to_owned(), MESH_CONFIG_MAP.to_owned())
 }
 
 fn version(object: &DynamicObject) -> String {
@@ -119,16 +125,16 @@ fn setting(kind: Kind, key: &str, object: &DynamicObject) -> Option<Seen> {
         .get(key)?
         .as_str()
         .filter(|_| is_mesh(object))?;
-    let name = name(object);
-    let place = format!("ConfigMap {}/{}, {key}", name.0, name.1);
+    let (namespace, name) = name(object);
+    let place = format!("ConfigMap {namespace}/{name}, {key}");
     let mut parsed = match kind {
-        Kind::MeshConfig => config::parse_mesh_config(&place, text.as_bytes(), &name.0),
-        _ => config::parse_mesh_networks(&place, text.as_bytes(), &name.0),
+        Kind::MeshConfig => config::parse_mesh_config(&place, text.as_bytes(), MESH_NAMESPACE),
+        _ => config::parse_mesh_networks(&place, text.as_bytes(), MESH_NAMESPACE),
     };
     let uid = object.metadata.uid.clone().unwrap_or_default();
     let with_uid = |object: &mut Object| object.meta.uid.clone_from(&uid);
     parsed.objects.iter_mut().for_each(with_uid);
-    Some(of_parsed(name, uid.clone(), version(object), parsed))
+    Some(of_parsed(mesh_name(), uid.clone(), version(object), parsed))
 }
 
 #[cfg(test)]

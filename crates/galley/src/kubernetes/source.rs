@@ -37,6 +37,7 @@ pub(crate) async fn run(
         reducer: Reducer::remembering(remembered),
         outlet,
         due: None,
+        is_complete: false,
     };
     _ = shutdown.run_until_cancelled(source.follow(told)).await;
 }
@@ -46,6 +47,8 @@ struct Source {
     reducer: Reducer,
     outlet: Outlet,
     due: Option<Due>,
+    /// Whether all kinds were there once. One that is defined later, and cannot be read, does not hold up the others.
+    is_complete: bool,
 }
 
 /// When the state is to be published.
@@ -127,7 +130,8 @@ impl Source {
 
     fn publish(&mut self) {
         self.due = None;
-        if self.reducer.awaited().is_empty() {
+        self.is_complete |= self.reducer.awaited().is_empty();
+        if self.is_complete {
             self.outlet.publish(Arc::new(self.reducer.state()));
         } else {
             self.explain();
