@@ -2,13 +2,14 @@
 //!
 //! It knows nothing of what the files mean.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::store::{Content, Scan};
+use crate::touched::Touched;
 
 /// Endings of the files that are read; kubectl reads the same.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
@@ -69,6 +70,8 @@ impl From<&Metadata> for Stamp {
 pub struct Folder {
     root: PathBuf,
     stamps: BTreeMap<String, Stamp>,
+    /// Whether the last scan could look at every file.
+    complete: bool,
 }
 
 impl Folder {
@@ -78,6 +81,7 @@ impl Folder {
         Self {
             root: root.to_owned(),
             stamps: BTreeMap::new(),
+            complete: false,
         }
     }
 
@@ -99,8 +103,62 @@ impl Folder {
                 scan.insert(name, content);
             }
         }
+        self.complete = stamps.len() == scan.len();
         self.stamps = stamps;
         Ok(scan)
+    }
+
+    /// As [`Folder::scan`], where only `touched` can have changed: the other files are not looked at.
+    ///
+    /// # Errors
+    /// When the folder had to be listed and cannot be.
+    pub(crate) fn scan_touched(&mut self, touched: &Touched) -> Result<Scan, FolderError> {
+        let scan = match touched {
+            Touched::Files(paths) if self.complete => self.scan_files(paths),
+            _ => None,
+        };
+        match scan {
+            Some(scan) => Ok(scan),
+            None => self.scan(),
+        }
+    }
+
+    /// `None` where these paths are not all plain files that were here before or are new.
+    fn scan_files(&mut self, paths: &BTreeSet<PathBuf>) -> Option<Scan> {
+        let mut scan: Scan = self
+            .stamps
+            .keys()
+            .map(|name| (name.clone(), Content::Same))
+            .collect();
+        let mut stamps = self.stamps.clone();
+        for path in paths {
+            let name = path.strip_prefix(&self.root).ok()?.to_str()?.to_owned();
+            // A volume's files change in Kubernetes when its link `..data` is turned to another folder.
+            if name.split('/').any(|part| part.starts_with("..")) {
+                return None;
+            }
+            let mut parts = name.split('/');
+            if parts.any(|part| part.starts_with('.')) || name.split('/').next() == Some(IDENTITY_FOLDER) {
+                continue;
+            }
+            match std::fs::symlink_metadata(path) {
+                Ok(metadata) if !metadata.is_file() => return None,
+                Ok(_) if !counts(&name) => continue,
+                Err(error) if error.kind() != io::ErrorKind::NotFound || !counts(&name) => return None,
+                Ok(_) | Err(_) => {}
+            }
+            scan.remove(&name);
+            stamps.remove(&name);
+            if let (Some(content), stamp) = self.read(&name, path) {
+                stamps.insert(name.clone(), stamp?);
+                scan.insert(name, content);
+            }
+        }
+        if stamps.len() > MAX_FILES {
+            return None;
+        }
+        self.stamps = stamps;
+        Some(scan)
     }
 
     /// Whether a scan would find something new; compares times and sizes only.
@@ -260,6 +318,38 @@ mod tests {
     }
 
     #[test]
+    fn a_look_at_what_was_touched_finds_what_a_whole_scan_finds() {
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["a.yaml", "b.yaml"] {
+            fs::write(dir.path().join(file), "one").unwrap();
+        }
+        let mut folder = Folder::new(dir.path());
+        folder.scan().unwrap();
+        let touch = |folder: &mut Folder, names: &[&str]| {
+            let paths = names.iter().map(|name| dir.path().join(name)).collect();
+            folder.scan_touched(&Touched::Files(paths)).unwrap()
+        };
+        fs::write(dir.path().join("a.yaml"), "three").unwrap();
+        fs::write(dir.path().join("c.yaml"), "new").unwrap();
+        let scan = touch(&mut folder, &["a.yaml", "c.yaml", ".c.swp"]);
+        assert_eq!(scan["a.yaml"], Content::Bytes(b"three".to_vec()));
+        assert_eq!(scan["b.yaml"], Content::Same);
+        assert_eq!(scan["c.yaml"], Content::Bytes(b"new".to_vec()));
+        fs::remove_file(dir.path().join("b.yaml")).unwrap();
+        let scan = touch(&mut folder, &["b.yaml"]);
+        assert_eq!(scan.keys().collect::<Vec<_>>(), ["a.yaml", "c.yaml"]);
+        fs::create_dir(dir.path().join("more")).unwrap();
+        fs::write(dir.path().join("more/d.yaml"), "below").unwrap();
+        let scan = touch(&mut folder, &["more"]);
+        assert_eq!(
+            scan["more/d.yaml"],
+            Content::Bytes(b"below".to_vec()),
+            "folders are listed"
+        );
+        assert!(!folder.changed());
+    }
+
+    #[test]
     fn a_swapped_link_is_followed() {
         let dir = tempfile::tempdir().unwrap();
         for version in ["one", "two"] {
@@ -273,8 +363,9 @@ mod tests {
         assert_eq!(folder.scan().unwrap()["a.yaml"], Content::Bytes(b"one".to_vec()));
         let swapped = dir.path().join("..new");
         std::os::unix::fs::symlink("..two", &swapped).unwrap();
-        fs::rename(swapped, link).unwrap();
-        assert_eq!(folder.scan().unwrap()["a.yaml"], Content::Bytes(b"two".to_vec()));
+        fs::rename(swapped, &link).unwrap();
+        let scan = folder.scan_touched(&Touched::Files([link].into())).unwrap();
+        assert_eq!(scan["a.yaml"], Content::Bytes(b"two".to_vec()));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod serve;
 mod sources;
 pub mod status;
 pub mod store;
+mod touched;
 mod watch;
 pub mod webhook;
 
@@ -25,7 +26,7 @@ use std::time::Duration;
 use config::Object;
 use runtime::grpc::{self, ServeError};
 use runtime::tls::{self, ClientAuth, ConfigError};
-use runtime::{BindError, Context, Identity};
+use runtime::{BindError, Condition, Context, Identity};
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -113,16 +114,42 @@ pub enum Error {
 /// # Errors
 /// When the folder is missing at the start, the address cannot be had, or the server fails.
 pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(), Error> {
-    let webhook = prepare(&args, &context).await?;
-    run_prepared(args, webhook, identity, context).await
+    let prepared = prepare(&args, &context).await?;
+    run_prepared(args, prepared, identity, context).await
 }
 
-/// What needs no identity: the admission webhook, which has a certificate of its own until there is one.
+/// What runs before there is an identity.
+pub struct Prepared {
+    client: Option<kube::Client>,
+    ready: Condition,
+    webhook: Option<webhook::Serving>,
+    leader: channel::Receiver<status::lease::Leader>,
+    electing: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// Starts what needs no identity: the election of a leader, and the admission webhook, which has a certificate of its own
+/// until there is an identity.
 ///
 /// # Errors
-/// When its address cannot be had.
-pub async fn prepare(args: &Args, context: &Context) -> Result<Option<webhook::Serving>, Error> {
-    Ok(webhook::start(&args.webhook, context).await?)
+/// When there is no way to the Kubernetes API, or the webhook's address cannot be had.
+pub async fn prepare(args: &Args, context: &Context) -> Result<Prepared, Error> {
+    let client = match args.kubernetes.kubernetes {
+        true => Some(kubernetes::client(&args.kubernetes).await?),
+        false => None,
+    };
+    let ready = context.readiness.condition("source");
+    let webhook = webhook::start(&args.webhook, context).await?;
+    let (leader, electing) = status::elect(&args.status, client.clone(), context);
+    if let (Some(webhook), Some(client)) = (&webhook, &client) {
+        webhook.register(client.clone(), leader.clone());
+    }
+    Ok(Prepared {
+        client,
+        ready,
+        webhook,
+        leader,
+        electing,
+    })
 }
 
 /// As [`run`], with what [`prepare`] gave.
@@ -131,20 +158,23 @@ pub async fn prepare(args: &Args, context: &Context) -> Result<Option<webhook::S
 /// As [`run`].
 pub async fn run_prepared(
     args: Args,
-    webhook: Option<webhook::Serving>,
+    prepared: Prepared,
     identity: Identity,
     context: Context,
 ) -> Result<(), Error> {
+    let Prepared {
+        client,
+        ready,
+        webhook,
+        leader,
+        electing,
+    } = prepared;
     for folder in &args.config {
         std::fs::read_dir(folder).map_err(|source| Error::Folder {
             path: folder.clone(),
             source,
         })?;
     }
-    let client = match args.kubernetes.kubernetes {
-        true => Some(kubernetes::client(&args.kubernetes).await?),
-        false => None,
-    };
     let listener = runtime::bind("--listen", args.listen).await?;
     let (states, seen) = channel::channel(None);
     let (tables, served) = channel::channel(None);
@@ -156,7 +186,6 @@ pub async fn run_prepared(
     let remembered = remembered(last_good.clone()).await;
     let mut tasks = JoinSet::new();
     let inlets = start(&args, client.clone(), &remembered, &mut tasks, &context.shutdown);
-    let ready = context.readiness.condition("source");
     let trust_domain = identity.id().trust_domain().to_string();
     tasks.spawn(sources::run(
         inlets,
@@ -177,7 +206,6 @@ pub async fn run_prepared(
         context.metrics.clone(),
         context.shutdown.clone(),
     ));
-    let (leader, electing) = status::elect(&args.status, client.clone(), &context);
     let reports = status::reports::start(leader.clone(), &context)?;
     if let Some(webhook) = &webhook {
         webhook.identify(&identity);
@@ -188,9 +216,6 @@ pub async fn run_prepared(
             analyses,
             reports: reports.clone(),
         };
-        if let Some(webhook) = &webhook {
-            webhook.register(client.clone(), leader.clone());
-        }
         tasks.spawn(status::writer::run(client, sources, leader, context.clone()));
     }
     tasks.spawn(tell(

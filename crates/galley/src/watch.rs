@@ -12,9 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::folder::Folder;
 use crate::sources::Outlet;
 use crate::store::Store;
+use crate::touched::{Events, QUIET, Touched};
 
-/// Quiet time after the last event before the folder is read: a writer is then most likely done with its file.
-const QUIET: Duration = Duration::from_millis(25);
 /// A folder that never is quiet is read nevertheless after this time.
 const LONGEST_WAIT: Duration = Duration::from_millis(400);
 /// How often the folder is compared without an event: some file systems send none, and a folder that was
@@ -28,12 +27,13 @@ pub(crate) async fn run(root: PathBuf, store: Store, outlet: Outlet, shutdown: C
         store,
         outlet,
     };
-    let (events, mut woken) = mpsc::channel(1);
+    let (wakes, mut woken) = mpsc::channel(1);
+    let events = Arc::new(Events::default());
     loop {
         // A new watcher before each read after a loss: nothing falls between watching and reading.
-        let watcher = arm(&root, &events);
-        source = source.read().await;
-        let lost = source.follow(&mut woken, watcher.is_some(), &shutdown);
+        let watcher = arm(&root, &events, &wakes);
+        source = source.read(Touched::Anything).await;
+        let lost = source.follow(&mut woken, &events, watcher.is_some(), &shutdown);
         let Some(next) = lost.await else { return };
         source = next;
     }
@@ -51,6 +51,7 @@ impl Source {
     async fn follow(
         mut self,
         woken: &mut mpsc::Receiver<()>,
+        events: &Events,
         watching: bool,
         shutdown: &CancellationToken,
     ) -> Option<Self> {
@@ -59,7 +60,7 @@ impl Source {
                 () = shutdown.cancelled() => return None,
                 _ = woken.recv() => {
                     settle(woken).await;
-                    self = self.read().await;
+                    self = self.read(events.drain()).await;
                 }
                 () = tokio::time::sleep(COMPARE) => {
                     let (this, changed) = self.blocking(|source| source.folder.changed()).await;
@@ -72,9 +73,9 @@ impl Source {
         }
     }
 
-    async fn read(self) -> Self {
+    async fn read(self, touched: Touched) -> Self {
         let (source, changed) = self
-            .blocking(|source| match source.folder.scan() {
+            .blocking(move |source| match source.folder.scan_touched(&touched) {
                 Ok(scan) => source.store.apply(scan),
                 Err(error) => source.store.folder_lost(&error.to_string()),
             })
@@ -113,12 +114,12 @@ async fn settle(woken: &mut mpsc::Receiver<()>) {
 }
 
 /// Watches the folder. `None` where the system cannot, which the comparison makes up for.
-fn arm(root: &Path, events: &mpsc::Sender<()>) -> Option<RecommendedWatcher> {
-    let events = events.clone();
+fn arm(root: &Path, events: &Arc<Events>, wakes: &mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+    let (events, wakes) = (events.clone(), wakes.clone());
     let wake = move |event: notify::Result<notify::Event>| {
-        if !event.is_ok_and(|event| event.kind.is_access()) {
-            // A full channel holds an event that has not been looked at yet; that one is enough.
-            _ = events.try_send(());
+        if events.take(event) {
+            // A full channel holds a wake that has not been looked at yet; that one is enough.
+            _ = wakes.try_send(());
         }
     };
     let mut watcher = notify::recommended_watcher(wake)

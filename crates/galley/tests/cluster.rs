@@ -25,15 +25,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const NAMESPACE: &str = "shop";
+const EARLY: &str = "early";
 const CONFIGURATION: &str = "argosy-galley";
 
 fn resource(group: &str, version: &str, kind: &str) -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
 }
 
-fn routes(client: &Client) -> Api<DynamicObject> {
+fn routes(client: &Client, namespace: &str) -> Api<DynamicObject> {
     let kind = resource("networking.istio.io", "v1", "VirtualService");
-    Api::namespaced_with(client.clone(), NAMESPACE, &kind)
+    Api::namespaced_with(client.clone(), namespace, &kind)
 }
 
 fn configurations(client: &Client) -> Api<DynamicObject> {
@@ -73,14 +74,14 @@ async fn install(client: &Client) {
             apply(client, definition).await;
         }
     }
-    for name in [NAMESPACE, "argosy-system"] {
+    for name in [NAMESPACE, EARLY, "argosy-system"] {
         apply(
             client,
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
         )
         .await;
     }
-    let api = routes(client);
+    let api = routes(client, NAMESPACE);
     eventually(|| async {
         let listed = api.list(&Default::default()).await;
         listed.map(drop).map_err(|error| error.to_string())
@@ -88,20 +89,55 @@ async fn install(client: &Client) {
     .await;
 }
 
-fn webhook(address: SocketAddr) -> Value {
+/// A configuration of that name for one namespace, as an installer makes it.
+fn webhook(name: &str, namespace: &str, address: SocketAddr) -> Value {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": CONFIGURATION},
+        "metadata": {"name": name},
         "webhooks": [{
-            "name": "validation.argosy.io",
+            "name": format!("{namespace}.argosy.io"),
             "clientConfig": {"url": format!("https://localhost:{}/validate", address.port())},
             "rules": [{"apiGroups": ["networking.istio.io"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"], "resources": ["*"]}],
             "failurePolicy": "Ignore", "sideEffects": "None", "admissionReviewVersions": ["v1"], "timeoutSeconds": 10,
             "namespaceSelector": {"matchExpressions": [
                 {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["argosy-system"]},
+                {"key": "kubernetes.io/metadata.name", "operator": "In", "values": [namespace]},
             ]},
         }],
     })
+}
+
+/// Waits until the API server trusts the webhook and its failure policy is this one.
+async fn registered(client: &Client, name: &str, policy: &str) -> DynamicObject {
+    eventually(|| async {
+        let live = configurations(client)
+            .get(name)
+            .await
+            .map_err(|error| error.to_string())?;
+        let webhook = &live.data["webhooks"][0];
+        let bundle = webhook["clientConfig"]["caBundle"].as_str().unwrap_or_default();
+        match webhook["failurePolicy"] == policy && bundle.len() > 100 {
+            true => Ok(live),
+            false => Err(webhook.to_string()),
+        }
+    })
+    .await
+}
+
+/// Waits until a bad object is refused by the webhook, which the API server may not call at once.
+async fn refused(client: &Client, namespace: &str) -> kube::core::Status {
+    let api = routes(client, namespace);
+    eventually(|| async {
+        let dry = PostParams {
+            dry_run: true,
+            ..Default::default()
+        };
+        match api.create(&dry, &route("bad", namespace, "(")).await {
+            Err(kube::Error::Api(status)) if status.message.contains("admission webhook") => Ok(*status),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
 }
 
 /// A Galley that reads the cluster.
@@ -112,25 +148,35 @@ struct Galley {
     running: tokio::task::JoinHandle<Result<(), galley::Error>>,
 }
 
+/// Flags of a Galley; `configuration` is its webhook's, `namespace` its Lease's.
+fn args(server: &ApiServer, configuration: &str, namespace: &str) -> galley::Args {
+    galley::Args {
+        config: Vec::new(),
+        kubernetes: galley::kubernetes::Options {
+            kubernetes: true,
+            kubeconfig: Some(server.kubeconfig()),
+            ..Default::default()
+        },
+        state_dir: None,
+        listen: address(),
+        webhook: galley::webhook::Args {
+            webhook_listen: Some(address()),
+            webhook_host: Some("localhost".to_owned()),
+            webhook_configuration: configuration.to_owned(),
+            ..Default::default()
+        },
+        status: galley::status::Args {
+            pod_namespace: namespace.to_owned(),
+            ..Default::default()
+        },
+    }
+}
+
 impl Galley {
     fn start(server: &ApiServer, identity: Identity) -> Self {
-        let (feed, webhook, context) = (address(), address(), context("galley"));
-        let args = galley::Args {
-            kubernetes: galley::kubernetes::Options {
-                kubernetes: true,
-                kubeconfig: Some(server.kubeconfig()),
-                ..Default::default()
-            },
-            listen: feed,
-            webhook: galley::webhook::Args {
-                webhook_listen: Some(webhook),
-                webhook_host: Some("localhost".to_owned()),
-                ..Default::default()
-            },
-            config: Vec::new(),
-            state_dir: None,
-            status: Default::default(),
-        };
+        let context = context("galley");
+        let args = args(server, CONFIGURATION, "argosy-system");
+        let (feed, webhook) = (args.listen, args.webhook.webhook_listen.unwrap());
         let running = tokio::spawn(galley::run(args, identity, context.clone()));
         Self {
             feed,
@@ -174,24 +220,12 @@ async fn a_bad_object_is_refused_and_a_good_one_is_told_what_became_of_it() {
     install(&client).await;
     let root = Root::new();
     let galley = Galley::start(server, root.identity("argosy-system", "galley", &["localhost"]));
-    apply(&client, webhook(galley.webhook)).await;
+    apply(&client, webhook(CONFIGURATION, NAMESPACE, galley.webhook)).await;
 
     // The webhook's configuration is brought to what Galley can answer for, and kept there.
-    let relied_on = || async {
-        let live = configurations(&client)
-            .get(CONFIGURATION)
-            .await
-            .map_err(|error| error.to_string())?;
-        let webhook = &live.data["webhooks"][0];
-        let bundle = webhook["clientConfig"]["caBundle"].as_str().unwrap_or_default();
-        match webhook["failurePolicy"] == "Fail" && bundle.len() > 100 {
-            true => Ok(live),
-            false => Err(webhook.to_string()),
-        }
-    };
-    eventually(relied_on).await;
-    apply(&client, webhook(galley.webhook)).await;
-    let live = eventually(relied_on).await;
+    registered(&client, CONFIGURATION, "Fail").await;
+    apply(&client, webhook(CONFIGURATION, NAMESPACE, galley.webhook)).await;
+    let live = registered(&client, CONFIGURATION, "Fail").await;
     let managers = live.metadata.managed_fields.unwrap();
     assert!(
         managers
@@ -200,16 +234,9 @@ async fn a_bad_object_is_refused_and_a_good_one_is_told_what_became_of_it() {
     );
 
     // A bad object is refused in Galley's words, wherever the rule is beyond the kind's schema.
-    let api = routes(&client);
-    let params = PostParams::default();
-    let refused = eventually(|| async {
-        match api.create(&params, &route("bad", NAMESPACE, "(")).await {
-            Err(kube::Error::Api(status)) if status.message.contains("admission webhook") => Ok(status),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
-    let expected = "admission webhook \"validation.argosy.io\" denied the request: VirtualService shop/bad: spec.http[0].match[0].uri.regex: ";
+    let refused = refused(&client, NAMESPACE).await;
+    let (api, params) = (routes(&client, NAMESPACE), PostParams::default());
+    let expected = "admission webhook \"shop.argosy.io\" denied the request: VirtualService shop/bad: spec.http[0].match[0].uri.regex: ";
     assert!(refused.message.contains(expected), "{}", refused.message);
     assert_eq!(refused.code, 400);
     let dry = PostParams {
@@ -217,13 +244,8 @@ async fn a_bad_object_is_refused_and_a_good_one_is_told_what_became_of_it() {
         ..Default::default()
     };
     api.create(&dry, &route("good", NAMESPACE, "/a.*")).await.unwrap();
-    assert!(api.create(&dry, &route("bad", NAMESPACE, "(")).await.is_err());
     assert!(api.get_opt("good").await.unwrap().is_none());
-    let own: Api<DynamicObject> = Api::namespaced_with(
-        client.clone(),
-        "argosy-system",
-        &resource("networking.istio.io", "v1", "VirtualService"),
-    );
+    let own = routes(&client, "argosy-system");
     own.create(&params, &route("bad", "argosy-system", "("))
         .await
         .unwrap();
@@ -339,6 +361,38 @@ async fn a_bad_object_is_refused_and_a_good_one_is_told_what_became_of_it() {
         .await
         .unwrap();
     galley.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_citadel_the_webhook_signs_for_itself_and_nobody_relies_on_it() {
+    let Some(server) = ApiServer::shared().await.unwrap() else {
+        return;
+    };
+    let client = server.client().await.unwrap();
+    install(&client).await;
+    let (args, context) = (args(server, EARLY, EARLY), context("galley"));
+    let address = args.webhook.webhook_listen.unwrap();
+    let prepared = galley::prepare(&args, &context).await.unwrap();
+    apply(&client, webhook(EARLY, EARLY, address)).await;
+    let own = registered(&client, EARLY, "Ignore").await;
+    refused(&client, EARLY).await;
+    // Citadel is there: the certificate changes without a restart, and the webhook is relied on.
+    let identity = Root::new().identity("argosy-system", "galley", &["localhost"]);
+    let running = tokio::spawn(galley::run_prepared(args, prepared, identity, context.clone()));
+    let citadels = registered(&client, EARLY, "Fail").await;
+    let bundle = |live: &DynamicObject| live.data["webhooks"][0]["clientConfig"]["caBundle"].clone();
+    assert_ne!(bundle(&own), bundle(&citadels));
+    let told = refused(&client, EARLY).await.message;
+    assert!(
+        told.contains("denied the request: VirtualService early/bad"),
+        "{told}"
+    );
+    configurations(&client)
+        .delete(EARLY, &Default::default())
+        .await
+        .unwrap();
+    context.shutdown.cancel();
+    running.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,8 +19,9 @@ pub const ADDRESS: &str = "galley.argosy.io/address";
 /// Kubernetes' MicroTime.
 const MICROSECONDS: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
-/// Longest time for one request to the API server.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest time for one turn's requests to the API server. [`super::election::DEADLINE`], the wait before the next turn and
+/// this together are no longer than a Lease: a leader that is cut off has noticed before the next one begins.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Who leads, as far as is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

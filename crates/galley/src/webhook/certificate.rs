@@ -80,15 +80,12 @@ impl Certificates {
         ServerName::try_from(name).map_err(|_| CertificateError::Name(name.to_owned()))?;
         let own = OwnAuthority::new(OffsetDateTime::now_utc())?;
         let current = own.sign(name, OffsetDateTime::now_utc())?;
-        let trust = Trust {
-            source: Source::SelfSigned,
-            roots: own.pem.clone(),
-        };
+        let trust = watch::Sender::new(own.trust());
         Ok(Arc::new(Self {
             own,
             name: name.to_owned(),
             current: ArcSwap::from_pointee(current),
-            trust: watch::Sender::new(trust),
+            trust,
         }))
     }
 
@@ -98,38 +95,47 @@ impl Certificates {
         self.trust.subscribe()
     }
 
-    /// Keeps the certificate current until `shutdown`: by the identity where it has the webhook's name.
-    pub async fn follow(self: Arc<Self>, identity: Identity, shutdown: CancellationToken) {
-        let mut changes = identity.watch();
+    /// Keeps the certificate current until `shutdown`: by the identity, once there is one, where it has the webhook's name.
+    pub async fn keep(
+        self: Arc<Self>,
+        mut identities: watch::Receiver<Option<Identity>>,
+        shutdown: CancellationToken,
+    ) {
         loop {
-            let svid = changes.borrow_and_update().clone();
-            self.choose(&svid);
-            let renewal = tokio::time::sleep(LEAF_LIFE / 2);
+            let mut svids = identities.borrow_and_update().as_ref().map(Identity::watch);
+            let svid = svids.as_mut().map(|svids| svids.borrow_and_update().clone());
+            self.choose(svid.as_deref());
+            let renewed = async {
+                match &mut svids {
+                    Some(svids) => svids.changed().await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
-                () = renewal => {}
+                Ok(()) = identities.changed() => {}
+                true = renewed => {}
+                () = tokio::time::sleep(LEAF_LIFE / 2) => {}
                 () = shutdown.cancelled() => return,
             }
         }
     }
 
-    fn choose(&self, svid: &Svid) {
-        let certified = svid.certified_key();
-        let (certified, trust) = if certified.cert.first().is_some_and(|leaf| names(leaf, &self.name)) {
-            let roots = certificates_to_pem(svid.bundle().roots());
-            let source = Source::Citadel;
-            (certified, Trust { source, roots })
-        } else {
-            let own = match self.own.sign(&self.name, OffsetDateTime::now_utc()) {
-                Ok(own) => Arc::new(own),
+    fn choose(&self, svid: Option<&Svid>) {
+        let named = svid.filter(|svid| {
+            let leaf = svid.chain_der().first();
+            leaf.is_some_and(|leaf| names(leaf, &self.name))
+        });
+        let (certified, trust) = match named {
+            Some(svid) => {
+                let roots = certificates_to_pem(svid.bundle().roots());
+                let source = Source::Citadel;
+                (svid.certified_key(), Trust { source, roots })
+            }
+            None => match self.own.sign(&self.name, OffsetDateTime::now_utc()) {
+                Ok(own) => (Arc::new(own), self.own.trust()),
                 // The one in use is good for hours yet.
                 Err(error) => return tracing::error!(%error, "the webhook keeps its certificate"),
-            };
-            let trust = Trust {
-                source: Source::SelfSigned,
-                roots: self.own.pem.clone(),
-            };
-            (own, trust)
+            },
         };
         self.current.store(certified);
         self.trust.send_if_modified(|before| {
@@ -178,6 +184,13 @@ impl OwnAuthority {
             issuer: Issuer::new(params, key),
             pem,
         })
+    }
+
+    fn trust(&self) -> Trust {
+        Trust {
+            source: Source::SelfSigned,
+            roots: self.pem.clone(),
+        }
     }
 
     fn sign(&self, name: &str, now: OffsetDateTime) -> Result<CertifiedKey, CertificateError> {

@@ -100,6 +100,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Serving {
     certificates: Arc<Certificates>,
+    identity: watch::Sender<Option<Identity>>,
     registration: Registration,
     context: Context,
     server: tokio::task::JoinHandle<()>,
@@ -123,6 +124,8 @@ pub async fn start(args: &Args, context: &Context) -> Result<Option<Serving>, St
         handshake: Duration::from_secs(5),
         ..Limits::default()
     };
+    let (identity, identities) = watch::channel(None);
+    tokio::spawn(certificates.clone().keep(identities, context.shutdown.clone()));
     let serving = context.clone();
     let server = tokio::spawn(async move {
         let served = runtime::https::serve("webhook", listener, tls, routes, &limits, &serving).await;
@@ -132,6 +135,7 @@ pub async fn start(args: &Args, context: &Context) -> Result<Option<Serving>, St
     });
     Ok(Some(Serving {
         certificates,
+        identity,
         registration: Registration {
             configuration: args.webhook_configuration.clone(),
             target: args.target(),
@@ -144,8 +148,7 @@ pub async fn start(args: &Args, context: &Context) -> Result<Option<Serving>, St
 impl Serving {
     /// From now on the certificate is the identity's, where it has the webhook's name.
     pub fn identify(&self, identity: &Identity) {
-        let certificates = self.certificates.clone();
-        tokio::spawn(certificates.follow(identity.clone(), self.context.shutdown.clone()));
+        self.identity.send_replace(Some(identity.clone()));
     }
 
     /// Keeps the webhook's configuration in the cluster current, while this process leads.

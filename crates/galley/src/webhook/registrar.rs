@@ -50,14 +50,15 @@ pub async fn run(
         registration,
         told: Vec::new(),
     };
-    let mut live = None;
+    // Unknown, until the watch has told.
+    let mut live: Option<Option<DynamicObject>> = None;
     let mut ready = false;
     loop {
         let mut news = true;
         tokio::select! {
             () = context.shutdown.cancelled() => return,
             seen = watching.next() => match seen {
-                Some(Ok(seen)) => live = seen,
+                Some(Ok(seen)) => live = Some(seen),
                 Some(Err(error)) => registrar.tell(vec![format!("cannot watch the webhook's configuration: {error}")]),
                 None => return,
             },
@@ -69,7 +70,10 @@ pub async fn run(
         let was = ready;
         ready = was || context.readiness.is_ready();
         let leads = leader.borrow().is_me;
-        if leads && (news || ready != was || registrar.failed()) {
+        if let Some(live) = &live
+            && leads
+            && (news || ready != was || registrar.failed())
+        {
             let trust = trust.borrow_and_update().clone();
             registrar.bring(live.as_ref(), &trust, ready).await;
         }
