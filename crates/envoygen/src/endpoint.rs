@@ -217,13 +217,13 @@ fn in_locality(group: Group) -> LocalityLbEndpoints {
             sub_zone: group.locality.sub_zone,
         }),
         load_balancing_weight: (weight > 0).then_some(weight).and_then(u32_value),
-        lb_endpoints: group.endpoints.into_iter().map(lb_endpoint).collect(),
+        lb_endpoints: group.endpoints.iter().map(lb_endpoint).collect(),
         priority: group.priority,
         ..Default::default()
     }
 }
 
-fn lb_endpoint(one: One) -> LbEndpoint {
+fn lb_endpoint(one: &One) -> LbEndpoint {
     let address = match &one.address {
         Address::Ip(ip) => tcp_address(&ip.to_string(), one.port),
         Address::Host(host) => tcp_address(host, one.port),
@@ -246,7 +246,7 @@ fn lb_endpoint(one: One) -> LbEndpoint {
         health_status: health as i32,
         // Unset is 1.
         load_balancing_weight: Some(one.weight).filter(|weight| *weight != 1).and_then(u32_value),
-        metadata: metadata(&one),
+        metadata: metadata(one),
     }
 }
 

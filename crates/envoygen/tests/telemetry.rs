@@ -468,3 +468,30 @@ fn providers_that_cannot_be_used_are_reported() {
         );
     }
 }
+
+#[test]
+fn the_meshs_own_tracer() {
+    let mesh = |config: &str| {
+        PROVIDERS.replace(
+            "  defaultProviders:",
+            &format!("  enableTracing: true\n  defaultConfig: {config}\n  defaultProviders:"),
+        )
+    };
+    let traced = |config: &str| {
+        let output = tables(&generator(&[SHOP, &mesh(config)]), EDGE);
+        validate(&output);
+        let said: Vec<String> = output.findings.iter().map(ToString::to_string).collect();
+        (manager(&output, "127.1.0.1_8080")["tracing"].clone(), said)
+    };
+    let (tracing, said) = traced(
+        "{tracing: {sampling: 50, zipkin: {address: 'collector.obs:9411'}, customTags: {a: {literal: {value: b}}}}}",
+    );
+    assert!(said.is_empty(), "{said:?}");
+    assert_eq!(tracing["random_sampling"]["value"], 50.0);
+    assert_eq!(tracing["custom_tags"][0]["literal"]["value"], "b");
+    let (tracing, said) = traced("{tracing: {zipkin: {address: 'nobody.obs:9411'}}}");
+    assert!(
+        tracing.is_null() && said.iter().any(|said| said.contains("nobody.obs")),
+        "{said:?}"
+    );
+}

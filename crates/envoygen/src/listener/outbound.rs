@@ -156,7 +156,7 @@ impl Sidecar<'_> {
         for place in places {
             let bind = self.bind(&place.address, port, own_socket);
             let mut origins = Origins::of(&service.origins);
-            let chains = self.chains(egress, service, (port, protocol), &place, &bind, &mut origins);
+            let chains = self.chains(egress, service, (port, protocol), (&place, &bind), &mut origins);
             let used = match entries.get_mut(&bind) {
                 Some(entry) => entry.add(protocol, chains),
                 None => {
@@ -190,8 +190,7 @@ impl Sidecar<'_> {
         egress: &Egress,
         service: &Arc<Service>,
         (port, protocol): (u16, Protocol),
-        place: &Place,
-        bind: &Bind,
+        (place, bind): (&Place, &Bind),
         origins: &mut Origins,
     ) -> Vec<Chain> {
         if protocol.is_http() {

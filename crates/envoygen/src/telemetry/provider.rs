@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use config::mesh::{ExtensionProvider, FileAccessLogProvider, HttpHeader};
+use config::mesh::{DatadogProvider, ExtensionProvider, FileAccessLogProvider, HttpHeader, ZipkinProvider};
 use envoy_types::pb::envoy::config::core::v3::{
     GrpcService, HeaderValue, HeaderValueOption, HttpService, HttpUri, grpc_service,
     header_value_option::HeaderAppendAction, http_uri::HttpUpstreamType,
 };
 use model::{Service, Snapshot};
 
+use super::resolve::PROXY_CONFIG;
 use crate::names;
 use crate::wire::duration;
 
@@ -96,6 +97,7 @@ impl<'a> Providers<'a> {
             .find(|p| p.name == name);
         match known {
             Some(provider) => Ok(provider.clone()),
+            None if name == PROXY_CONFIG => self.of_proxy_config(),
             None if name == ENVOY => Ok(ExtensionProvider {
                 name: ENVOY.to_owned(),
                 envoy_file_access_log: Some(FileAccessLogProvider::default()),
@@ -105,6 +107,38 @@ impl<'a> Providers<'a> {
                 "there is no extension provider {name:?}; add it to MeshConfig's extensionProviders"
             )),
         }
+    }
+
+    /// The tracer of MeshConfig's `defaultConfig`: Zipkin's or Datadog's address.
+    fn of_proxy_config(&self) -> Result<ExtensionProvider, String> {
+        let config = self.snapshot.mesh().default_config.clone().unwrap_or_default();
+        let tracing = config.tracing.unwrap_or_default();
+        let old = Some(config.zipkin_address).filter(|address| !address.is_empty());
+        let zipkin = tracing.zipkin.map(|tracer| tracer.address).or(old);
+        let mut out = ExtensionProvider {
+            name: PROXY_CONFIG.to_owned(),
+            ..Default::default()
+        };
+        if let Some(address) = zipkin {
+            let (service, port) = host_and_port(&address)?;
+            out.zipkin = Some(ZipkinProvider {
+                service,
+                port,
+                ..Default::default()
+            });
+        } else if let Some(tracer) = tracing.datadog {
+            let (service, port) = host_and_port(&tracer.address)?;
+            out.datadog = Some(DatadogProvider {
+                service,
+                port,
+                ..Default::default()
+            });
+        } else {
+            return Err(
+                "enableTracing needs an address in defaultConfig.tracing.zipkin or datadog".to_owned(),
+            );
+        }
+        Ok(out)
     }
 
     /// The service that the provider of a name sends to, if it is one.
@@ -146,6 +180,13 @@ impl<'a> Providers<'a> {
             service: Arc::clone(found),
         })
     }
+}
+
+fn host_and_port(address: &str) -> Result<(String, u32), String> {
+    let parts = address
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
+    parts.ok_or_else(|| format!("defaultConfig.tracing: {address:?} is not HOST:PORT"))
 }
 
 /// The service and port that a provider of logs or traces names.

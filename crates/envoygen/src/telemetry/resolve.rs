@@ -201,15 +201,21 @@ pub(super) struct Tracing<'a> {
 
 static NO_TAGS: BTreeMap<String, CustomTag> = BTreeMap::new();
 
+/// The tracer that MeshConfig's `defaultConfig` describes, where `enableTracing` asks for it.
+pub(super) const PROXY_CONFIG: &str = "defaultConfig.tracing";
+
 /// How requests are traced; `None` where nobody says anything.
 pub(super) fn tracing<'a>(specs: &[&'a Telemetry], mesh: &'a MeshConfig, side: Side) -> Option<Tracing<'a>> {
-    let default = mesh.default_providers.as_ref().and_then(|d| d.tracing.first());
+    let named = mesh.default_providers.as_ref().and_then(|d| d.tracing.first());
+    let default = named
+        .map(String::as_str)
+        .or(mesh.enable_tracing.then_some(PROXY_CONFIG));
     let levels: Vec<_> = specs.iter().flat_map(|spec| &spec.tracing).collect();
     if levels.is_empty() && default.is_none() {
         return None;
     }
     let mut out = Tracing {
-        provider: default.map(String::as_str),
+        provider: default,
         disabled: false,
         sampling: None,
         tags: &NO_TAGS,

@@ -3,7 +3,7 @@
 use config::mesh::{
     ExtensionProvider, OpenTelemetryProvider, ServiceAttributeEnrichment, ZipkinProvider, ZipkinTraceContext,
 };
-use config::telemetry::CustomTag as Asked;
+use config::telemetry::{CustomTag as Asked, NamedTag, TagValue};
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::trace::v3::{
     DatadogConfig, OpenTelemetryConfig, SkyWalkingConfig, ZipkinConfig, tracing,
@@ -77,7 +77,12 @@ pub(super) fn build(
         .iter()
         .filter_map(|(name, tag)| custom(name, tag))
         .collect();
-    if asked.istio_tags {
+    if asked.tags.is_empty() {
+        let of_mesh = defaults.iter().flat_map(|tracing| &tracing.custom_tags);
+        tags.extend(of_mesh.filter_map(|(name, tag)| custom(name, &of_proxy_config(tag))));
+    }
+    let off = defaults.and_then(|tracing| tracing.enable_istio_tags) == Some(false);
+    if asked.istio_tags && !off {
         tags.extend(istio_tags());
     }
     tags.sort_by(|a, b| a.tag.cmp(&b.tag));
@@ -246,6 +251,22 @@ fn custom(name: &str, asked: &Asked) -> Option<CustomTag> {
         tag: name.to_owned(),
         r#type: Some(value),
     })
+}
+
+/// A tag of MeshConfig's `defaultConfig` in the Telemetry API's form.
+fn of_proxy_config(tag: &config::mesh::CustomTag) -> Asked {
+    let named = |tag: &config::mesh::NamedTag| NamedTag {
+        name: tag.name.clone(),
+        default_value: tag.default_value.clone(),
+    };
+    Asked {
+        literal: tag.literal.as_ref().map(|literal| TagValue {
+            value: literal.value.clone(),
+        }),
+        environment: tag.environment.as_ref().map(named),
+        header: tag.header.as_ref().map(named),
+        formatter: None,
+    }
 }
 
 /// What Istio says of each span's workload.
