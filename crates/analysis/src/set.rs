@@ -202,6 +202,12 @@ impl<'a> Set<'a> {
             .collect()
     }
 
+    /// Whether some pod has all of these labels.
+    pub(crate) fn has_pod(&self, selector: &Labels) -> bool {
+        let all = || self.all_pods().map(Workload::of_pod);
+        selected(selector, None, &self.pods, all).next().is_some()
+    }
+
     /// The workloads with all of these labels, likewise: pods first, then WorkloadEntries.
     pub(crate) fn workloads(&self, selector: &Labels, namespace: Option<&str>) -> Vec<Workload<'a>> {
         let pods = || self.all_pods().map(Workload::of_pod);
@@ -225,10 +231,14 @@ fn selected<'s, 'a, I: Iterator<Item = Workload<'a>> + 's>(
     index: &'s OnceCell<Labelled<'a>>,
     all: impl Fn() -> I,
 ) -> impl Iterator<Item = Workload<'a>> + 's {
-    let by_label = selector.iter().next().map(|(key, value)| {
-        let index = index.get_or_init(|| by_label(all()));
-        index.get(&(key.as_str(), value.as_str()))
-    });
+    // By the label that the fewest have.
+    let by_label = selector
+        .iter()
+        .map(|(key, value)| {
+            let index = index.get_or_init(|| by_label(all()));
+            index.get(&(key.as_str(), value.as_str()))
+        })
+        .min_by_key(|found| found.map_or(0, Vec::len));
     let candidates = by_label.flatten().into_iter().flatten().copied();
     let everything = by_label.is_none().then(all).into_iter().flatten();
     candidates.chain(everything).filter(move |workload| {

@@ -1,5 +1,6 @@
 //! `argosy`: the operator's and the newcomer's command. Each subcommand has a module.
 
+mod analyze;
 mod ca;
 mod crds;
 mod init;
@@ -20,6 +21,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Say what objects do to one another: of files, of a cluster, or of both together
+    Analyze(Box<analyze::Args>),
     /// Tell the authority's state, or have its root replaced
     Ca(ca::Args),
     /// Print the CustomResourceDefinitions of all kinds, for kubectl apply
@@ -34,6 +37,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match parse().command {
+        Command::Analyze(args) => analyze::run(&args),
         Command::Ca(args) => ca::run(&args),
         Command::Crds(args) => report(crds::run(&args)),
         Command::Init(args) => report(init::run(&args)),

@@ -1,4 +1,4 @@
-//! `argosy validate`: what is wrong with files or folders of configuration, in text or JSON.
+//! `argosy validate`: what is wrong with files or folders of configuration, in text or JSON, the worst first.
 //!
 //! It uses the same reader as Galley, and so says the same.
 
@@ -18,8 +18,11 @@ const MAX_STDIN: u64 = 64 << 20;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Files or folders; `-` reads standard input
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "filenames", value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// The same, as kubectl names them
+    #[arg(long = "filename", short = 'f', value_name = "PATH")]
+    filenames: Vec<PathBuf>,
     /// Form of the findings
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -34,7 +37,7 @@ enum Output {
 /// Exit status 0: nothing worse than warnings. 1: an error in the configuration. 2: a path could not be read.
 pub(crate) fn run(args: &Args) -> ExitCode {
     let mut states = Vec::new();
-    for path in &args.paths {
+    for path in args.paths.iter().chain(&args.filenames) {
         match read(path) {
             Ok(state) => states.push(state),
             Err(error) => {
@@ -43,7 +46,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             }
         }
     }
-    let findings: Vec<&Finding> = states.iter().flat_map(|state| &state.findings).collect();
+    let mut findings: Vec<&Finding> = states.iter().flat_map(|state| &state.findings).collect();
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let objects = states.iter().map(|state| state.objects.len()).sum();
     print(&findings, objects, args.output);
     match count(&findings, Severity::Error) {
@@ -79,7 +83,7 @@ fn print(findings: &[&Finding], objects: usize, output: Output) {
         Output::Json => println!("{:#}", document(findings, objects)),
         Output::Text => {
             for finding in findings {
-                println!("{finding}");
+                println!("{}: {finding}", finding.severity);
             }
             println!("{}", summary(findings, objects));
         }
@@ -87,7 +91,12 @@ fn print(findings: &[&Finding], objects: usize, output: Output) {
 }
 
 fn document(findings: &[&Finding], objects: usize) -> Value {
-    json!({ "objects": objects, "findings": findings.iter().map(|f| galley::report::finding(f)).collect::<Vec<_>>() })
+    json!({
+        "objects": objects,
+        "errors": count(findings, Severity::Error),
+        "warnings": count(findings, Severity::Warning),
+        "findings": findings.iter().map(|finding| galley::report::finding(finding)).collect::<Vec<_>>(),
+    })
 }
 
 fn summary(findings: &[&Finding], objects: usize) -> String {

@@ -18,10 +18,12 @@ const HOSTNAME: &str = "kubernetes.io/hostname";
 pub(crate) fn some_pod_has(set: &Set<'_>, wanted: &Labels) -> bool {
     let is_place = |key: &String| [REGION, ZONE, SUBZONE, HOSTNAME].contains(&key.as_str());
     let (places, own): (Labels, Labels) = wanted.clone().into_iter().partition(|(key, _)| is_place(key));
-    let candidates = set.pods(&own, None);
     match places.is_empty() {
-        true => !candidates.is_empty(),
-        false => candidates.iter().any(|pod| selects(&places, &labels(set, pod))),
+        true => set.has_pod(&own),
+        false => {
+            let candidates = set.pods(&own, None);
+            candidates.iter().any(|pod| selects(&places, &labels(set, pod)))
+        }
     }
 }
 
