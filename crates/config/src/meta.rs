@@ -94,7 +94,7 @@ fn created(timestamp: &str, at: &At<'_>) -> Option<i64> {
 fn check_name(kind: Kind, name: &str, at: &At<'_>) {
     if name.is_empty() {
         at.error("every object needs a name");
-    } else if matches!(kind, Kind::Namespace | Kind::Service) {
+    } else if matches!(kind, Kind::Namespace | Kind::Service | Kind::Gateway) {
         if !syntax::is_dns_label(name) {
             at.error(format!("{name:?} must be {}", syntax::DNS_LABEL));
         }

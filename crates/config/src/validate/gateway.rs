@@ -54,6 +54,11 @@ fn server(server: &Server, at: &At<'_>) {
         .and_then(|port| Protocol::parse(&port.protocol))
     {
         tls_of_protocol(server.tls.as_ref(), protocol, at);
+        if server.tls.as_ref().is_some_and(|tls| tls.https_redirect) && !protocol.is_http() {
+            at.key("tls")
+                .key("httpsRedirect")
+                .warning("sends clients of plain HTTP elsewhere; on this port it has no effect");
+        }
     }
 }
 

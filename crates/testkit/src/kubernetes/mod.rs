@@ -7,5 +7,7 @@ mod binaries;
 mod pki;
 mod server;
 
+pub use kube::Client;
+
 pub use binaries::Binaries;
 pub use server::ApiServer;

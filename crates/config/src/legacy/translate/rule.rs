@@ -89,11 +89,11 @@ pub(super) fn of(
     let operation = operation(access);
     Some(Rule {
         from: (source != Source::default())
-            .then(|| RuleFrom { source: Some(source) })
+            .then_some(RuleFrom { source: Some(source) })
             .into_iter()
             .collect(),
         to: (operation != Operation::default())
-            .then(|| RuleTo {
+            .then_some(RuleTo {
                 operation: Some(operation),
             })
             .into_iter()
