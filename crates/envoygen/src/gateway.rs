@@ -77,6 +77,16 @@ pub(crate) struct Merged {
 }
 
 impl Merged {
+    /// Whether a server forwards TLS to services by their SNI alone.
+    pub(crate) fn forwards_unread(&self) -> bool {
+        let mut servers = self.bound.values().flat_map(|bound| &bound.servers);
+        servers.any(|server| {
+            server
+                .tls()
+                .is_some_and(|tls| tls.mode == ServerTlsMode::AutoPassthrough)
+        })
+    }
+
     /// Puts together the Gateways that select the router, oldest first.
     pub(crate) fn new(snapshot: &Snapshot, scope: &Outbound) -> Merged {
         let mut merged = Merged::default();

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use config::Kind;
 use model::{Diff, ServiceId, Snapshot};
 
-use crate::cluster::Clusters;
+use crate::cluster::{self, Clusters};
 use crate::generator::Generator;
 use crate::outbound::push;
 use crate::output::{Output, type_url};
+use crate::proxy::ProxyKind;
 use crate::scope::Outbound;
 use crate::view::View;
 
@@ -45,7 +46,12 @@ impl Generator {
         };
         let all = self.snapshot.services();
         let found = services.iter().filter_map(|id| all.get(&id.host, &id.namespace));
+        let router = scope.kind == ProxyKind::Router;
         let built = found.flat_map(|service| clusters.of_service(service));
+        let built = built.flat_map(|built| {
+            let unread = if router { cluster::unread(&built) } else { None };
+            std::iter::once(built).chain(unread)
+        });
         let mut out = Output::default();
         for (endpoints, origins) in built.filter_map(|built| built.endpoints) {
             let name = &endpoints.cluster_name;

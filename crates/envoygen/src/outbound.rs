@@ -47,7 +47,7 @@ fn sidecar(generator: &Generator, scope: &Outbound) -> Output {
     let extensions = Extensions::new(snapshot, &scope.extensions, &scope.namespace);
     see(&mut view, &telemetry, &extensions);
     let mut out = Output::default();
-    clusters(generator, &view, &mut out);
+    clusters(generator, &view, false, &mut out);
     let logs = Logs::new(generator, scope, &telemetry, &mut out);
     out.findings.extend(extensions.findings.iter().cloned());
     let listeners = Sidecar {
@@ -200,7 +200,7 @@ fn router(generator: &Generator, scope: &Outbound) -> Output {
         findings: merged.findings.clone(),
         ..Output::default()
     };
-    clusters(generator, &view, &mut out);
+    clusters(generator, &view, merged.forwards_unread(), &mut out);
     let authz = Authz::new(snapshot, &scope.namespace, &scope.labels);
     let tokens = Tokens::new(snapshot, &scope.namespace, &scope.labels);
     let logs = Logs::new(generator, scope, &telemetry, &mut out);
@@ -253,13 +253,18 @@ fn router(generator: &Generator, scope: &Outbound) -> Output {
     out
 }
 
-fn clusters(generator: &Generator, view: &View<'_>, out: &mut Output) {
+/// The clusters of all that a client reaches; with `unread` also those by which a gateway forwards TLS unread.
+fn clusters(generator: &Generator, view: &View<'_>, unread: bool, out: &mut Output) {
     let clusters = Clusters { generator, view };
-    for built in view
+    let all = view
         .reachable
         .values()
-        .flat_map(|service| clusters.of_service(service))
-    {
+        .flat_map(|service| clusters.of_service(service));
+    let all = all.flat_map(|built| {
+        let twin = if unread { cluster::unread(&built) } else { None };
+        std::iter::once(built).chain(twin)
+    });
+    for built in all {
         push(
             out,
             type_url::CLUSTER,

@@ -94,9 +94,9 @@ fn a_gateway() {
 
 #[test]
 fn a_server_that_cannot_be_opened_is_told() {
-    let gateway = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: east-west, namespace: istio-system}\n\
-                   spec:\n  selector: {istio: ingressgateway}\n  servers:\n  - port: {number: 15443, name: tls, protocol: TLS}\n    \
-                   tls: {mode: AUTO_PASSTHROUGH}\n    hosts: ['*.local']\n";
+    let gateway = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: late, namespace: istio-system}\n\
+                   spec:\n  selector: {istio: ingressgateway}\n  servers:\n  - port: {number: 8080, name: tcp, protocol: TCP}\n    \
+                   bind: 127.1.0.1\n    hosts: ['*']\n";
     let output = tables(
         &generator(&[SHOP, gateway]),
         "router~127.1.0.1~ingressgateway.istio-system~istio-system.svc.cluster.local",
@@ -104,8 +104,8 @@ fn a_server_that_cannot_be_opened_is_told() {
     let told: Vec<String> = output.findings.iter().map(ToString::to_string).collect();
     assert!(
         told.iter()
-            .any(|line| line.contains("Gateway istio-system/east-west") && line.contains("AUTO_PASSTHROUGH")),
+            .any(|line| line.contains("Gateway istio-system/late") && line.contains("conflicts")),
         "{told:?}"
     );
-    assert!(!describe(&output).contains("15443"));
+    assert!(!describe(&output).contains("tcp_proxy"));
 }

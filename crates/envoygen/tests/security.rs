@@ -406,3 +406,39 @@ fn sidecars_end_tls_of_their_own_where_mutual_tls_is_off() {
         "{said:?}"
     );
 }
+
+#[test]
+fn auto_passthrough_forwards_what_the_mesh_encrypts() {
+    let gateway = r#"
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: east-west, namespace: istio-system}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - {port: {number: 15443, protocol: TLS, name: tls}, tls: {mode: AUTO_PASSTHROUGH}, hosts: ["catalog.shop.svc.cluster.local"]}
+---
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: out, namespace: shop}, spec: {hosts: [out.example], ports: [{number: 443, name: tls, protocol: TLS}], resolution: STATIC, endpoints: [{address: 127.9.9.9}]}}
+"#;
+    let edge = "router~127.1.0.1~ingressgateway.istio-system~istio-system.svc.cluster.local";
+    let output = tables(&generator(&[SHOP, gateway]), edge);
+    support::envoy::validate(&output);
+    let chains = support::listener(&output, "0.0.0.0_15443").filter_chains;
+    let names: Vec<_> = chains
+        .iter()
+        .map(|chain| {
+            let condition = chain.filter_chain_match.clone().unwrap();
+            assert!(
+                chain.transport_socket.is_none()
+                    && condition.application_protocols.contains(&"istio".to_owned())
+            );
+            condition.server_names.concat()
+        })
+        .collect();
+    let expected =
+        ["", "v1", "v2"].map(|subset| format!("outbound_.7080_.{subset}_.catalog.shop.svc.cluster.local"));
+    assert_eq!(names, expected, "no other host, and nothing outside the mesh");
+    let cluster = support::cluster(&output, &expected[1]);
+    assert!(cluster.transport_socket.is_none() && cluster.transport_socket_matches.is_empty());
+    assert!(output.get(envoygen::type_url::ENDPOINTS, &expected[1]).is_some());
+}

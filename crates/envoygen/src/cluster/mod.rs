@@ -261,6 +261,35 @@ pub(crate) fn own_address(address: IpAddr) -> Option<BindConfig> {
     })
 }
 
+/// The cluster by which a gateway forwards a service's TLS unread (AUTO_PASSTHROUGH), under the name that clients ask for by SNI;
+/// `None` for what has no endpoints of the mesh's.
+pub(crate) fn unread(built: &Built) -> Option<Built> {
+    let (endpoints, origins) = built.endpoints.as_ref()?;
+    let parts: Vec<&str> = built.cluster.name.split('|').collect();
+    let [_, port, subset, host] = parts.as_slice() else {
+        return None;
+    };
+    let name = tls::mesh_sni(port.parse().ok()?, subset, host);
+    if name.is_empty() {
+        return None;
+    }
+    let mut cluster = Cluster {
+        eds_cluster_config: Some(eds()),
+        name: name.clone(),
+        transport_socket: None,
+        transport_socket_matches: Vec::new(),
+        ..built.cluster.clone()
+    };
+    cluster.typed_extension_protocol_options.clear();
+    let mut endpoints = endpoints.clone();
+    endpoints.cluster_name = name;
+    Some(Built {
+        cluster,
+        origins: built.origins.clone(),
+        endpoints: Some((endpoints, origins.clone())),
+    })
+}
+
 /// What telemetry reads of a cluster: its service and subset.
 fn metadata(service: &Service, subset: &str) -> Metadata {
     let mut out = described([service]);

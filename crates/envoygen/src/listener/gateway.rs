@@ -7,8 +7,11 @@ use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 
+use model::{Protocol, Resolution, Service, host};
+
 use super::http::{Class, Http, Routes};
-use super::{Bind, listener, tcp, tls};
+use super::{Bind, MESH_ALPN, listener, tcp, tls};
+use crate::cluster::tls::mesh_sni;
 use crate::extension::Extensions;
 use crate::filter;
 use crate::gateway::{Bound, GatewayServer, Merged};
@@ -18,9 +21,6 @@ use crate::output::Origins;
 use crate::route::{RouteContext, gateway::common_hosts};
 use crate::telemetry::{Side, Traced};
 use crate::view::View;
-
-const AUTO_PASSTHROUGH: &str = "mode AUTO_PASSTHROUGH is not served yet, so the server is not opened; use PASSTHROUGH \
-                                with a VirtualService";
 
 /// What becomes of an address and port.
 pub(crate) struct Built {
@@ -104,7 +104,7 @@ impl Gateways<'_> {
         for server in &bound.servers {
             let made = match (&server.tls(), &server.route_name) {
                 (Some(tls), _) if tls.mode == ServerTlsMode::AutoPassthrough => {
-                    Err(AUTO_PASSTHROUGH.to_owned())
+                    Ok(self.auto_passthrough(bind, server, origins))
                 }
                 (Some(_), _) if server.passes_through() => {
                     Ok(self.passthrough(bind, server, origins, &mut taken))
@@ -157,6 +157,54 @@ impl Gateways<'_> {
             transport_socket: Some(socket),
             ..Default::default()
         })
+    }
+
+    /// Chains that forward the mesh's own TLS unread, to the services of the server's hosts by their SNI. Only what announces
+    /// mutual TLS of the mesh gets through, and only to services inside it.
+    fn auto_passthrough(
+        &self,
+        bind: &Bind,
+        server: &GatewayServer,
+        origins: &mut Origins,
+    ) -> Vec<FilterChain> {
+        let mut out = Vec::new();
+        let hosts = |service: &Service| {
+            server.hosts.iter().any(|(namespace, host)| {
+                namespace.as_ref().is_none_or(|ns| *ns == service.namespace)
+                    && host::subset_of(&service.host, host)
+            })
+        };
+        let services = self
+            .view
+            .reachable
+            .values()
+            .filter(|s| !s.mesh_external && hosts(s));
+        for service in services {
+            origins.add(&service.origins);
+            let rule = self.view.rule(service);
+            let subsets = rule
+                .iter()
+                .flat_map(|rule| &rule.subsets)
+                .map(|subset| subset.name.as_str());
+            for subset in std::iter::once("").chain(subsets) {
+                for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
+                    let name = mesh_sni(port.number, subset, &service.host);
+                    if !name.is_empty() && service.resolution == Resolution::Static {
+                        out.push(FilterChain {
+                            filter_chain_match: Some(FilterChainMatch {
+                                server_names: vec![name.clone()],
+                                transport_protocol: "tls".to_owned(),
+                                application_protocols: MESH_ALPN.map(str::to_owned).to_vec(),
+                                ..Default::default()
+                            }),
+                            filters: self.with_policies(bind, vec![(name, 1)]),
+                            ..Default::default()
+                        });
+                    }
+                }
+            }
+        }
+        out
     }
 
     /// Chains that forward TLS unread, by the name that the client asks for.
