@@ -22,7 +22,7 @@ pub(super) async fn rows(mesh: &Mesh, table: &mut Table) {
         .await;
     let expected = "nothing changes; file, line, object, field and reason are told";
     table.row("a broken edit", expected, broken_edit(mesh)).await;
-    let expected = "isolated, told with its object in /debug/syncz and a metric";
+    let expected = "isolated, told with its object by Pilot, a metric and Galley";
     table
         .row("a NACK by Envoy (port in use)", expected, nack(mesh))
         .await;
@@ -132,6 +132,7 @@ async fn nack_seen(mesh: &Mesh) -> anyhow::Result<Seen> {
     let metric = metrics
         .lines()
         .find(|line| line.contains("name=\"taken\"") && line.ends_with(" 1"));
+    let (counts, _) = wait::until("Galley to hear of the rejection", PATIENCE, || distribution(mesh)).await?;
     let answer = mesh.ingress("/catalog").await?;
     let ok = named && metric.is_some() && answer.status == 200;
     let message: String = text(&rejection, "message").chars().take(70).collect();
@@ -140,9 +141,40 @@ async fn nack_seen(mesh: &Mesh) -> anyhow::Result<Seen> {
     Ok(Seen::new(
         ok,
         format!(
-            "{objects}: {message}; {metric}; the other server: {}",
+            "{objects}: {message}; {metric}; Galley: {counts}; the other server: {}",
             answer.status
         ),
+    ))
+}
+
+/// What Galley knows of the rejected Gateway: how many proxies of those that depend on it reject it, and other objects that
+/// all proxies have.
+async fn distribution(mesh: &Mesh) -> anyhow::Result<String> {
+    let page = mesh
+        .control
+        .admin(Service::Galley, "/debug/distribution")
+        .await?
+        .json()?;
+    let objects = page.get("objects").and_then(Value::as_array);
+    let all: Vec<&Value> = objects.into_iter().flatten().collect();
+    let count = |object: &Value, field: &str| object.get(field).and_then(Value::as_u64).unwrap_or_default();
+    let rejected = all
+        .iter()
+        .find(|object| text(object, "object") == "Gateway istio-system/taken");
+    let rejected =
+        rejected.filter(|object| count(object, "rejected") > 0 && !text(object, "reason").is_empty());
+    let rejected = rejected.ok_or_else(|| anyhow::anyhow!("no rejection in {page}"))?;
+    let route = all
+        .iter()
+        .find(|object| text(object, "object") == "VirtualService shop/catalog");
+    let accepted = route.is_some_and(|object| {
+        count(object, "proxies") > 0 && count(object, "accepted") == count(object, "proxies")
+    });
+    anyhow::ensure!(accepted, "VirtualService shop/catalog is not everywhere: {page}");
+    Ok(format!(
+        "rejected by {} of {}",
+        count(rejected, "rejected"),
+        count(rejected, "proxies")
     ))
 }
 
