@@ -180,7 +180,7 @@ fn connection_pools_and_outliers() {
     );
     let bounds = &made.circuit_breakers.unwrap().thresholds[0];
     assert_eq!(bounds.max_connections.unwrap().value, 7);
-    let budget = bounds.retry_budget.clone().unwrap();
+    let budget = bounds.retry_budget.unwrap();
     assert_eq!(budget.budget_interval.unwrap().seconds, 2);
     assert_eq!(budget.min_retry_concurrency.unwrap().value, 3);
     assert_eq!(
