@@ -84,7 +84,6 @@ pub const TABLE: &[(Kind, &[&str])] = &[
             "extensionProviders[].stackdriver",
             "extensionProviders[].opencensus",
             "extensionProviders[].sds",
-            "meshMTLS",
             "tlsDefaults",
             "serviceEntryVisibility",
             "enableClientSidePolicyCheck",

@@ -442,3 +442,21 @@ spec:
     assert!(cluster.transport_socket.is_none() && cluster.transport_socket_matches.is_empty());
     assert!(output.get(envoygen::type_url::ENDPOINTS, &expected[1]).is_some());
 }
+
+#[test]
+fn the_mesh_bounds_its_mutual_tls() {
+    let mesh = "{apiVersion: mesh.istio.io/v1alpha1, kind: MeshConfig, metadata: {name: default, namespace: istio-system}, spec: {meshMTLS: {minProtocolVersion: TLSV1_3}}}";
+    let lowest = |texts: &[&str]| {
+        let node = "sidecar~127.1.0.21~catalog-v1.shop~shop.svc.cluster.local";
+        let output = tables(&generator(texts), node);
+        support::envoy::validate(&output);
+        let found = output
+            .get(envoygen::type_url::LISTENER, "127.1.0.21_8080")
+            .unwrap();
+        let json = envoygen::to_json(envoygen::type_url::LISTENER, &found.bytes).unwrap();
+        let socket = &json["filter_chains"][0]["transport_socket"]["typed_config"];
+        socket["common_tls_context"]["tls_params"]["tls_minimum_protocol_version"].clone()
+    };
+    assert_eq!(lowest(&[SHOP]), "TLSv1_2");
+    assert_eq!(lowest(&[SHOP, mesh]), "TLSv1_3");
+}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use config::mesh::{MeshTlsProtocol, TlsConfig};
 use config::networking::{ServerTlsMode, ServerTlsSettings, TlsProtocol as Version};
 use envoy_types::pb::envoy::config::core::v3::{DataSource, TransportSocket, data_source::Specifier};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
@@ -22,11 +23,29 @@ const HTTP_ALPN: [&str; 2] = ["h2", "http/1.1"];
 
 /// A server's side of mutual TLS within the mesh: clients must have an identity of the trust domain or one of its aliases.
 pub(crate) fn mutual(snapshot: &Snapshot, timeout: Duration) -> TransportSocket {
+    let mut common = mesh_context(trusted(snapshot), &HTTP_ALPN, timeout);
+    if let Some(bounds) = &snapshot.mesh().mesh_mtls {
+        common.tls_params = Some(bounded(bounds));
+    }
     downstream(&DownstreamTlsContext {
-        common_tls_context: Some(mesh_context(trusted(snapshot), &HTTP_ALPN, timeout)),
+        common_tls_context: Some(common),
         require_client_certificate: bool_value(true),
         ..Default::default()
     })
+}
+
+/// TLS as MeshConfig's `meshMTLS` bounds it; 1.2 at least.
+fn bounded(bounds: &TlsConfig) -> TlsParameters {
+    let default = params();
+    TlsParameters {
+        tls_minimum_protocol_version: match bounds.min_protocol_version {
+            MeshTlsProtocol::V1_3 => TlsProtocol::TlSv13 as i32,
+            MeshTlsProtocol::Auto | MeshTlsProtocol::V1_2 => default.tls_minimum_protocol_version,
+        },
+        cipher_suites: bounds.cipher_suites.clone(),
+        ecdh_curves: bounds.ecdh_curves.clone(),
+        ..default
+    }
 }
 
 fn trusted(snapshot: &Snapshot) -> Vec<SubjectAltNameMatcher> {
