@@ -32,10 +32,7 @@ pub const TABLE: &[(Kind, &[&str])] = &[
             "subsets[].trafficPolicy.portLevelSettings[].loadBalancer.zoneAwareLbSetting",
         ],
     ),
-    (
-        Kind::Gateway,
-        &["servers[].defaultEndpoint", "servers[].tls.insecureSkipVerify"],
-    ),
+    (Kind::Gateway, &["servers[].defaultEndpoint"]),
     (Kind::WorkloadGroup, &[""]),
     (Kind::EnvoyFilter, &["filters"]),
     (Kind::ProxyConfig, &[""]),

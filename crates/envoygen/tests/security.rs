@@ -460,3 +460,42 @@ fn the_mesh_bounds_its_mutual_tls() {
     assert_eq!(lowest(&[SHOP]), "TLSv1_2");
     assert_eq!(lowest(&[SHOP, mesh]), "TLSv1_3");
 }
+
+#[test]
+fn gateways_check_clients_as_they_are_told() {
+    let server = |tls: &str| {
+        let gateway = format!(
+            "{{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {{name: g, namespace: istio-system}}, spec: {{selector: {{istio: ingressgateway}}, servers: [{{port: {{number: 8443, protocol: HTTPS, name: https}}, bind: 127.1.0.1, hosts: [a.example], tls: {tls}}}]}}}}"
+        );
+        let edge = "router~127.1.0.1~ingressgateway.istio-system~istio-system.svc.cluster.local";
+        let output = tables(&generator(&[SHOP, &gateway]), edge);
+        let found = output
+            .get(envoygen::type_url::LISTENER, "127.1.0.1_8443")
+            .unwrap();
+        let json = envoygen::to_json(envoygen::type_url::LISTENER, &found.bytes).unwrap();
+        json["filter_chains"][0]["transport_socket"]["typed_config"].clone()
+    };
+    let files = "serverCertificate: /c, privateKey: /k, caCertificates: /ca";
+    let mutual = server(&format!(
+        "{{mode: MUTUAL, {files}, caCrl: /crl, subjectAltNames: [client.example, 'spiffe://a/b'], minProtocolVersion: TLSV1_3, ecdhCurves: [P-256]}}"
+    ));
+    assert_eq!(mutual["require_client_certificate"], true);
+    let common = &mutual["common_tls_context"];
+    assert_eq!(common["tls_params"]["tls_minimum_protocol_version"], "TLSv1_3");
+    assert_eq!(common["tls_params"]["ecdh_curves"][0], "P-256");
+    let validation = &common["validation_context"];
+    let names = validation["match_typed_subject_alt_names"].as_array().unwrap();
+    assert_eq!(
+        (&names[0]["san_type"], &names[1]["san_type"]),
+        (&"DNS".into(), &"URI".into())
+    );
+    assert_eq!(validation["crl"]["filename"], "/crl");
+    let optional = server(&format!(
+        "{{mode: OPTIONAL_MUTUAL, {files}, insecureSkipVerify: true}}"
+    ));
+    assert_eq!(optional["require_client_certificate"], false);
+    assert_eq!(
+        optional["common_tls_context"]["validation_context"]["trust_chain_verification"],
+        "ACCEPT_UNTRUSTED"
+    );
+}

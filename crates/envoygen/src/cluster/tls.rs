@@ -300,7 +300,7 @@ fn uris(names: &[String]) -> Vec<SubjectAltNameMatcher> {
 }
 
 /// Names of a server outside: DNS names, or URIs where they look so.
-fn any_type(names: &[String]) -> Vec<SubjectAltNameMatcher> {
+pub(crate) fn any_type(names: &[String]) -> Vec<SubjectAltNameMatcher> {
     let san_type = |name: &str| match name {
         name if name.contains("://") => SanType::Uri,
         name if name.parse::<std::net::IpAddr>().is_ok() => SanType::IpAddress,

@@ -8,12 +8,13 @@ use envoy_types::pb::envoy::config::core::v3::{DataSource, TransportSocket, data
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SubjectAltNameMatcher,
     TlsCertificate, TlsParameters,
+    certificate_validation_context::TrustChainVerification,
     common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
     tls_parameters::TlsProtocol,
 };
 use model::Snapshot;
 
-use crate::cluster::tls::{mesh_context, params, secret, socket, uri};
+use crate::cluster::tls::{any_type, mesh_context, params, secret, socket, uri};
 use crate::wire::{bool_value, exact, plain_any, prefix};
 
 /// What names of Secrets begin with in SDS.
@@ -129,15 +130,17 @@ fn from_secrets(
 
 /// What clients' certificates must be, beside being signed by the roots.
 fn clients(settings: &ServerTlsSettings) -> CertificateValidationContext {
+    let trust = if settings.insecure_skip_verify == Some(true) {
+        TrustChainVerification::AcceptUntrusted
+    } else {
+        TrustChainVerification::VerifyTrustChain
+    };
     CertificateValidationContext {
         crl: (!settings.ca_crl.is_empty()).then(|| file(&settings.ca_crl)),
         verify_certificate_spki: settings.verify_certificate_spki.clone(),
         verify_certificate_hash: settings.verify_certificate_hash.clone(),
-        match_typed_subject_alt_names: settings
-            .subject_alt_names
-            .iter()
-            .map(|name| uri(exact(name)))
-            .collect(),
+        match_typed_subject_alt_names: any_type(&settings.subject_alt_names),
+        trust_chain_verification: trust as i32,
         ..Default::default()
     }
 }
@@ -198,6 +201,7 @@ fn versions(settings: &ServerTlsSettings) -> TlsParameters {
             default.tls_maximum_protocol_version,
         ),
         cipher_suites: settings.cipher_suites.clone(),
+        ecdh_curves: settings.ecdh_curves.clone(),
         ..default
     }
 }
