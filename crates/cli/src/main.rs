@@ -1,10 +1,14 @@
 //! `argosy`: the operator's and the newcomer's command. Each subcommand has a module.
 
 mod analyze;
+mod bootstrap;
 mod ca;
 mod crds;
+mod explain;
 mod init;
+mod offline;
 mod run;
+mod simulate;
 mod validate;
 
 use std::process::ExitCode;
@@ -23,14 +27,20 @@ struct Cli {
 enum Command {
     /// Say what objects do to one another: of files, of a cluster, or of both together
     Analyze(Box<analyze::Args>),
+    /// Print a bootstrap for an Envoy that connects to Pilot itself
+    Bootstrap(Box<bootstrap::Args>),
     /// Tell the authority's state, or have its root replaced
     Ca(ca::Args),
     /// Print the CustomResourceDefinitions of all kinds, for kubectl apply
     Crds(crds::Args),
+    /// Say which objects a proxy's configuration comes from
+    Explain(explain::Args),
     /// Make a sample folder: configuration, a root certificate, a token issuer and tokens
     Init(init::Args),
     /// Run Galley, Pilot, Citadel and Mixer in this process
     Run(Box<run::Args>),
+    /// Walk a request through what a proxy would have, and say what it meets
+    Simulate(Box<simulate::Args>),
     /// Say what is wrong with configuration, without applying it
     Validate(validate::Args),
 }
@@ -38,10 +48,13 @@ enum Command {
 fn main() -> ExitCode {
     match parse().command {
         Command::Analyze(args) => analyze::run(&args),
+        Command::Bootstrap(args) => bootstrap::run(&args),
         Command::Ca(args) => ca::run(&args),
         Command::Crds(args) => report(crds::run(&args)),
+        Command::Explain(args) => explain::run(&args),
         Command::Init(args) => report(init::run(&args)),
         Command::Run(args) => run::run(*args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Validate(args) => validate::run(&args),
     }
 }

@@ -1,0 +1,212 @@
+//! `argosy explain`: why a proxy has a resource, by the objects that it was made of; and who asks Mixer for a rule.
+//!
+//! It generates what Pilot would, from a folder; nothing is running.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Subcommand, ValueEnum};
+use config::{Kind, ObjectKey};
+use envoygen::{Resource, type_url};
+use policy::{Direction, Requirements, Rules, Traffic, WorkloadView};
+
+use crate::offline::{Mesh, Which};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Folder of configuration
+    #[arg(long, value_name = "DIR", global = true, default_value = ".")]
+    config: PathBuf,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// What one proxy would have, each resource with the objects behind it
+    Proxy {
+        #[command(flatten)]
+        which: Which,
+        /// Only resources of this type
+        #[arg(long = "type", value_enum)]
+        kind: Option<Type>,
+        /// Only resources whose name has this in it
+        name: Option<String>,
+    },
+    /// What one object has become at one proxy
+    Object {
+        #[command(flatten)]
+        which: Which,
+        /// KIND/NAMESPACE/NAME, such as VirtualService/shop/catalog
+        object: String,
+    },
+    /// Which proxies ask Mixer for a rule, and how
+    Rule {
+        /// NAMESPACE/NAME
+        rule: String,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Type {
+    Cluster,
+    Endpoints,
+    Listener,
+    Routes,
+}
+
+impl Type {
+    fn url(self) -> &'static str {
+        match self {
+            Type::Cluster => type_url::CLUSTER,
+            Type::Endpoints => type_url::ENDPOINTS,
+            Type::Listener => type_url::LISTENER,
+            Type::Routes => type_url::ROUTES,
+        }
+    }
+}
+
+/// Exit status 0: there is something to explain. 1: there is not. 2: the question makes no sense.
+pub(crate) fn run(args: &Args) -> ExitCode {
+    match answer(args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("argosy: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn answer(args: &Args) -> Result<bool> {
+    let mesh = Mesh::read(&args.config)?;
+    match &args.what {
+        What::Proxy { which, kind, name } => {
+            let tables = mesh.tables(which)?;
+            let wanted = |resource: &&Resource| {
+                kind.is_none_or(|kind| kind.url() == resource.type_url)
+                    && name
+                        .as_ref()
+                        .is_none_or(|name| resource.name.contains(name.as_str()))
+            };
+            let found: Vec<_> = tables.output.resources.iter().filter(wanted).collect();
+            for resource in &found {
+                show(&mesh, resource);
+            }
+            for finding in &tables.output.findings {
+                println!("left out: {finding}");
+            }
+            if found.is_empty() {
+                println!("the proxy would have nothing of that type and name");
+            }
+            Ok(!found.is_empty())
+        }
+        What::Object { which, object } => object_at(&mesh, which, object),
+        What::Rule { rule } => rule_at(&mesh, rule),
+    }
+}
+
+fn show(mesh: &Mesh, resource: &Resource) {
+    let kind = resource.type_url.rsplit('.').next().unwrap_or_default();
+    println!("{kind} {}", resource.name);
+    for key in &resource.origins {
+        println!("  from {}", mesh.shown(key));
+    }
+    if resource.origins.is_empty() {
+        println!("  from the mesh's settings alone");
+    }
+}
+
+fn object_at(mesh: &Mesh, which: &Which, text: &str) -> Result<bool> {
+    let (kind, name) = text
+        .split_once('/')
+        .with_context(|| format!("{text:?} is not KIND/NAMESPACE/NAME"))?;
+    let known = mesh.snapshot().objects().iter().map(|(key, _)| key);
+    let key = known
+        .filter(|key| key.kind.as_str().eq_ignore_ascii_case(kind))
+        .find(|key| key.resource_name() == name)
+        .cloned();
+    let Some(key) = key else {
+        bail!("the mesh has no {kind} {name}");
+    };
+    let tables = mesh.tables(which)?;
+    let found: Vec<_> = tables
+        .output
+        .resources
+        .iter()
+        .filter(|r| r.origins.contains(&key))
+        .collect();
+    println!("{}", mesh.shown(&key));
+    for resource in &found {
+        let kind = resource.type_url.rsplit('.').next().unwrap_or_default();
+        println!("  {kind} {}", resource.name);
+    }
+    let about = |finding: &&config::Finding| finding.object.as_ref() == Some(&key);
+    let findings: Vec<_> = tables
+        .output
+        .findings
+        .iter()
+        .chain(&mesh.findings)
+        .filter(about)
+        .collect();
+    for finding in &findings {
+        println!("  {finding}");
+    }
+    if found.is_empty() {
+        println!("  nothing at this proxy came of it");
+    }
+    Ok(!found.is_empty())
+}
+
+fn rule_at(mesh: &Mesh, text: &str) -> Result<bool> {
+    let (namespace, name) = text
+        .split_once('/')
+        .with_context(|| format!("{text:?} is not NAMESPACE/NAME"))?;
+    let key = ObjectKey::new(Kind::Rule, namespace, name);
+    let snapshot = mesh.snapshot();
+    if snapshot.objects().get(&key).is_none() {
+        bail!("the mesh has no rule {text}");
+    }
+    let (rules, findings) = Rules::build(snapshot.objects().values(), snapshot.mesh());
+    println!("{}", mesh.shown(&key));
+    for finding in findings
+        .iter()
+        .filter(|finding| finding.object.as_ref() == Some(&key))
+    {
+        println!("  {finding}");
+    }
+    let full = format!("{name}.{namespace}");
+    let mut found = false;
+    for workload in snapshot.workloads().iter() {
+        let view = WorkloadView::of(snapshot, workload);
+        for tcp in [false, true] {
+            let direction = Direction::Inbound;
+            let wants = rules.requirements(&view, Traffic { direction, tcp });
+            for how in asked(&wants, &full) {
+                found = true;
+                let traffic = if tcp { "connections" } else { "requests" };
+                println!("  {traffic} to {}: {how}", workload.key.resource_name());
+            }
+        }
+    }
+    if !found {
+        println!("  no proxy asks for it: it can never apply, checks nothing, or only receives reports");
+    }
+    Ok(found)
+}
+
+/// How a proxy asks for a rule.
+fn asked(wants: &Requirements, rule: &str) -> Vec<String> {
+    let checks = wants
+        .checks
+        .iter()
+        .filter(|check| check.rules.iter().any(|own| own == rule));
+    let checks = checks.map(|check| {
+        let failing = if check.fail_open { "let through" } else { "refused" };
+        format!("Mixer is asked for each (ext_authz); without Mixer they are {failing}")
+    });
+    let quotas = wants.quotas.iter().filter(|quota| quota.rule == rule);
+    let quotas = quotas.map(|_| "Mixer counts each (rate limit service)".to_owned());
+    checks.chain(quotas).collect()
+}
