@@ -8,6 +8,7 @@ mod analyze;
 mod case;
 mod cexl;
 mod inputs;
+mod load;
 mod simulate;
 mod validation;
 

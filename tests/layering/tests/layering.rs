@@ -89,7 +89,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     (
         "envoy-types",
         &[
-            "envoygen", "simulate", "xds", "mixer", "agent", "bench", "testkit",
+            "envoygen", "simulate", "xds", "mixer", "agent", "bench", "testkit", "corpora",
         ],
     ),
 ];
