@@ -1,7 +1,13 @@
 //! The CustomResourceDefinitions at a real API server: it establishes them, finds their schemas structural, and takes every
 //! object that Argosy's own validation takes.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may fail loudly"
+)]
 
 use std::collections::BTreeMap;
 use std::io::Write;
