@@ -165,6 +165,9 @@ enum Refused {
 /// The objects of a kind in all namespaces; none where the cluster does not know the kind.
 async fn list(client: &Client, kind: Kind, control_plane: &str) -> Result<Vec<Value>, Refused> {
     for version in kind.versions() {
+        if !is_served(client, kind, version).await? {
+            continue;
+        }
         for _ in 0..RETRIES {
             match pages(client, kind, version, control_plane).await {
                 Ok(items) => return Ok(items),
@@ -180,6 +183,30 @@ async fn list(client: &Client, kind: Kind, control_plane: &str) -> Result<Vec<Va
         }
     }
     Ok(Vec::new())
+}
+
+/// Whether the cluster has the kind in that version, which anybody may ask. Without it, a caller with few rights could not
+/// tell what is missing from what is forbidden.
+async fn is_served(client: &Client, kind: Kind, version: &str) -> Result<bool, Refused> {
+    let request = get(&root(kind, version)).map_err(|error| Refused::Failed(error.into()))?;
+    match client.request::<Value>(request).await {
+        Ok(known) => {
+            let resources = known.get("resources").and_then(Value::as_array);
+            let names = resources.into_iter().flatten().filter_map(|one| one.get("name"));
+            Ok(names.into_iter().any(|name| name == kind.plural()))
+        }
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        // The list itself will say why.
+        Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403) => Ok(true),
+        Err(error) => Err(Refused::Failed(error.into())),
+    }
+}
+
+fn root(kind: Kind, version: &str) -> String {
+    match kind.group() {
+        "" => format!("/api/{version}"),
+        group => format!("/apis/{group}/{version}"),
+    }
 }
 
 async fn pages(client: &Client, kind: Kind, version: &str, control_plane: &str) -> kube::Result<Vec<Value>> {
@@ -210,10 +237,7 @@ async fn pages(client: &Client, kind: Kind, version: &str, control_plane: &str) 
 
 /// The path of a list, ready for parameters. ConfigMaps are those of the control plane alone.
 fn path(kind: Kind, version: &str, control_plane: &str) -> String {
-    let root = match kind.group() {
-        "" => format!("/api/{version}"),
-        group => format!("/apis/{group}/{version}"),
-    };
+    let root = root(kind, version);
     match kind {
         Kind::ConfigMap => format!("{root}/namespaces/{control_plane}/configmaps?"),
         Kind::Secret => format!("{root}/secrets?{SECRETS}&"),

@@ -230,18 +230,25 @@ fn analyze(args: &Args) -> anyhow::Result<u8> {
     }
     output::print(args.output, &messages, args.output_threshold.into(), args.color)?;
     let target = output::target(args.all_namespaces, with_cluster.then_some(home.as_str()), &paths);
-    Ok(verdict(args, &messages, unparsed, &target))
+    Ok(verdict(
+        args,
+        &messages,
+        unparsed,
+        cluster.unreadable.len(),
+        &target,
+    ))
 }
 
 /// Tells how it went, on standard error, and gives the exit status.
-fn verdict(args: &Args, messages: &[&Message], unparsed: usize, target: &str) -> u8 {
+fn verdict(args: &Args, messages: &[&Message], unparsed: usize, unreadable: usize, target: &str) -> u8 {
     let threshold: Severity = args.failure_threshold.into();
     let shown: Severity = args.output_threshold.into();
     if !messages.iter().any(|message| message.severity() >= shown) {
-        match unparsed {
-            0 => eprintln!("\u{2714} No validation issues found when analyzing {target}."),
+        match (unparsed, unreadable) {
+            (0, 0) => eprintln!("\u{2714} No validation issues found when analyzing {target}."),
             _ => eprintln!(
-                "No validation issues found when analyzing {target} (but {unparsed} could not be parsed)."
+                "No validation issues found when analyzing {target}, but {unparsed} documents could not be parsed and \
+                 {unreadable} kinds not be read."
             ),
         }
     }
