@@ -6,7 +6,7 @@ use std::sync::Arc;
 use config::mesh::MeshConfig;
 use config::{Finding, Kind, Spec};
 use feed::State;
-use model::Snapshot;
+use model::{Diff, Snapshot};
 use policy::Rules;
 
 use crate::mesh::Mesh;
@@ -37,7 +37,17 @@ pub(crate) struct Policies {
     pub(crate) mesh: Arc<Mesh>,
     /// What is wrong with the rules' objects.
     pub(crate) findings: Arc<Vec<Finding>>,
+    /// What `mesh` was made of; the next one shares what did not change.
+    snapshot: Snapshot,
     state: Arc<State>,
+}
+
+/// Whether a mesh's workloads or services, as Mixer looks them up, may be others. Endpoints alone matter only by the
+/// services that they make workloads members of.
+fn shows(old: &Snapshot, new: &Snapshot) -> bool {
+    let diff = Diff::between(old, new);
+    let members = !diff.endpoints.is_empty() && new.workloads().iter().next().is_some();
+    !diff.services.is_empty() || !diff.workloads.is_empty() || members
 }
 
 impl Policies {
@@ -55,17 +65,21 @@ impl Policies {
                 (Arc::new(rules), Arc::new(findings))
             }
         };
+        let objects = state.objects.iter().filter(|(key, _)| of_mesh(key.kind));
+        let snapshot = match previous {
+            Some(previous) if !touched(&of_mesh) => previous.snapshot.clone(),
+            Some(previous) => previous.snapshot.update(objects),
+            None => Snapshot::build(objects.map(|(_, object)| object.clone())),
+        };
         let mesh = match previous {
-            Some(previous) if !touched(&of_mesh) => previous.mesh.clone(),
-            _ => {
-                let objects = state.objects.values().filter(|o| of_mesh(o.kind)).cloned();
-                Arc::new(Mesh::new(&Snapshot::build(objects)))
-            }
+            Some(previous) if !shows(&previous.snapshot, &snapshot) => previous.mesh.clone(),
+            _ => Arc::new(Mesh::new(&snapshot)),
         };
         Self {
             rules,
             mesh,
             findings,
+            snapshot,
             state,
         }
     }
