@@ -140,11 +140,11 @@ mod tests {
     fn proxies_are_counted_by_what_they_depend_on_and_have() {
         let (outbound, inbound) = (objects(&["a", "b"]), objects(&["b", "c"]));
         let synced = Proxy {
-            parts: vec![outbound.clone(), inbound.clone()],
+            parts: vec![outbound.clone(), inbound],
             ..Proxy::default()
         };
         let gateway = Proxy {
-            parts: vec![outbound.clone()],
+            parts: vec![outbound],
             ..Proxy::default()
         };
         let late = Proxy {

@@ -107,6 +107,9 @@ impl Told {
 mod tests {
     use super::*;
 
+    /// Pilot, what changed with how many have accepted it, what is gone, whether that is all.
+    type Expected<'a> = (&'a str, &'a [(&'a str, u32)], &'a [&'a str], bool);
+
     fn objects(names: &[&str]) -> Vec<Object> {
         let text: String = names
             .iter()
@@ -129,7 +132,7 @@ mod tests {
     #[test]
     fn only_what_changed_is_told_after_all_has_been() {
         let mut told = Told::default();
-        let check = |reports: Vec<DistributionReport>, expected: &[(&str, &[(&str, u32)], &[&str], bool)]| {
+        let check = |reports: Vec<DistributionReport>, expected: &[Expected<'_>]| {
             assert_eq!(reports.len(), expected.len(), "{reports:?}");
             for (report, (pilot, changed, removed, complete)) in reports.iter().zip(expected) {
                 let seen: Vec<_> = report
