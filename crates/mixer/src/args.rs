@@ -1,6 +1,7 @@
 //! Mixer's flags.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 /// Mixer decides policy and quota for Argosy's proxies, and hears of their requests
 #[derive(Debug, Clone, clap::Args)]
@@ -32,6 +33,15 @@ pub struct Args {
         default_value_t = Args::default().prometheus_series
     )]
     pub prometheus_series: usize,
+    /// How long a request waits for a quota's Redis
+    #[arg(
+        long,
+        env = "ARGOSY_REDIS_DEADLINE",
+        value_name = "DURATION",
+        value_parser = runtime::args::duration,
+        default_value = "15ms"
+    )]
+    pub redis_deadline: Duration,
 }
 
 impl Default for Args {
@@ -42,6 +52,7 @@ impl Default for Args {
             prometheus_address: local(42422),
             galley_address: local(15019).to_string(),
             prometheus_series: 10_000,
+            redis_deadline: Duration::from_millis(15),
         }
     }
 }

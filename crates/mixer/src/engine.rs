@@ -9,10 +9,11 @@ use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescript
 use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
 use feed::State;
 use parking_lot::Mutex;
-use policy::{Code, HeaderChange, MetricDefinition, QuotaDenial, Request, Rules, Verdict, Windows};
+use policy::{Code, Due, HeaderChange, MetricDefinition, QuotaDenial, Request, Store, Verdict, Windows};
 use runtime::Metrics;
 use tokio::sync::watch;
 
+use crate::args::Args;
 use crate::attributes::check::Check;
 use crate::attributes::descriptor;
 use crate::clock::Clock;
@@ -20,6 +21,7 @@ use crate::meters::{Meters, Outcome, Reason, RuleLabel};
 use crate::pace::Pace;
 use crate::policies::Policies;
 use crate::prometheus::{Refusal, Registry};
+use crate::redis::{Away, Stores};
 
 /// Why a call cannot be decided. Envoy retries, and then does what the rule's failure mode says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +77,7 @@ impl From<Box<QuotaDenial>> for Decision {
 pub(crate) struct Engine {
     policies: ArcSwapOption<Policies>,
     windows: Mutex<Windows>,
+    stores: Stores,
     registry: Registry,
     pub(crate) meters: Meters,
     clock: Clock,
@@ -83,12 +86,13 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// A core without configuration. `series` bounds each metric of the Prometheus adapter.
-    pub(crate) fn new(series: usize, clock: Clock, metrics: &Metrics) -> Self {
+    /// A core without configuration.
+    pub(crate) fn new(args: &Args, clock: Clock, metrics: &Metrics) -> Self {
         Self {
             policies: ArcSwapOption::empty(),
             windows: Mutex::default(),
-            registry: Registry::new(series),
+            stores: Stores::new(args.redis_deadline),
+            registry: Registry::new(args.prometheus_series),
             meters: Meters::new(metrics),
             clock,
             pace: Pace::default(),
@@ -122,6 +126,7 @@ impl Engine {
         let policies = Arc::new(Policies::build(state, previous.as_deref()));
         if previous.is_none_or(|previous| !Arc::ptr_eq(&previous.rules, &policies.rules)) {
             self.registry.install(policies.rules.metrics());
+            self.stores.keep(&policies.rules.redis_servers());
         }
         self.meters
             .rules
@@ -135,16 +140,23 @@ impl Engine {
     }
 
     /// Decides on a request. `fail_open` restricts the rules to those of that failure mode.
-    pub(crate) fn check(
+    pub(crate) async fn check(
         &self,
         message: &CheckRequest,
         caller: &str,
         fail_open: Option<bool>,
     ) -> Result<Decision, Undecided> {
         let start = self.clock.now();
-        let decided = self
-            .decide(message, caller, fail_open)
-            .inspect_err(|why| self.undecided(why));
+        let decided = match self.decide(message, caller, fail_open) {
+            Ok((decision, due)) => match self.settle(&due).await {
+                None => Ok(decision),
+                Some(denial) => Ok(denial.into()),
+            },
+            Err(why) => {
+                self.undecided(&why);
+                Err(why)
+            }
+        };
         let code = decided
             .as_ref()
             .map_or("UNAVAILABLE", |decision| decision.code.name());
@@ -161,7 +173,7 @@ impl Engine {
         message: &CheckRequest,
         caller: &str,
         fail_open: Option<bool>,
-    ) -> Result<Decision, Undecided> {
+    ) -> Result<(Decision, Vec<Due>), Undecided> {
         let policies = self.policies()?;
         let check = Check::new(message, caller)
             .ok_or_else(|| Undecided::Malformed("the check has no attributes".to_owned()))?;
@@ -174,52 +186,86 @@ impl Engine {
             self.rule_failed(rule, error);
         }
         if !verdict.is_ok() {
-            return Ok(verdict.into());
+            return Ok((verdict.into(), Vec::new()));
         }
-        let denial = self.remote_quotas(&policies.rules, &request, fail_open);
-        Ok(denial.map_or_else(|| verdict.into(), Decision::from))
+        match policies.rules.remote_due(&request, fail_open) {
+            Ok(due) => Ok((verdict.into(), due)),
+            Err(denial) => Ok((denial.into(), Vec::new())),
+        }
     }
 
-    fn remote_quotas(
+    /// Makes the charges until one refuses, which is given.
+    async fn settle(&self, due: &[Due]) -> Option<Box<QuotaDenial>> {
+        for due in due {
+            let now = self.clock.now();
+            let settled = match &due.store {
+                Store::Memory => due.charge(&mut self.windows.lock(), now),
+                Store::Redis(server, algorithm) => {
+                    let asked = match self.stores.of(server) {
+                        Ok(redis) => redis.charge(*algorithm, due, now).await,
+                        Err(away) => Err(away),
+                    };
+                    self.answered(due, &server.address, asked)
+                }
+            };
+            if let Err(denial) = settled {
+                return Some(denial);
+            }
+        }
+        None
+    }
+
+    fn answered(
         &self,
-        rules: &Rules,
-        request: &Request<'_>,
-        fail_open: Option<bool>,
-    ) -> Option<Box<QuotaDenial>> {
-        // The windows' lock is taken only where there is something to charge.
-        let any = rules.has_remote_quotas(request.destination.workload.map(|w| w.namespace.as_str()));
-        let charge = || rules.remote_quotas(request, fail_open, &mut self.windows.lock(), self.clock.now());
-        any.then(charge)?.err()
+        due: &Due,
+        address: &str,
+        asked: Result<policy::Charge, Away>,
+    ) -> Result<(), Box<QuotaDenial>> {
+        let away = match asked {
+            Ok(charge) => return due.answer(charge),
+            Err(away) => away,
+        };
+        let reason = if due.fail_open { "passed" } else { "refused" };
+        self.meters
+            .quota_store_errors
+            .get_or_create(&Reason { reason })
+            .inc();
+        if let Some(suppressed) = self.pace.allow(self.clock.now()) {
+            tracing::warn!(address, %away, suppressed, request = reason, "a quota's Redis does not decide");
+        }
+        due.unanswered(&away.to_string())
     }
 
     /// Charges the quotas of the rule that a descriptor names, and gives the one that refuses. `wall` is the time of day.
-    pub(crate) fn charge(
+    pub(crate) async fn charge(
         &self,
         descriptor: &RateLimitDescriptor,
         caller: &str,
         wall: expr::Timestamp,
     ) -> Result<Option<Box<QuotaDenial>>, Undecided> {
-        let charged = self.try_charge(descriptor, caller, wall);
-        charged.inspect_err(|why| self.undecided(why))
+        match self.due(descriptor, caller, wall) {
+            Ok(Ok(due)) => Ok(self.settle(&due).await),
+            Ok(Err(denial)) => Ok(Some(denial)),
+            Err(why) => {
+                self.undecided(&why);
+                Err(why)
+            }
+        }
     }
 
-    fn try_charge(
+    fn due(
         &self,
         descriptor: &RateLimitDescriptor,
         caller: &str,
         wall: expr::Timestamp,
-    ) -> Result<Option<Box<QuotaDenial>>, Undecided> {
+    ) -> Result<Result<Vec<Due>, Box<QuotaDenial>>, Undecided> {
         let policies = self.policies()?;
         let facts = descriptor::read(descriptor).map_err(|e| Undecided::Malformed(e.to_string()))?;
         let own = descriptor::own(&facts, &policies.mesh, caller)
             .ok_or_else(|| Undecided::UnknownCaller(caller.to_owned()))?;
         let headers = facts.headers();
         let request = facts.request(&headers, own, descriptor::source(&facts, &policies.mesh), wall);
-        let mut windows = self.windows.lock();
-        let charged = policies
-            .rules
-            .quota(&facts.rule, &request, &mut windows, self.clock.now());
-        Ok(charged.err())
+        Ok(policies.rules.due(&facts.rule, &request))
     }
 
     fn undecided(&self, why: &Undecided) {

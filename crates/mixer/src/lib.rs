@@ -22,6 +22,7 @@ mod policies;
 mod prometheus;
 #[cfg(test)]
 mod properties;
+mod redis;
 mod reports;
 mod service;
 #[cfg(test)]

@@ -47,6 +47,7 @@ pub(crate) struct Meters {
     pub(crate) workloads: Gauge,
     pub(crate) series: Gauge,
     pub(crate) quota_windows: Gauge,
+    pub(crate) quota_store_errors: Family<Reason, Counter>,
     pub(crate) findings: Family<SeverityLabel, Gauge>,
 }
 
@@ -77,6 +78,10 @@ impl Meters {
             rules: metrics.gauge("argosy_mixer_rules", "Rules in force"),
             workloads: metrics.gauge("argosy_mixer_workloads", "Workloads known"),
             series: metrics.gauge("argosy_mixer_series", "Series of the Prometheus adapter"),
+            quota_store_errors: metrics.family(
+                "argosy_mixer_quota_store_errors_total",
+                "Charges that Redis did not decide, by what became of the request",
+            ),
             quota_windows: metrics.gauge("argosy_mixer_quota_windows", "Quota windows in use"),
             findings: metrics.family("argosy_mixer_findings", "Findings about Mixer's configuration, by severity"),
         }

@@ -29,7 +29,11 @@ use crate::testing::{SAMPLE, state};
 const CATALOG: &str = "cluster.local/ns/shop/sa/catalog";
 
 fn engine() -> Arc<Engine> {
-    let engine = Engine::new(100, Clock::new(|| 0), &Metrics::new());
+    let args = crate::Args {
+        prometheus_series: 100,
+        ..crate::Args::default()
+    };
+    let engine = Engine::new(&args, Clock::new(|| 0), &Metrics::new());
     engine.configure(state(&SAMPLE));
     Arc::new(engine)
 }
@@ -229,7 +233,7 @@ fn checks_are_answered() {
         ..ProptestConfig::with_cases(2000)
     };
     proptest!(config, |(request in check(), mode in any::<Option<bool>>())| {
-        if let Ok(decision) = engine.check(&request, CATALOG, mode) {
+        if let Ok(decision) = futures::executor::block_on(engine.check(&request, CATALOG, mode)) {
             prop_assert!(matches!(decision.http_status, 200 | 403 | 500));
         }
     });
@@ -243,7 +247,7 @@ fn descriptors_are_answered() {
         ..ProptestConfig::with_cases(2000)
     };
     proptest!(config, |(descriptor in descriptor())| {
-        if let Ok(Some(denial)) = engine.charge(&descriptor, CATALOG, expr::Timestamp(0)) {
+        if let Ok(Some(denial)) = futures::executor::block_on(engine.charge(&descriptor, CATALOG, expr::Timestamp(0))) {
             prop_assert_eq!(&denial.quota, "catalogquota");
         }
     });

@@ -51,11 +51,11 @@ pub struct Mixer {
 }
 
 impl Mixer {
-    /// A Mixer without configuration. `series` is the most series of one metric of the Prometheus adapter.
+    /// A Mixer without configuration. Of the flags, those for adapters count.
     #[must_use]
-    pub fn new(series: usize, clock: Clock, metrics: &Metrics) -> Self {
+    pub fn new(args: &Args, clock: Clock, metrics: &Metrics) -> Self {
         Self {
-            engine: Arc::new(Engine::new(series, clock, metrics)),
+            engine: Arc::new(Engine::new(args, clock, metrics)),
         }
     }
 
@@ -97,7 +97,7 @@ impl Mixer {
 pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(), Error> {
     let listener = runtime::bind("--listen", args.listen).await?;
     let page = runtime::bind("--prometheus-address", args.prometheus_address).await?;
-    let mixer = Mixer::new(args.prometheus_series, Clock::system(), &context.metrics);
+    let mixer = Mixer::new(&args, Clock::system(), &context.metrics);
     context
         .admin
         .mount(pages::DEBUG_MIXER, pages::debug_config(mixer.engine.clone()))?;

@@ -249,7 +249,7 @@ impl Mesh {
             Rundir::new("mixer").unwrap(),
             common::Root::new(),
         );
-        let mixer = Mixer::new(1000, Clock::system(), &Metrics::new());
+        let mixer = Mixer::new(&mixer::Args::default(), Clock::system(), &Metrics::new());
         let objects = state(&block);
         mixer.configure(objects.clone());
         let context = Context::new("mixer", LogHandle::detached(), Duration::from_secs(1));

@@ -9,10 +9,9 @@
 #[path = "common/mod.rs"]
 mod common;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
 
+use common::server::{FRONTEND, SAMPLE, Server, descriptor};
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{Address, Node, RequestMethod, SocketAddress, address};
 use envoy_types::pb::envoy::data::accesslog::v3::tls_properties::CertificateProperties;
@@ -23,8 +22,6 @@ use envoy_types::pb::envoy::data::accesslog::v3::{
     AccessLogCommon, AccessLogType, ConnectionProperties, HttpAccessLogEntry, HttpRequestProperties,
     HttpResponseProperties, TcpAccessLogEntry, TlsProperties,
 };
-use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
-use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
 use envoy_types::pb::envoy::service::accesslog::v3::StreamAccessLogsMessage;
 use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_client::AccessLogServiceClient;
 use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::{
@@ -35,118 +32,15 @@ use envoy_types::pb::envoy::service::auth::v3::attribute_context::{
 };
 use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
-use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest, CheckResponse};
+use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
+use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code as Limit;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
-use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use envoy_types::pb::google::protobuf::UInt32Value;
-use mixer::{Clock, Mixer};
-use runtime::grpc::{self, Limits};
-use runtime::logging::LogHandle;
-use runtime::tls::{self, ClientAuth, Expected};
-use runtime::{Context, Identity, Metrics};
+
+use runtime::grpc;
+use tonic::Code;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
-
-const FRONTEND: &str = "spiffe://cluster.local/ns/shop/sa/frontend";
-const SAMPLE: [&str; 3] = [
-    include_str!("../../cli/src/sample/mixer.yaml"),
-    include_str!("../../cli/src/sample/services.yaml"),
-    include_str!("../../cli/src/sample/workloads.yaml"),
-];
-
-/// A Mixer on loopback, with a clock of its own.
-struct Server {
-    mixer: Mixer,
-    address: String,
-    now: Arc<AtomicI64>,
-    root: common::Root,
-    context: Context,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.context.shutdown.cancel();
-    }
-}
-
-impl Server {
-    async fn start() -> Self {
-        let now = Arc::new(AtomicI64::new(0));
-        let clock = now.clone();
-        let clock = Clock::new(move || clock.load(Ordering::SeqCst));
-        let mixer = Mixer::new(1000, clock, &Metrics::new());
-        let root = common::Root::new();
-        let context = Context::new("mixer", LogHandle::detached(), Duration::from_secs(5));
-        let listener = runtime::bind("--listen", "127.0.0.1:0".parse().unwrap())
-            .await
-            .unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let tls = tls::server(&root.identity("argosy-system", "mixer"), ClientAuth::Required).unwrap();
-        let (routes, working) = mixer.services(context.shutdown.clone());
-        tokio::spawn(working);
-        let own = context.clone();
-        tokio::spawn(async move {
-            grpc::serve("mixer", listener, Some(tls), routes, &Limits::default(), &own)
-                .await
-                .unwrap();
-        });
-        Self {
-            mixer,
-            address,
-            now,
-            root,
-            context,
-        }
-    }
-
-    async fn with_sample() -> Self {
-        let server = Self::start().await;
-        server.mixer.configure(common::state(SAMPLE));
-        assert!(
-            server.mixer.findings().is_empty(),
-            "{:?}",
-            server.mixer.findings()
-        );
-        server
-    }
-
-    fn connect(&self, identity: &Identity) -> Channel {
-        let connector = tls::connector(identity, Expected::Any).unwrap();
-        grpc::channel(&self.address, Some(connector)).unwrap()
-    }
-
-    /// The channel of a proxy of namespace shop.
-    fn proxy(&self, account: &str) -> Channel {
-        self.connect(&self.root.identity("shop", account))
-    }
-
-    async fn check(&self, account: &str, request: CheckRequest) -> Result<CheckResponse, Status> {
-        let mut client = AuthorizationClient::new(self.proxy(account));
-        client.check(request).await.map(tonic::Response::into_inner)
-    }
-
-    async fn limit(&self, account: &str, user: &str) -> Result<RateLimitResponse, Status> {
-        let mut client = RateLimitServiceClient::new(self.proxy(account));
-        client
-            .should_rate_limit(descriptor(user))
-            .await
-            .map(tonic::Response::into_inner)
-    }
-
-    /// The Prometheus page, once it contains `expected`.
-    async fn page(&self, expected: &str) -> String {
-        let until = Instant::now() + Duration::from_secs(10);
-        loop {
-            let page = self.mixer.page();
-            if page.contains(expected) {
-                return page;
-            }
-            assert!(Instant::now() < until, "no {expected} in:\n{page}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-}
 
 fn address(ip: &str, port: u16) -> Option<Address> {
     let port_specifier = Some(PortSpecifier::PortValue(port.into()));
@@ -187,32 +81,6 @@ fn check(user: &str) -> CheckRequest {
     };
     CheckRequest {
         attributes: Some(attributes),
-    }
-}
-
-fn descriptor(user: &str) -> RateLimitRequest {
-    let entry = |key: &str, value: &str| Entry {
-        key: key.into(),
-        value: value.into(),
-    };
-    let entries = vec![
-        entry("rule", "limit-catalog.istio-system"),
-        entry("destination.uid", "kubernetes://catalog-v1.shop"),
-        entry("source.address", "127.1.0.10:40000"),
-        entry("source.principal", FRONTEND),
-        entry("destination.address", "127.1.0.21:8080"),
-        entry("request.host", "catalog:7080"),
-        entry("request.path", "/limited/1"),
-        entry("request.headers[x-user]", user),
-    ];
-    let descriptors = vec![RateLimitDescriptor {
-        entries,
-        ..RateLimitDescriptor::default()
-    }];
-    RateLimitRequest {
-        domain: "argosy".into(),
-        descriptors,
-        hits_addend: 0,
     }
 }
 

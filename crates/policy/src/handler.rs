@@ -1,6 +1,7 @@
 //! Handlers: the adapters that are served, with their parameters read and checked.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use config::mixer;
 use serde::Deserialize;
@@ -9,6 +10,7 @@ use crate::denial::Denial;
 use crate::list::{self, List};
 use crate::metric::{self, MetricDefinition};
 use crate::params::{self, Problem};
+use crate::redis_quota::{self, Algorithm, RedisServer};
 use crate::reference::Name;
 use crate::window::Limit;
 
@@ -30,6 +32,7 @@ pub(crate) enum Adapter {
     Denier(Denial),
     List(List),
     MemQuota(Vec<QuotaLimit>),
+    RedisQuota(Arc<RedisServer>, Vec<QuotaLimit>),
     Prometheus(Vec<MetricDefinition>),
     /// Takes everything and does nothing.
     Noop,
@@ -43,6 +46,8 @@ pub(crate) struct QuotaLimit {
     /// The instance, as referred to.
     pub(crate) name: String,
     pub(crate) limit: Limit,
+    /// How units come back, in stores that let one choose.
+    pub(crate) algorithm: Algorithm,
     /// The first whose dimensions all match counts.
     pub(crate) overrides: Vec<(BTreeMap<String, String>, Limit)>,
 }
@@ -63,6 +68,10 @@ impl Handler {
                 Adapter::List(List::new(&list)?)
             }
             "memquota" => Adapter::MemQuota(quotas(params::read(&spec.params)?)?),
+            "redisquota" => {
+                let (server, limits) = redis_quota::read(params::read(&spec.params)?)?;
+                Adapter::RedisQuota(Arc::new(server), limits)
+            }
             "prometheus" => Adapter::Prometheus(metric::definitions(params::read(&spec.params)?)?),
             "noop" => Adapter::Noop,
             "kubernetesenv" => Adapter::KubernetesEnv,
@@ -127,7 +136,7 @@ pub(crate) fn bounded<T>(items: &[T], path: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-fn limit(max_amount: i64, duration: config::Duration, path: &str) -> Result<Limit, Problem> {
+pub(crate) fn limit(max_amount: i64, duration: config::Duration, path: &str) -> Result<Limit, Problem> {
     let amount = u64::try_from(max_amount)
         .map_err(|_| Problem::new(format!("{path}.maxAmount"), format!("{max_amount} is negative")))?;
     let Ok(window) = i64::try_from(duration.0.as_nanos()) else {
@@ -158,6 +167,7 @@ fn quotas(params: MemQuotaParams) -> Result<Vec<QuotaLimit>, Problem> {
         limits.push(QuotaLimit {
             name: quota.name,
             limit: own,
+            algorithm: Algorithm::FixedWindow,
             overrides,
         });
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::build::Builder;
-use crate::handler::{Adapter, Handler};
+use crate::handler::{Adapter, Handler, QuotaLimit};
 use crate::instance::{Instance, Template};
 use crate::metric::MetricDefinition;
 use crate::rules::{CheckAction, Checker, MetricAction, QuotaAction, Rule};
@@ -28,28 +28,21 @@ impl Builder<'_> {
                 rule.checks
                     .push(check(Checker::List(list.clone(), value.clone())));
             }
-            (Adapter::Denier(_), Template::Quota(dimensions)) => rule.quotas.push(QuotaAction {
-                handler: handler.full_name.clone(),
-                quota: instance.short_name.clone(),
-                dimensions: dimensions.clone(),
-                limit: None,
-            }),
-            (Adapter::MemQuota(limits), Template::Quota(dimensions)) => {
-                let limit = limits
-                    .iter()
-                    .find(|limit| self.names(&limit.name, handler, instance));
-                let limit = limit.ok_or_else(|| {
-                    format!(
-                        "the handler {} has no quota for {}",
-                        handler.full_name,
-                        instance.name.full()
-                    )
-                })?;
+            (adapter, Template::Quota(dimensions)) if !matches!(adapter, Adapter::Noop) => {
+                let (limit, redis) = match adapter {
+                    Adapter::Denier(_) => (None, None),
+                    Adapter::MemQuota(limits) => (Some(self.limit(limits, handler, instance)?), None),
+                    Adapter::RedisQuota(server, limits) => {
+                        (Some(self.limit(limits, handler, instance)?), Some(server.clone()))
+                    }
+                    _ => return Err(takes_no(handler, &instance.template)),
+                };
                 rule.quotas.push(QuotaAction {
                     handler: handler.full_name.clone(),
                     quota: instance.short_name.clone(),
                     dimensions: dimensions.clone(),
-                    limit: Some(limit.clone()),
+                    limit,
+                    redis,
                 });
             }
             (Adapter::Prometheus(metrics), Template::Metric { value, dimensions }) => {
@@ -79,15 +72,26 @@ impl Builder<'_> {
                 }
             }
             (Adapter::Noop, _) | (Adapter::KubernetesEnv, Template::Kubernetes) => {}
-            (_, template) => {
-                let name = template.name();
-                return Err(format!(
-                    "the handler {} takes no instances of {name}",
-                    handler.full_name
-                ));
-            }
+            (_, template) => return Err(takes_no(handler, template)),
         }
         Ok(())
+    }
+
+    /// The limit that a handler sets for the instance.
+    fn limit(
+        &self,
+        limits: &[QuotaLimit],
+        handler: &Handler,
+        instance: &Arc<Instance>,
+    ) -> Result<QuotaLimit, String> {
+        let named = limits
+            .iter()
+            .find(|limit| self.names(&limit.name, handler, instance));
+        let none = || {
+            let instance = instance.name.full();
+            format!("the handler {} has no quota for {instance}", handler.full_name)
+        };
+        named.cloned().ok_or_else(none)
     }
 
     /// Whether a handler's parameter names the instance.
@@ -113,4 +117,12 @@ impl Builder<'_> {
             .insert(metric.name.clone(), (index, handler.full_name.clone()));
         Ok(index)
     }
+}
+
+fn takes_no(handler: &Handler, template: &Template) -> String {
+    format!(
+        "the handler {} takes no instances of {}",
+        handler.full_name,
+        template.name()
+    )
 }

@@ -22,6 +22,7 @@ mod params;
 mod partial;
 mod quota;
 mod quota_spec;
+mod redis_quota;
 mod reference;
 mod report;
 mod request;
@@ -35,7 +36,8 @@ pub use check::{HeaderChange, Verdict};
 pub use descriptor::{DescriptorFacts, DescriptorProblem};
 pub use http::{HeaderMap, query_of};
 pub use metric::{Buckets, MetricDefinition, MetricKind};
-pub use quota::QuotaDenial;
+pub use quota::{Due, QuotaDenial, Store};
+pub use redis_quota::{Algorithm, RedisServer};
 pub use report::Sample;
 pub use request::{Connection, Party, Protocol, ReporterKind, Request, Response};
 pub use requirements::{

@@ -1,8 +1,11 @@
-//! Charges quotas.
+//! What a request owes to quotas, and what the stores' answers mean for it.
+
+use std::sync::Arc;
 
 use config::ObjectKey;
 use expr::Value;
 
+use crate::redis_quota::{Algorithm, RedisServer};
 use crate::request::Request;
 use crate::rules::{QuotaAction, Rule, Rules};
 use crate::status::Code;
@@ -15,7 +18,7 @@ pub struct QuotaDenial {
     pub quota: String,
     /// The rule by which it applies.
     pub rule: ObjectKey,
-    /// `RESOURCE_EXHAUSTED`, or `INTERNAL` when a dimension could not be evaluated.
+    /// `RESOURCE_EXHAUSTED`; `INTERNAL` when a dimension could not be evaluated, `UNAVAILABLE` when the store did not answer.
     pub code: Code,
     /// Shown to the client: `RESOURCE_EXHAUSTED:Quota is exhausted for: NAME`, as Istio 1.4 has it.
     pub body: String,
@@ -23,58 +26,105 @@ pub struct QuotaDenial {
     pub retry_after: Option<i64>,
 }
 
-impl Rules {
-    /// Charges the quotas of one rule (`NAME.NAMESPACE`) that apply to the request. A rule that does not exist any more,
-    /// or has no quota, charges nothing. `now` is in nanoseconds.
+/// Units of a quota that a request has to be granted.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// Where the quota is counted.
+    pub store: Store,
+    /// Whose units: equal keys share them.
+    pub key: String,
+    /// How many there are.
+    pub limit: Limit,
+    /// How many are wanted, all or none.
+    pub amount: u64,
+    /// Whether the request passes when the store cannot be asked, as its rule says.
+    pub fail_open: bool,
+    quota: String,
+    rule: ObjectKey,
+}
+
+/// Where a quota is counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// In Mixer's memory, by [`Windows`].
+    Memory,
+    /// In a Redis, shared by all who ask it.
+    Redis(Arc<RedisServer>, Algorithm),
+}
+
+impl Due {
+    /// What the store's answer means for the request.
     ///
     /// # Errors
-    /// The first quota that refuses; those before it stay charged, as in Istio.
-    pub fn quota(
-        &self,
-        rule: &str,
-        request: &Request<'_>,
-        windows: &mut Windows,
-        now: i64,
-    ) -> Result<(), Box<QuotaDenial>> {
-        let namespace = request.destination.workload.map(|w| w.namespace.as_str());
-        match self.of(namespace).find(|known| known.is_named(rule)) {
-            Some(rule) => self.charge_rule(rule, request, windows, now),
-            None => Ok(()),
+    /// The refusal, when the units were not granted.
+    pub fn answer(&self, charge: Charge) -> Result<(), Box<QuotaDenial>> {
+        match charge.granted {
+            true => Ok(()),
+            false => Err(exhausted(&self.rule, &self.quota, charge.reset)),
         }
     }
 
-    /// Charges the quotas that rate limit descriptors cannot express and that a check therefore answers for.
+    /// What it means that the store did not answer.
     ///
     /// # Errors
-    /// The first quota that refuses.
-    pub fn remote_quotas(
+    /// The refusal, when the rule fails closed.
+    pub fn unanswered(&self, why: &str) -> Result<(), Box<QuotaDenial>> {
+        match self.fail_open {
+            true => Ok(()),
+            false => Err(Box::new(QuotaDenial {
+                quota: self.quota.clone(),
+                rule: self.rule.clone(),
+                code: Code::UNAVAILABLE,
+                body: format!("UNAVAILABLE:Quota cannot be asked: {}: {why}", self.quota),
+                retry_after: None,
+            })),
+        }
+    }
+
+    /// Charges it in memory. `now` is in nanoseconds.
+    ///
+    /// # Errors
+    /// The refusal, when the units are not granted.
+    pub fn charge(&self, windows: &mut Windows, now: i64) -> Result<(), Box<QuotaDenial>> {
+        self.answer(windows.charge(&self.key, self.limit, self.amount, now))
+    }
+}
+
+impl Rules {
+    /// What one rule (`NAME.NAMESPACE`) charges the request. A rule that does not exist any more, or has no quota, charges
+    /// nothing. The charges are to be made in order until one refuses; those before it stay charged, as in Istio.
+    ///
+    /// # Errors
+    /// When a quota refuses without being asked: its dimensions cannot be evaluated, or it grants nothing.
+    pub fn due(&self, rule: &str, request: &Request<'_>) -> Result<Vec<Due>, Box<QuotaDenial>> {
+        let namespace = request.destination.workload.map(|w| w.namespace.as_str());
+        let mut due = Vec::new();
+        if let Some(rule) = self.of(namespace).find(|known| known.is_named(rule)) {
+            self.due_of(rule, request, &mut due)?;
+        }
+        Ok(due)
+    }
+
+    /// What the quotas charge that rate limit descriptors cannot express and that a check therefore answers for.
+    ///
+    /// # Errors
+    /// As [`Rules::due`].
+    pub fn remote_due(
         &self,
         request: &Request<'_>,
         fail_open: Option<bool>,
-        windows: &mut Windows,
-        now: i64,
-    ) -> Result<(), Box<QuotaDenial>> {
+    ) -> Result<Vec<Due>, Box<QuotaDenial>> {
         let namespace = request.destination.workload.map(|w| w.namespace.as_str());
+        let mut due = Vec::new();
         for rule in self.of(namespace).filter(|rule| rule.remote_quota.is_some()) {
             if fail_open.is_none_or(|fail_open| rule.fail_open == fail_open) {
-                self.charge_rule(rule, request, windows, now)?;
+                self.due_of(rule, request, &mut due)?;
             }
         }
-        Ok(())
+        Ok(due)
     }
 
-    /// Whether [`Rules::remote_quotas`] has anything to do for destinations in `namespace`.
-    pub fn has_remote_quotas(&self, namespace: Option<&str>) -> bool {
-        self.of(namespace).any(|rule| rule.remote_quota.is_some())
-    }
-
-    fn charge_rule(
-        &self,
-        rule: &Rule,
-        request: &Request<'_>,
-        windows: &mut Windows,
-        now: i64,
-    ) -> Result<(), Box<QuotaDenial>> {
+    fn due_of(&self, rule: &Rule, request: &Request<'_>, due: &mut Vec<Due>) -> Result<(), Box<QuotaDenial>> {
         let Some(service) = request.service else {
             return Ok(());
         };
@@ -88,20 +138,35 @@ impl Rules {
                 Ok(true) => {}
                 Err(error) => return Err(broken(rule, action, &error.to_string())),
             }
-            let charge =
-                charge(action, request, amount, windows, now).map_err(|e| broken(rule, action, &e))?;
-            if !charge.granted {
-                return Err(Box::new(QuotaDenial {
-                    quota: action.quota.clone(),
-                    rule: rule.key.clone(),
-                    code: Code::RESOURCE_EXHAUSTED,
-                    body: format!("RESOURCE_EXHAUSTED:Quota is exhausted for: {}", action.quota),
-                    retry_after: charge.reset,
-                }));
-            }
+            let dimensions = dimensions(action, request).map_err(|why| broken(rule, action, &why))?;
+            let Some((limit, algorithm)) = limit(action, &dimensions) else {
+                return Err(exhausted(&rule.key, &action.quota, None));
+            };
+            due.push(Due {
+                store: match &action.redis {
+                    Some(server) => Store::Redis(server.clone(), algorithm),
+                    None => Store::Memory,
+                },
+                key: key(action, &dimensions),
+                limit,
+                amount,
+                fail_open: rule.fail_open,
+                quota: action.quota.clone(),
+                rule: rule.key.clone(),
+            });
         }
         Ok(())
     }
+}
+
+fn exhausted(rule: &ObjectKey, quota: &str, retry_after: Option<i64>) -> Box<QuotaDenial> {
+    Box::new(QuotaDenial {
+        quota: quota.to_owned(),
+        rule: rule.clone(),
+        code: Code::RESOURCE_EXHAUSTED,
+        body: format!("RESOURCE_EXHAUSTED:Quota is exhausted for: {quota}"),
+        retry_after,
+    })
 }
 
 fn broken(rule: &Rule, action: &QuotaAction, why: &str) -> Box<QuotaDenial> {
@@ -114,13 +179,7 @@ fn broken(rule: &Rule, action: &QuotaAction, why: &str) -> Box<QuotaDenial> {
     })
 }
 
-fn charge(
-    action: &QuotaAction,
-    request: &Request<'_>,
-    amount: u64,
-    windows: &mut Windows,
-    now: i64,
-) -> Result<Charge, String> {
+fn dimensions<'a>(action: &'a QuotaAction, request: &Request<'_>) -> Result<Vec<(&'a str, String)>, String> {
     let mut dimensions: Vec<(&str, String)> = Vec::with_capacity(action.dimensions.len());
     for (name, expression) in &action.dimensions {
         let value: Value<'_> = expression
@@ -128,18 +187,11 @@ fn charge(
             .map_err(|e| format!("dimension {name}: {e}"))?;
         dimensions.push((name, value.to_string()));
     }
-    let Some(limit) = limit(action, &dimensions) else {
-        return Ok(Charge {
-            granted: false,
-            remaining: 0,
-            reset: None,
-        });
-    };
-    Ok(windows.charge(&key(action, &dimensions), limit, amount, now))
+    Ok(dimensions)
 }
 
 /// The first override whose dimensions all match, else the quota's own limit.
-fn limit(action: &QuotaAction, dimensions: &[(&str, String)]) -> Option<Limit> {
+fn limit(action: &QuotaAction, dimensions: &[(&str, String)]) -> Option<(Limit, Algorithm)> {
     let quota = action.limit.as_ref()?;
     let matches = |wanted: &std::collections::BTreeMap<String, String>| {
         wanted
@@ -147,7 +199,7 @@ fn limit(action: &QuotaAction, dimensions: &[(&str, String)]) -> Option<Limit> {
             .all(|(name, value)| dimensions.iter().any(|(n, v)| n == name && v == value))
     };
     let found = quota.overrides.iter().find(|(wanted, _)| matches(wanted));
-    Some(found.map_or(quota.limit, |(_, limit)| *limit))
+    Some((found.map_or(quota.limit, |(_, limit)| *limit), quota.algorithm))
 }
 
 /// Handler, quota and dimensions; lengths keep made-up values apart.

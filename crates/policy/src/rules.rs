@@ -13,6 +13,7 @@ use crate::header::Operation;
 use crate::list::List;
 use crate::metric::MetricDefinition;
 use crate::quota_spec::QuotaSpecs;
+use crate::redis_quota::RedisServer;
 
 /// A mesh's rules, checked and compiled. Immutable: a change of configuration makes new ones.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +68,8 @@ pub(crate) struct QuotaAction {
     pub(crate) dimensions: BTreeMap<String, Expression>,
     /// `None` for a denier, which grants nothing.
     pub(crate) limit: Option<QuotaLimit>,
+    /// The Redis that counts it; Mixer's memory without.
+    pub(crate) redis: Option<Arc<RedisServer>>,
 }
 
 /// A metric that is fed.
@@ -156,6 +159,13 @@ impl Rules {
     /// The metrics that reports feed, in the order of [`crate::Sample::metric`].
     pub fn metrics(&self) -> &[MetricDefinition] {
         &self.metrics
+    }
+
+    /// The Redis servers that quotas are counted in.
+    pub fn redis_servers(&self) -> Vec<Arc<RedisServer>> {
+        let all = self.root.iter().chain(self.by_namespace.values().flatten());
+        let quotas = all.flat_map(|rule| &rule.quotas);
+        quotas.filter_map(|quota| quota.redis.clone()).collect()
     }
 
     /// How many rules there are.

@@ -17,6 +17,8 @@ impl Code {
     pub const RESOURCE_EXHAUSTED: Self = Self(8);
     /// The request cannot be understood.
     pub const INVALID_ARGUMENT: Self = Self(3);
+    /// What decides cannot be reached.
+    pub const UNAVAILABLE: Self = Self(14);
     /// Mixer could not decide.
     pub const INTERNAL: Self = Self(13);
 

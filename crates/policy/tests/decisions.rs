@@ -196,7 +196,7 @@ fn a_quota_runs_out_and_comes_back() {
             headers: Some(&headers),
             ..request(None, destination)
         };
-        rules.quota("quota.istio-system", &request, &mut windows, now)
+        common::charge(rules.due("quota.istio-system", &request), &mut windows, now)
     };
     for _ in 0..3 {
         assert_eq!(charge(&ratings, "anna", 0), Ok(()));

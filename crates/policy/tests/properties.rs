@@ -194,7 +194,7 @@ proptest! {
         let rules = with_condition(QUOTA, QUOTA_MATCH, &condition);
         let mut windows = Windows::default();
         let mut direct = || sent.with(&to, &Headers::All, |request| {
-            rules.quota("quota.istio-system", request, &mut windows, 0).map_err(|denial| denial.body)
+            common::charge(rules.due("quota.istio-system", request), &mut windows, 0).map_err(|denial| denial.body)
         });
         let expected: Vec<_> = (0..4).map(|_| direct()).collect();
         let requirements = rules.requirements(&to, INBOUND);
@@ -207,7 +207,7 @@ proptest! {
         let headers = facts.headers();
         let request = facts.request(&headers, &to, sent.source.as_ref(), expr::Timestamp(0));
         let mut windows = Windows::default();
-        let mut by_descriptor = || rules.quota(&facts.rule, &request, &mut windows, 0).map_err(|denial| denial.body);
+        let mut by_descriptor = || common::charge(rules.due(&facts.rule, &request), &mut windows, 0).map_err(|denial| denial.body);
         let seen: Vec<_> = (0..4).map(|_| by_descriptor()).collect();
         prop_assert_eq!(seen, expected);
     }

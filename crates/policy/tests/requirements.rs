@@ -152,7 +152,7 @@ fn a_quota_that_descriptors_cannot_express_goes_through_the_check() {
         ..Request::default()
     };
     let mut windows = Windows::default();
-    let mut charge = || rules.remote_quotas(&request, None, &mut windows, 0);
+    let mut charge = || common::charge(rules.remote_due(&request, None), &mut windows, 0);
     assert!(charge().and(charge()).and(charge()).is_ok());
     assert!(charge().is_err());
 }
@@ -174,9 +174,9 @@ fn what_descriptors_carry_gives_the_same_answer_as_the_request_itself() {
     let headers = facts.headers();
     let request = facts.request(&headers, &ratings, Some(&reviews), expr::Timestamp(0));
     let mut windows = Windows::default();
-    assert!(rules.quota(&facts.rule, &request, &mut windows, 0).is_ok());
+    assert!(common::charge(rules.due(&facts.rule, &request), &mut windows, 0).is_ok());
     assert!(
-        rules.quota(&facts.rule, &request, &mut windows, 0).is_err(),
+        common::charge(rules.due(&facts.rule, &request), &mut windows, 0).is_err(),
         "the override for jason allows one"
     );
 }

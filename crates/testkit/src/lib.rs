@@ -14,6 +14,7 @@ pub mod load;
 pub mod net;
 pub mod process;
 mod reaper;
+pub mod redis;
 pub mod rundir;
 pub mod wait;
 

@@ -26,7 +26,7 @@ impl Authorization for Checks {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
         let caller = super::caller(request.extensions())?;
         let fail_open = failure_mode(request.metadata())?;
-        let decision = self.0.check(request.get_ref(), &caller, fail_open)?;
+        let decision = self.0.check(request.get_ref(), &caller, fail_open).await?;
         Ok(Response::new(response(decision)))
     }
 }

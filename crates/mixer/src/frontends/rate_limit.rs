@@ -27,7 +27,7 @@ impl RateLimitService for RateLimits {
         request: Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
         let caller = super::caller(request.extensions())?;
-        let answer = self.charge(request.get_ref(), &caller);
+        let answer = self.charge(request.get_ref(), &caller).await;
         let code = match &answer {
             Ok(response) if response.overall_code() == Limit::Ok => "OK",
             Ok(_) => "RESOURCE_EXHAUSTED",
@@ -39,7 +39,7 @@ impl RateLimitService for RateLimits {
 }
 
 impl RateLimits {
-    fn charge(&self, request: &RateLimitRequest, caller: &str) -> Result<RateLimitResponse, Status> {
+    async fn charge(&self, request: &RateLimitRequest, caller: &str) -> Result<RateLimitResponse, Status> {
         if request.domain != RATE_LIMIT_DOMAIN {
             return Err(Status::invalid_argument(format!(
                 "the domain must be {RATE_LIMIT_DOMAIN}"
@@ -55,7 +55,7 @@ impl RateLimits {
             ..RateLimitResponse::default()
         };
         for descriptor in &request.descriptors {
-            match self.0.charge(descriptor, caller, super::wall())? {
+            match self.0.charge(descriptor, caller, super::wall()).await? {
                 None => response.statuses.push(status(Limit::Ok, None)),
                 Some(denial) => {
                     refuse(&mut response, &denial);

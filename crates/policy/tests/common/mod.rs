@@ -123,3 +123,12 @@ spec:
   - handler: handler.memquota
     instances: [requestcount.quota]
 "#;
+
+/// Makes charges in memory until one is refused.
+pub(crate) fn charge(
+    due: Result<Vec<policy::Due>, Box<policy::QuotaDenial>>,
+    windows: &mut policy::Windows,
+    now: i64,
+) -> Result<(), Box<policy::QuotaDenial>> {
+    due?.iter().try_for_each(|due| due.charge(windows, now))
+}

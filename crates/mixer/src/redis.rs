@@ -1,0 +1,214 @@
+//! Quotas that are counted in a Redis: two scripts, each one step for Redis, so that Mixers that ask at once grant no unit
+//! twice. Time is Redis' own, so the Mixers' clocks play no part.
+//!
+//! A Redis that does not answer within the deadline is taken for away; after a few such answers it is left alone for a
+//! moment, so that requests do not each wait for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use ::redis::{Client, RedisError, Script};
+use parking_lot::Mutex;
+use policy::{Algorithm, Charge, Due, RedisServer};
+
+/// Failures in a row after which Redis is left alone.
+const FAILURES: u32 = 3;
+/// For how long it is, in nanoseconds.
+const REST: i64 = 250_000_000;
+/// Nanoseconds in a millisecond, Redis' unit of time.
+const MILLI: i64 = 1_000_000;
+
+/// Redis did not decide.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Away {
+    /// No answer in time.
+    #[error("no answer from Redis within {} ms", .0.as_millis())]
+    Late(Duration),
+    /// Left alone after failures.
+    #[error("Redis failed a moment ago")]
+    Resting,
+    /// It cannot be reached, or refuses.
+    #[error("Redis: {0}")]
+    Failed(String),
+}
+
+/// Used units, counted until the window that began with the first of them ends.
+/// KEYS: the counter. ARGV: limit, wanted, window in milliseconds. Gives whether they are granted, units in use, and
+/// milliseconds until they come back.
+const FIXED: &str = r"
+local used = tonumber(redis.call('GET', KEYS[1]) or '0')
+local wanted = tonumber(ARGV[2])
+local granted = 0
+if used + wanted <= tonumber(ARGV[1]) then
+  granted = 1
+  used = redis.call('INCRBY', KEYS[1], wanted)
+  if used == wanted then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+end
+return {granted, used, redis.call('PTTL', KEYS[1])}
+";
+
+/// Used units by bucket of time; a bucket's units come back when the window has passed it.
+/// KEYS: a hash. ARGV: limit, wanted, window and bucket in milliseconds. Answers as [`FIXED`].
+const ROLLING: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local window, length = tonumber(ARGV[3]), tonumber(ARGV[4])
+local wanted, used, oldest = tonumber(ARGV[2]), 0, -1
+local buckets = redis.call('HGETALL', KEYS[1])
+for i = 1, #buckets, 2 do
+  local start = tonumber(buckets[i]) * length
+  if start + length + window <= now then
+    redis.call('HDEL', KEYS[1], buckets[i])
+  else
+    used = used + tonumber(buckets[i + 1])
+    if oldest < 0 or start < oldest then oldest = start end
+  end
+end
+local granted = 0
+if used + wanted <= tonumber(ARGV[1]) then
+  granted = 1
+  used = used + wanted
+  local bucket = math.floor(now / length)
+  redis.call('HINCRBY', KEYS[1], bucket, wanted)
+  redis.call('PEXPIRE', KEYS[1], window + 2 * length)
+  if oldest < 0 then oldest = bucket * length end
+end
+if oldest < 0 then return {granted, used, -1} end
+return {granted, used, oldest + length + window - now}
+";
+
+/// All Redis servers that rules name.
+#[derive(Debug)]
+pub(crate) struct Stores {
+    deadline: Duration,
+    by_server: Mutex<HashMap<RedisServer, Arc<Redis>>>,
+}
+
+impl Stores {
+    /// No servers yet; `deadline` is how long a request waits for one.
+    pub(crate) fn new(deadline: Duration) -> Self {
+        Self {
+            deadline,
+            by_server: Mutex::default(),
+        }
+    }
+
+    /// The store of a server; connects with the first charge.
+    pub(crate) fn of(&self, server: &RedisServer) -> Result<Arc<Redis>, Away> {
+        let mut stores = self.by_server.lock();
+        if let Some(store) = stores.get(server) {
+            return Ok(store.clone());
+        }
+        let store = Arc::new(Redis::new(server, self.deadline).map_err(|error| failed(&error))?);
+        stores.insert(server.clone(), store.clone());
+        Ok(store)
+    }
+
+    /// Closes connections to servers that no rule names any more.
+    pub(crate) fn keep(&self, named: &[Arc<RedisServer>]) {
+        self.by_server
+            .lock()
+            .retain(|server, _| named.iter().any(|other| **other == *server));
+    }
+}
+
+fn failed(error: &RedisError) -> Away {
+    Away::Failed(error.to_string())
+}
+
+/// One Redis.
+pub(crate) struct Redis {
+    connections: Vec<ConnectionManager>,
+    deadline: Duration,
+    turn: AtomicUsize,
+    failures: AtomicU32,
+    rests_until: AtomicI64,
+    fixed: Script,
+    rolling: Script,
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redis").finish_non_exhaustive()
+    }
+}
+
+impl Redis {
+    fn new(server: &RedisServer, deadline: Duration) -> Result<Self, RedisError> {
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(1)))
+            .set_response_timeout(Some(deadline))
+            .set_number_of_retries(1);
+        let client = Client::open(format!("redis://{}/", server.address))?;
+        let connect = |_| ConnectionManager::new_lazy_with_config(client.clone(), config.clone());
+        Ok(Self {
+            connections: (0..server.connections).map(connect).collect::<Result<_, _>>()?,
+            deadline,
+            turn: AtomicUsize::new(0),
+            failures: AtomicU32::new(0),
+            rests_until: AtomicI64::new(i64::MIN),
+            fixed: Script::new(FIXED),
+            rolling: Script::new(ROLLING),
+        })
+    }
+
+    /// Makes the charge. `now` is the process's clock in nanoseconds.
+    pub(crate) async fn charge(&self, algorithm: Algorithm, due: &Due, now: i64) -> Result<Charge, Away> {
+        if now < self.rests_until.load(Ordering::Relaxed) {
+            return Err(Away::Resting);
+        }
+        let asked = tokio::time::timeout(self.deadline, self.ask(algorithm, due)).await;
+        let answer = match asked {
+            Ok(answer) => answer.map_err(|error| failed(&error)),
+            Err(_) => Err(Away::Late(self.deadline)),
+        };
+        match &answer {
+            Ok(_) => self.failures.store(0, Ordering::Relaxed),
+            Err(_) if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES => {
+                self.rests_until
+                    .store(now.saturating_add(REST), Ordering::Relaxed);
+            }
+            Err(_) => {}
+        }
+        answer
+    }
+
+    async fn ask(&self, algorithm: Algorithm, due: &Due) -> Result<Charge, RedisError> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut connection = match self.connections.get(turn % self.connections.len().max(1)) {
+            Some(connection) => connection.clone(),
+            None => return Err((::redis::ErrorKind::InvalidClientConfig, "no connections").into()),
+        };
+        let script = match algorithm {
+            Algorithm::FixedWindow => &self.fixed,
+            Algorithm::RollingWindow { .. } => &self.rolling,
+        };
+        let mut call = script.key(key(due, algorithm));
+        call.arg(due.limit.amount)
+            .arg(due.amount)
+            .arg(due.limit.window / MILLI);
+        if let Algorithm::RollingWindow { bucket } = algorithm {
+            call.arg(bucket / MILLI);
+        }
+        let (granted, used, reset): (u8, u64, i64) = call.invoke_async(&mut connection).await?;
+        Ok(Charge {
+            granted: granted == 1,
+            remaining: due.limit.amount.saturating_sub(used),
+            reset: (reset >= 0).then(|| reset.saturating_mul(MILLI)),
+        })
+    }
+}
+
+/// A counter of another window must not be taken for this one's.
+fn key(due: &Due, algorithm: Algorithm) -> String {
+    let window = due.limit.window / MILLI;
+    match algorithm {
+        Algorithm::FixedWindow => format!("argosy:quota:{window}:{}", due.key),
+        Algorithm::RollingWindow { bucket } => {
+            format!("argosy:quota:{window}/{}:{}", bucket / MILLI, due.key)
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Quotas in a real Redis: shared by Mixers, given back by their windows, and what happens when it is away.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::server::{SAMPLE, Server};
+use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code as Limit;
+use testkit::redis::Redis;
+
+/// Only a failing test waits that long.
+const BOUND: Duration = Duration::from_secs(20);
+
+/// The sample, its quota in Redis: so many requests a window.
+fn sample(redis: &Redis, amount: u64, window: &str, more: &str) -> [String; 3] {
+    let mixer = SAMPLE[0].replace("compiledAdapter: memquota", "compiledAdapter: redisquota");
+    let mixer = mixer.replace("maxAmount: 5", &format!("maxAmount: {amount}{more}"));
+    let mixer = mixer.replace("validDuration: 3s", &format!("validDuration: {window}"));
+    let params = format!("  params:\n    redisServerUrl: {}\n    quotas:", redis.address());
+    let mixer = mixer.replace("  params:\n    quotas:", &params);
+    [mixer, SAMPLE[1].to_owned(), SAMPLE[2].to_owned()]
+}
+
+async fn mixer(texts: &[String; 3]) -> Server {
+    // A busy machine is not what these tests are about.
+    mixer_with(texts, BOUND).await
+}
+
+async fn mixer_with(texts: &[String; 3], redis_deadline: Duration) -> Server {
+    let args = mixer::Args {
+        redis_deadline,
+        ..mixer::Args::default()
+    };
+    let server = Server::start_with(args).await;
+    server
+        .mixer
+        .configure(common::state(texts.iter().map(String::as_str)));
+    assert!(
+        server.mixer.findings().is_empty(),
+        "{:?}",
+        server.mixer.findings()
+    );
+    server
+}
+
+fn granted(answer: &RateLimitResponse) -> bool {
+    answer.overall_code() == Limit::Ok
+}
+
+async fn ask(server: &Server, user: &str) -> bool {
+    granted(&server.limit("catalog", user).await.unwrap())
+}
+
+#[tokio::test]
+async fn mixers_share_a_quota_and_grant_no_unit_twice() {
+    let redis = Redis::start().await.unwrap();
+    let texts = sample(&redis, 30, "1h", "");
+    let (one, other) = (mixer(&texts).await, mixer(&texts).await);
+    let asking = |server: Server| async move {
+        let mut count = 0;
+        for _ in 0..40 {
+            count += u32::from(ask(&server, "jason").await);
+        }
+        (count, server)
+    };
+    let ((first, one), (second, _other)) = tokio::join!(asking(one), asking(other));
+    assert_eq!(first + second, 30);
+    let over = one.limit("catalog", "jason").await.unwrap();
+    assert_eq!(
+        over.raw_body,
+        b"RESOURCE_EXHAUSTED:Quota is exhausted for: catalogquota"
+    );
+    let reset = over.statuses[0].duration_until_reset.unwrap().seconds;
+    assert!((3500..=3600).contains(&reset), "{reset}");
+    assert!(ask(&one, "anna").await, "another user has a quota of their own");
+}
+
+/// Uses all up, and measures from the first unit until one is granted again.
+async fn comes_back(server: &Server, amount: u32) -> Duration {
+    let start = Instant::now();
+    for _ in 0..amount {
+        assert!(ask(server, "jason").await);
+    }
+    assert!(!ask(server, "jason").await);
+    while !ask(server, "jason").await {
+        assert!(start.elapsed() < BOUND, "nothing comes back");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    start.elapsed()
+}
+
+#[tokio::test]
+async fn windows_give_units_back() {
+    let redis = Redis::start().await.unwrap();
+    let window = Duration::from_secs(2);
+    let fixed = mixer(&sample(&redis, 3, "2s", "")).await;
+    // Redis' clock counts whole milliseconds.
+    assert!(comes_back(&fixed, 3).await >= window - Duration::from_millis(5));
+    let more = "\n        rateLimitAlgorithm: ROLLING_WINDOW\n        bucketDuration: 100ms";
+    let rolling = mixer(&sample(&redis, 3, "2s", more)).await;
+    assert!(comes_back(&rolling, 3).await >= window - Duration::from_millis(5));
+}
+
+#[tokio::test]
+async fn without_redis_the_rule_decides_and_its_return_is_noticed() {
+    let mut redis = Redis::start().await.unwrap();
+    let texts = sample(&redis, 1000, "1h", "");
+    let annotation = "name: limit-catalog\n  annotations: {policy.argosy.io/fail-open: \"true\"}";
+    let mut open = texts.clone();
+    open[0] = open[0].replace("name: limit-catalog", annotation);
+    let (closed, open) = (mixer(&texts).await, mixer(&open).await);
+    assert!(ask(&closed, "jason").await && ask(&open, "jason").await);
+    redis.kill();
+    let refused = closed.limit("catalog", "jason").await.unwrap();
+    assert!(!granted(&refused));
+    let body = String::from_utf8(refused.raw_body).unwrap();
+    assert!(
+        body.starts_with("UNAVAILABLE:Quota cannot be asked: catalogquota"),
+        "{body}"
+    );
+    for _ in 0..10 {
+        assert!(ask(&open, "jason").await);
+    }
+    redis.restart().await.unwrap();
+    // The Mixer's clock stands still in these tests: what rests would rest for ever.
+    closed
+        .now
+        .fetch_add(1_000_000_000, std::sync::atomic::Ordering::SeqCst);
+    let start = Instant::now();
+    while !ask(&closed, "jason").await {
+        assert!(start.elapsed() < BOUND, "Redis' return is not noticed");
+        closed
+            .now
+            .fetch_add(1_000_000_000, std::sync::atomic::Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_holds_nobody_up() {
+    let redis = Redis::start().await.unwrap();
+    let server = mixer_with(&sample(&redis, 1000, "1h", ""), Duration::from_millis(500)).await;
+    assert!(ask(&server, "jason").await);
+    redis.pause(Duration::from_secs(60)).await.unwrap();
+    // Far less than the pause: each call has a deadline, and after a few nobody waits at all.
+    let start = Instant::now();
+    for _ in 0..20 {
+        assert!(!ask(&server, "jason").await);
+    }
+    assert!(start.elapsed() < Duration::from_secs(30));
+}

@@ -1,0 +1,245 @@
+//! The parameters of Istio's `redisquota` adapter: quotas that are counted in a Redis and shared by all Mixers.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::handler::{QuotaLimit, bounded, limit};
+use crate::params::{self, Problem};
+
+/// Most buckets of a rolling window: what one key may hold in Redis.
+const MAX_BUCKETS: i64 = 1000;
+/// Connections to one Redis unless told; requests share each of them.
+const CONNECTIONS: u32 = 10;
+/// Most connections to one Redis.
+const MAX_CONNECTIONS: u32 = 100;
+
+/// A Redis that counts quotas.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RedisServer {
+    /// `HOST:PORT`.
+    pub address: String,
+    /// How many connections are held.
+    pub connections: u32,
+}
+
+/// How used units come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// All at once, a window after the first of them was used.
+    FixedWindow,
+    /// Each bucket's when the window has passed it.
+    RollingWindow {
+        /// Length of a bucket in nanoseconds.
+        bucket: i64,
+    },
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct Params {
+    redis_server_url: String,
+    #[serde(deserialize_with = "params::integer")]
+    connection_pool_size: i64,
+    quotas: Vec<Quota>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Quota {
+    name: String,
+    #[serde(deserialize_with = "params::integer")]
+    max_amount: i64,
+    valid_duration: config::Duration,
+    bucket_duration: config::Duration,
+    rate_limit_algorithm: Name,
+    overrides: Vec<Override>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Override {
+    #[serde(deserialize_with = "params::expressions")]
+    dimensions: BTreeMap<String, String>,
+    #[serde(deserialize_with = "params::integer")]
+    max_amount: i64,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum Name {
+    #[default]
+    FixedWindow,
+    RollingWindow,
+}
+
+/// Reads the parameters; the error names the one that is wrong.
+pub(crate) fn read(params: Params) -> Result<(RedisServer, Vec<QuotaLimit>), Problem> {
+    let server = RedisServer {
+        address: address(&params.redis_server_url)?,
+        connections: connections(params.connection_pool_size)?,
+    };
+    bounded(&params.quotas, "quotas")?;
+    let quotas = params.quotas.into_iter().enumerate();
+    let limits: Result<Vec<_>, _> = quotas
+        .map(|(i, quota)| read_quota(quota, &format!("quotas[{i}]")))
+        .collect();
+    Ok((server, limits?))
+}
+
+fn address(url: &str) -> Result<String, Problem> {
+    let problem = |message: &str| Problem::new("redisServerUrl", message);
+    let address = url.strip_prefix("redis://").unwrap_or(url);
+    match address.rsplit_once(':') {
+        _ if url.contains(',') || address.contains("://") => Err(problem(
+            "clusters, sentinels and TLS are not served yet; name one Redis as HOST:PORT",
+        )),
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => {
+            Ok(address.to_owned())
+        }
+        _ => Err(problem("is not an address; write HOST:PORT")),
+    }
+}
+
+fn connections(size: i64) -> Result<u32, Problem> {
+    match u32::try_from(size) {
+        Ok(0) => Ok(CONNECTIONS),
+        Ok(size) if size <= MAX_CONNECTIONS => Ok(size),
+        _ => Err(Problem::new(
+            "connectionPoolSize",
+            format!("{size} is not from 0 (the default, {CONNECTIONS}) to {MAX_CONNECTIONS}"),
+        )),
+    }
+}
+
+fn read_quota(quota: Quota, path: &str) -> Result<QuotaLimit, Problem> {
+    let own = limit(quota.max_amount, quota.valid_duration, path)?;
+    if own.window < 1_000_000 {
+        return Err(Problem::new(
+            format!("{path}.validDuration"),
+            "must be a millisecond or longer: Redis forgets a quota when its window ends",
+        ));
+    }
+    bounded(&quota.overrides, &format!("{path}.overrides"))?;
+    let mut overrides = Vec::new();
+    for (i, other) in quota.overrides.into_iter().enumerate() {
+        if other.dimensions.is_empty() {
+            let path = format!("{path}.overrides[{i}].dimensions");
+            return Err(Problem::new(
+                path,
+                "is empty: the override would hold for everything",
+            ));
+        }
+        let own = limit(
+            other.max_amount,
+            quota.valid_duration,
+            &format!("{path}.overrides[{i}]"),
+        )?;
+        overrides.push((other.dimensions, own));
+    }
+    Ok(QuotaLimit {
+        name: quota.name,
+        limit: own,
+        algorithm: algorithm(
+            quota.rate_limit_algorithm,
+            quota.bucket_duration,
+            own.window,
+            path,
+        )?,
+        overrides,
+    })
+}
+
+fn algorithm(name: Name, bucket: config::Duration, window: i64, path: &str) -> Result<Algorithm, Problem> {
+    let problem = |message: &str| Err(Problem::new(format!("{path}.bucketDuration"), message));
+    match (name, i64::try_from(bucket.0.as_nanos()).unwrap_or(i64::MAX)) {
+        (Name::FixedWindow, 0) => Ok(Algorithm::FixedWindow),
+        (Name::FixedWindow, _) => problem("is for ROLLING_WINDOW; take it out, or set rateLimitAlgorithm"),
+        (Name::RollingWindow, bucket) if bucket < 1_000_000 => problem("must be a millisecond or longer"),
+        (Name::RollingWindow, bucket) if bucket >= window => problem("must be shorter than validDuration"),
+        (Name::RollingWindow, bucket) if window / bucket > MAX_BUCKETS => {
+            problem("is less than a thousandth of validDuration; take longer buckets")
+        }
+        (Name::RollingWindow, bucket) => Ok(Algorithm::RollingWindow { bucket }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<(RedisServer, Vec<QuotaLimit>), Problem> {
+        read(params::read(&serde_json::from_str(text).unwrap())?)
+    }
+
+    #[test]
+    fn istios_sample_is_read() {
+        let (server, limits) = parse(
+            r#"{"redisServerUrl": "redis-release-master:6379", "connection_pool_size": 20, "quotas": [
+                {"name": "requestcountquota.instance.istio-system", "max_amount": 500, "validDuration": "1s",
+                 "bucketDuration": "500ms", "rateLimitAlgorithm": "ROLLING_WINDOW",
+                 "overrides": [{"dimensions": {"destination": "reviews"}, "maxAmount": "1"}]}]}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            (server.address.as_str(), server.connections),
+            ("redis-release-master:6379", 20)
+        );
+        let half = Algorithm::RollingWindow { bucket: 500_000_000 };
+        assert_eq!((limits[0].limit.amount, limits[0].algorithm), (500, half));
+        assert_eq!(limits[0].overrides[0].1.amount, 1);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let check = |url: &str, quota: &str, path: &str| {
+            let text = format!(r#"{{"redisServerUrl": "{url}", "quotas": [{quota}]}}"#);
+            assert_eq!(parse(&text).unwrap_err().path, path, "{text}");
+        };
+        for url in [
+            "",
+            "redis",
+            "redis:",
+            "redis:0",
+            ":6379",
+            "a:1,b:2",
+            "rediss://a:1",
+            "sentinel://m@a:1",
+        ] {
+            check(url, "", "redisServerUrl");
+        }
+        let rolling = r#""rateLimitAlgorithm": "ROLLING_WINDOW", "validDuration": "1s""#;
+        for (quota, path) in [
+            (r#"{"maxAmount": 1}"#.to_owned(), "quotas[0].validDuration"),
+            (
+                r#"{"maxAmount": -1, "validDuration": "1s"}"#.to_owned(),
+                "quotas[0].maxAmount",
+            ),
+            (format!("{{{rolling}}}"), "quotas[0].bucketDuration"),
+            (
+                format!(r#"{{{rolling}, "bucketDuration": "1s"}}"#),
+                "quotas[0].bucketDuration",
+            ),
+            (
+                format!(r#"{{"bucketDuration": "1s", "validDuration": "2s"}}"#),
+                "quotas[0].bucketDuration",
+            ),
+            (
+                r#"{"validDuration": "1s", "overrides": [{"maxAmount": 1}]}"#.to_owned(),
+                "quotas[0].overrides[0].dimensions",
+            ),
+            (
+                r#"{"validDuration": "1s", "rateLimitAlgorithm": "LEAKY"}"#.to_owned(),
+                "quotas[0].rateLimitAlgorithm",
+            ),
+        ] {
+            check("a:1", &quota, path);
+        }
+        assert_eq!(
+            parse(r#"{"redisServerUrl": "a:1", "connectionPoolSize": 101}"#)
+                .unwrap_err()
+                .path,
+            "connectionPoolSize"
+        );
+    }
+}

@@ -1,0 +1,119 @@
+//! A real Redis.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::{Process, Rundir, Spec, net};
+
+/// How long it may take to serve.
+const BOUND: Duration = Duration::from_secs(30);
+
+/// A running Redis that keeps nothing on disk. Dropped, it ends.
+#[derive(Debug)]
+pub struct Redis {
+    process: Process,
+    spec: Spec,
+    address: SocketAddr,
+    _dir: Rundir,
+}
+
+/// The binary to run: `REDIS_BIN`, else the pinned version from the tool cache, fetched into it when missing.
+///
+/// # Errors
+/// What `scripts/fetch-redis` says: no Python, no pip, no network.
+pub fn binary() -> anyhow::Result<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/fetch-redis");
+    let output = Command::new(&script)
+        .output()
+        .with_context(|| format!("cannot run {}", script.display()))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    anyhow::ensure!(output.status.success(), "no Redis: {}", text(&output.stderr));
+    Ok(PathBuf::from(text(&output.stdout)))
+}
+
+impl Redis {
+    /// Starts one on a loopback port and waits until it answers.
+    ///
+    /// # Errors
+    /// No binary, or no answer; with the end of its log.
+    pub async fn start() -> anyhow::Result<Self> {
+        // A first run fetches.
+        let binary = tokio::task::spawn_blocking(binary).await??;
+        let dir = Rundir::new("argosy-redis")?;
+        let address = SocketAddr::new(
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            net::free_port(Ipv4Addr::LOCALHOST)?,
+        );
+        let spec = Spec::new("redis", binary, dir.path())
+            .flag("--bind", address.ip())
+            .flag("--port", address.port())
+            .flag("--dir", dir.path().display())
+            .flag("--save", "")
+            .flag("--appendonly", "no");
+        let process = spec.start()?;
+        let mut redis = Self {
+            process,
+            spec,
+            address,
+            _dir: dir,
+        };
+        redis.ready().await?;
+        Ok(redis)
+    }
+
+    /// `HOST:PORT`.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it at once; its data is gone.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again at the same address, without data.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.process.kill();
+        self.process = self.spec.start()?;
+        self.ready().await
+    }
+
+    /// Makes it answer nobody for this long, connections held: `CLIENT PAUSE`.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn pause(&self, time: Duration) -> anyhow::Result<()> {
+        let answer = ask(self.address, &format!("CLIENT PAUSE {}\r\n", time.as_millis())).await?;
+        anyhow::ensure!(answer.starts_with("+OK"), "{answer}");
+        Ok(())
+    }
+
+    async fn ready(&mut self) -> anyhow::Result<()> {
+        let address = self.address;
+        let pong = || async move {
+            let answer = ask(address, "PING\r\n").await?;
+            anyhow::ensure!(answer.starts_with("+PONG"), "{answer}");
+            Ok(())
+        };
+        self.process.until("Redis to answer", BOUND, pong).await
+    }
+}
+
+/// The first answer to an inline command.
+async fn ask(address: SocketAddr, command: &str) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(command.as_bytes()).await?;
+    let mut answer = [0; 256];
+    let read = stream.read(&mut answer).await?;
+    let bytes = answer.get(..read).unwrap_or_default();
+    Ok(String::from_utf8_lossy(bytes).into_owned())
+}
