@@ -265,7 +265,7 @@ impl Load {
             }
         };
         let mut all = Vec::new();
-        for kind in ["endpoint", "host", "annotation"] {
+        for (at, kind) in (0..).zip(["endpoint", "host", "annotation"]) {
             let mut changes = Changes {
                 kind,
                 ..Changes::default()
@@ -273,7 +273,8 @@ impl Load {
             let before = Cpu::of(server)?;
             let (responses, bytes) = self.board.received();
             for number in 0..self.args.changes {
-                let service = number * 7 % folder.world.services;
+                // Another service for each kind: what one left behind is not the next one's change.
+                let service = (number * 7 + at) % folder.world.services;
                 let (change, marker) = match kind {
                     "endpoint" => (Change::Endpoint(mark(number)), format!("{}", mark(number))),
                     "host" => (Change::Host(number), format!("other-{number}.svc")),

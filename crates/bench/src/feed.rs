@@ -67,7 +67,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let first = began.elapsed();
     let held = Memory::of(std::process::id())?.resident.saturating_sub(before);
     let served: usize = way.table.types().map(|(_, table)| table.len()).sum();
-    anyhow::ensure!(served == args.objects as usize, "{served} objects are served, {} were written", args.objects);
+    anyhow::ensure!(
+        served == args.objects as usize,
+        "{served} objects are served, {} were written",
+        args.objects
+    );
     let mut times: Vec<Duration> = Vec::new();
     for number in 0..args.changes {
         folder.change(number * 7 % args.objects, Change::Endpoint(mark(number)))?;
@@ -80,8 +84,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let at = ((times.len() as f64 * share).ceil() as usize).saturating_sub(1);
         milliseconds(times.get(at).copied().unwrap_or_default())
     };
-    println!("{} objects from a folder to a complete feed: {:.0} ms", args.objects, milliseconds(first));
-    println!("memory of each held object (parsed and encoded): {:.2} kB", held as f64 / 1e3 / f64::from(args.objects));
+    println!(
+        "{} objects from a folder to a complete feed: {:.0} ms",
+        args.objects,
+        milliseconds(first)
+    );
+    println!(
+        "memory of each held object (parsed and encoded): {:.2} kB",
+        held as f64 / 1e3 / f64::from(args.objects)
+    );
     println!(
         "one object's change, the whole folder looked at, to the table: p50 {:.2} ms, p99 {:.2} ms",
         quantile(0.5),
