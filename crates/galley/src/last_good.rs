@@ -199,7 +199,7 @@ mod tests {
             .objects
             .remove(0);
         let object = Arc::new(object);
-        kept.save(&[object.clone()]).unwrap();
+        kept.save([&object]).unwrap();
         assert_eq!(kept.load().unwrap(), [object]);
         std::fs::write(&kept.path, b"\xff\xff").unwrap();
         assert!(

@@ -176,7 +176,7 @@ mod tests {
     fn a_later_layer_wins_and_says_so() {
         let base = layer("base", &services(&[("shop", "a"), ("shop", "b")]), "");
         let over = layer("over", &services(&[("shop", "b"), ("shop", "c")]), "");
-        let merged = merge(&[base.clone(), over.clone()], "cluster.local");
+        let merged = merge(&[base.clone(), over], "cluster.local");
         assert_eq!(shown(&merged), ["a base.yaml", "b over.yaml", "c over.yaml"]);
         let told: Vec<String> = merged.findings.iter().map(ToString::to_string).collect();
         assert_eq!(told.len(), 1);

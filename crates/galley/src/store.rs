@@ -57,6 +57,9 @@ struct File {
     statuses: BTreeMap<ObjectKey, Status>,
 }
 
+/// A file's path, and the object as it defines it.
+type Held = (Arc<str>, Arc<Object>);
+
 /// The files' objects and findings.
 #[derive(Debug, Default)]
 pub struct Store {
@@ -64,7 +67,7 @@ pub struct Store {
     prefix: String,
     files: BTreeMap<Arc<str>, File>,
     /// Who defines an object, by path. The first is served.
-    index: BTreeMap<ObjectKey, Vec<(Arc<str>, Arc<Object>)>>,
+    index: BTreeMap<ObjectKey, Vec<Held>>,
     /// Objects that several files define.
     repeated: BTreeSet<ObjectKey>,
     statuses: Arc<BTreeMap<ObjectKey, Status>>,

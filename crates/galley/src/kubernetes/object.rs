@@ -145,7 +145,7 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn mesh(data: Value) -> DynamicObject {
+    fn mesh(data: &Value) -> DynamicObject {
         object(json!({
             "metadata": {"name": "istio", "namespace": "istio-system", "uid": "u", "resourceVersion": "7"},
             "data": data,
@@ -192,7 +192,7 @@ mod tests {
             assert_eq!(shown, expected);
         };
         use watcher::Event::*;
-        let full = || mesh(json!({"mesh": "enableAutoMtls: false", "meshNetworks": "networks: {}"}));
+        let full = || mesh(&json!({"mesh": "enableAutoMtls: false", "meshNetworks": "networks: {}"}));
         let (config, networks, map) = (Kind::MeshConfig, Kind::MeshNetworks, Kind::ConfigMap);
         check(
             InitApply(full()),
@@ -202,7 +202,7 @@ mod tests {
             Apply(full()),
             &[(config, "Apply"), (networks, "Apply"), (map, "Apply")],
         );
-        let half = mesh(json!({"mesh": ""}));
+        let half = mesh(&json!({"mesh": ""}));
         check(
             Apply(half),
             &[(config, "Apply"), (networks, "Delete"), (map, "Apply")],
@@ -223,7 +223,7 @@ mod tests {
         let seen = setting(
             Kind::MeshConfig,
             MESH_KEY,
-            &mesh(json!({"mesh": "a: 1\nenableAutoMtls: 7"})),
+            &mesh(&json!({"mesh": "a: 1\nenableAutoMtls: 7"})),
         )
         .unwrap();
         assert!(seen.object.is_none());
