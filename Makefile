@@ -27,6 +27,7 @@ check:
 # Building Kubernetes' API server takes minutes the first time, so it begins first. Where that fails, the tests that need it
 # say so, and fail under CI=true alone.
 test: envoy
+	@scripts/fetch-redis >/dev/null
 	@scripts/fetch-kubernetes >/dev/null & fetch=$$!; \
 	$(CARGO) build --workspace --all-targets && { wait $$fetch || true; }
 	$(CARGO) test --workspace --no-fail-fast
