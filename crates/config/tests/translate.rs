@@ -1,5 +1,11 @@
 //! Istio 1.4's security kinds as today's.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test's helpers may fail loudly, as the test itself"
+)]
+
 use std::sync::Arc;
 
 use config::legacy::{Mesh, translate};
