@@ -1,6 +1,11 @@
 //! Tables that are carried from change to change are the tables made from nothing, whatever the changes were.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
