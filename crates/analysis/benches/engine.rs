@@ -2,7 +2,12 @@
 //!
 //! `cargo bench -p analysis`
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark"
+)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -2,6 +2,13 @@
 //!
 //! `UPDATE_DOCS=1 cargo test -p analysis --test pages` writes the pages anew.
 
+#![allow(
+    clippy::expect_used,
+    clippy::string_slice,
+    clippy::disallowed_methods,
+    reason = "a test, whose subject are files"
+)]
+
 mod common;
 
 use std::path::{Path, PathBuf};

@@ -6,6 +6,9 @@ use crate::ads::{self, Figures};
 use crate::process::{megabytes, milliseconds};
 use crate::svg::{Chart, Line};
 
+/// Which figure a line shows.
+type Pick = fn(&Figures) -> f64;
+
 /// Draws growth curves: by proxies at 1000 services, and by services at few proxies
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
@@ -60,8 +63,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     .await?;
     let proxies = "proxies (1000 services of two endpoints, all visible)";
     let services = "services of two endpoints (10 proxies, all visible)";
-    let lines = |points: &[(f64, Figures)], pick: &[(&'static str, fn(&Figures) -> f64)]| {
-        let line = |(name, of): &(&'static str, fn(&Figures) -> f64)| Line {
+    let lines = |points: &[(f64, Figures)], pick: &[(&'static str, Pick)]| {
+        let line = |(name, of): &(&'static str, Pick)| Line {
             name,
             points: points.iter().map(|(x, figures)| (*x, of(figures))).collect(),
         };

@@ -221,7 +221,7 @@ mod tests {
                 "quotas[0].bucketDuration",
             ),
             (
-                format!(r#"{{"bucketDuration": "1s", "validDuration": "2s"}}"#),
+                r#"{"bucketDuration": "1s", "validDuration": "2s"}"#.to_owned(),
                 "quotas[0].bucketDuration",
             ),
             (
