@@ -63,11 +63,11 @@ fn peer_authentication(at: u32) -> String {
 }
 
 /// Writes one more object for the service of that number.
-type Write = fn(u32) -> String;
+type Kind = fn(u32) -> String;
 
 /// One scope with 1000 services, and what each kind adds.
 fn whole_scope(criterion: &mut Criterion) {
-    let kinds: [(&str, Write); 4] = [
+    let kinds: [(&str, Kind); 4] = [
         ("services", nothing),
         ("virtual services", virtual_service),
         ("destination rules", destination_rule),
