@@ -35,7 +35,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["config", "expr", "feed", "model", "policy", "runtime", "xds"],
     ),
     ("injector", &["config", "proto", "runtime"]),
-    ("agent", &["config", "feed", "runtime", "xds"]),
+    ("agent", &["config", "feed", "proto", "runtime", "xds"]),
     ("sample", &["proto"]),
     ("testkit", &["proto"]),
     (
