@@ -5,8 +5,10 @@ use std::pin::Pin;
 use proto::trust::trust_bundle_service_server::TrustBundleService;
 use proto::trust::{TrustBundle, WatchTrustBundleRequest};
 use runtime::grpc;
-use tokio_stream::wrappers::WatchStream;
-use tokio_stream::{Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::keeper::{Current, Trust};
@@ -15,6 +17,8 @@ use crate::keeper::{Current, Trust};
 #[derive(Debug, Clone)]
 pub(crate) struct TrustService {
     pub(crate) current: Current,
+    /// Ends all streams: they would hold up the end of the server.
+    pub(crate) shutdown: CancellationToken,
 }
 
 fn message(trust: &Trust) -> TrustBundle {
@@ -37,7 +41,21 @@ impl TrustBundleService for TrustService {
                 "connect with a current certificate of this mesh",
             ));
         }
-        let news = WatchStream::new(self.current.trust());
-        Ok(Response::new(Box::pin(news.map(|trust| Ok(message(&trust))))))
+        let mut trust = self.current.trust();
+        let (answers, stream) = mpsc::channel(1);
+        let following = async move {
+            loop {
+                let now = message(&trust.borrow_and_update());
+                if answers.send(Ok(now)).await.is_err() {
+                    return;
+                }
+                tokio::select! {
+                    changed = trust.changed() => if changed.is_err() { return },
+                    () = answers.closed() => return,
+                }
+            }
+        };
+        tokio::spawn(self.shutdown.clone().run_until_cancelled_owned(following));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 }

@@ -22,6 +22,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// Whether and how the Kubernetes API is read.
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub struct Options {
     /// Read configuration, services and workloads from the Kubernetes API too; in a Pod with its service account, elsewhere
     /// as kubectl does

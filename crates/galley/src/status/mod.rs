@@ -25,6 +25,7 @@ const LEASE: &str = "argosy-galley-leader";
 
 /// How this Galley stands among others.
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// Address at which Pilots reach this very Galley, and not another one of several; where none is given, each Galley keeps
     /// what it is told to itself

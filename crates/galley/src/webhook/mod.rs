@@ -34,6 +34,7 @@ const CONNECTIONS: usize = 256;
 
 /// The webhook's flags.
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// Address to serve the admission webhook on, over HTTPS; off unless given
     #[arg(long, env = "ARGOSY_WEBHOOK_LISTEN", value_name = "ADDR")]
