@@ -240,9 +240,13 @@ async fn serve_with(listener: TcpListener, ca: Ca, args: Args, context: Context)
     let (watcher, secrets) = Watcher::new(credential::Folder(args.secrets_dir));
     let stop = context.shutdown.clone();
     tokio::spawn(async move { stop.run_until_cancelled(watcher.run()).await });
-    let credentials = CredentialServiceServer::new(CredentialServer { secrets });
+    let credentials = CredentialServiceServer::new(CredentialServer {
+        secrets,
+        shutdown: context.shutdown.clone(),
+    });
     let trust = TrustBundleServiceServer::new(TrustService {
         current: current.clone(),
+        shutdown: context.shutdown.clone(),
     });
     let service = CertificateService {
         current,

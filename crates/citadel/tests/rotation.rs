@@ -209,3 +209,36 @@ async fn connected_holders_renew_at_once_when_they_are_told() {
     eventually("the broken record noticed", stale).await;
     mesh.identity(citadel.address, "shop", "stock").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_streams_do_not_hold_up_the_end() {
+    let mesh = Mesh::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let citadel = mesh.citadel_on(listener, mesh.args()).await;
+    let orders = mesh.identity(citadel.address, "shop", "orders").await;
+    let connector = runtime::tls::connector(&orders, Expected::Any).unwrap();
+    let channel = runtime::grpc::channel(&citadel.address.to_string(), Some(connector)).unwrap();
+    let mut client = proto::trust::trust_bundle_service_client::TrustBundleServiceClient::new(channel);
+    let mut news = client
+        .watch_trust_bundle(proto::trust::WatchTrustBundleRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(
+        news.message()
+            .await
+            .unwrap()
+            .unwrap()
+            .roots
+            .contains("BEGIN CERTIFICATE")
+    );
+    citadel.context.shutdown.cancel();
+    // It ends as it should, rather than being cut after the grace.
+    assert!(
+        tokio::time::timeout(PATIENCE, news.message())
+            .await
+            .unwrap()
+            .unwrap()
+            .is_none()
+    );
+}

@@ -13,6 +13,7 @@ use runtime::spiffe::Peer;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::ca;
@@ -28,6 +29,8 @@ const QUEUE: usize = 8;
 #[derive(Debug, Clone)]
 pub(crate) struct CredentialServer {
     pub(crate) secrets: watch::Receiver<Arc<Secrets>>,
+    /// Ends all streams: they would hold up the end of the server.
+    pub(crate) shutdown: CancellationToken,
 }
 
 /// One proxy's stream.
@@ -112,12 +115,8 @@ impl CredentialService for CredentialServer {
             sent: BTreeMap::new(),
         };
         let (answers, stream) = mpsc::channel(QUEUE);
-        tokio::spawn(drive(
-            session,
-            request.into_inner(),
-            self.secrets.clone(),
-            answers,
-        ));
+        let driving = drive(session, request.into_inner(), self.secrets.clone(), answers);
+        tokio::spawn(self.shutdown.clone().run_until_cancelled_owned(driving));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 }
