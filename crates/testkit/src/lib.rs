@@ -7,6 +7,7 @@
 
 pub mod bins;
 pub mod envoy;
+mod fetch;
 pub mod files;
 pub mod http;
 pub mod kubernetes;

@@ -1,15 +1,13 @@
 //! A real Redis.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::{Process, Rundir, Spec, net};
+use crate::{Process, Rundir, Spec, fetch, net};
 
 /// How long it may take to serve.
 const BOUND: Duration = Duration::from_secs(30);
@@ -28,13 +26,7 @@ pub struct Redis {
 /// # Errors
 /// What `scripts/fetch-redis` says: no Python, no pip, no network.
 pub fn binary() -> anyhow::Result<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/fetch-redis");
-    let output = Command::new(&script)
-        .output()
-        .with_context(|| format!("cannot run {}", script.display()))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    anyhow::ensure!(output.status.success(), "no Redis: {}", text(&output.stderr));
-    Ok(PathBuf::from(text(&output.stdout)))
+    fetch::path("redis", "Redis")
 }
 
 impl Redis {

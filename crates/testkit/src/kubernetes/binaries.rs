@@ -1,10 +1,9 @@
 //! Where the executables are.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use anyhow::Context;
+use crate::fetch;
 
 /// The executables of an API server.
 #[derive(Debug, Clone)]
@@ -26,17 +25,9 @@ impl Binaries {
 }
 
 fn fetch() -> anyhow::Result<Binaries> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/fetch-kubernetes");
-    let output = Command::new(&script)
-        .args(["etcd", "kube-apiserver"])
-        .output()
-        .with_context(|| format!("cannot run {}", script.display()))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "no Kubernetes: {}", said.trim());
-    let paths = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut paths = paths.lines().map(PathBuf::from);
+    let mut paths = fetch::paths("kubernetes", &["etcd", "kube-apiserver"], "Kubernetes")?.into_iter();
     let (Some(etcd), Some(apiserver)) = (paths.next(), paths.next()) else {
-        anyhow::bail!("{} named no two paths", script.display());
+        anyhow::bail!("scripts/fetch-kubernetes named no two paths");
     };
     Ok(Binaries { etcd, apiserver })
 }
