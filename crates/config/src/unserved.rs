@@ -36,19 +36,6 @@ pub const TABLE: &[(Kind, &[&str])] = &[
     (Kind::WorkloadGroup, &[""]),
     (Kind::EnvoyFilter, &["filters"]),
     (Kind::ProxyConfig, &[""]),
-    (
-        Kind::AuthorizationPolicy,
-        &["targetRef", "targetRefs", "provider"],
-    ),
-    (
-        Kind::RequestAuthentication,
-        &[
-            "targetRef",
-            "targetRefs",
-            "jwtRules[].jwksUri",
-            "jwtRules[].timeout",
-        ],
-    ),
     (Kind::Telemetry, &["metrics[].reportingInterval"]),
     (Kind::WasmPlugin, &["imagePullPolicy", "imagePullSecret"]),
     (
@@ -75,8 +62,6 @@ pub const TABLE: &[(Kind, &[&str])] = &[
             "enablePrometheusMerge",
             "verifyCertificateAtClient",
             "ca",
-            "extensionProviders[].envoyExtAuthzHttp",
-            "extensionProviders[].envoyExtAuthzGrpc",
             "extensionProviders[].lightstep",
             "extensionProviders[].stackdriver",
             "extensionProviders[].opencensus",

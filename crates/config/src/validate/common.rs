@@ -202,6 +202,13 @@ fn target(target: &PolicyTargetReference, at: &At<'_>) {
         );
         let help = "use Service, ServiceEntry of networking.istio.io, or Gateway or GatewayClass of gateway.networking.k8s.io";
         at.key("kind").error_help(message, help);
+    } else if matches!(target.kind.as_str(), "Service" | "ServiceEntry") {
+        // Istio: only waypoints stand in front of a service; sidecars and gateways pass such a policy over.
+        at.key("kind").warning(format!(
+            "only waypoints serve what is attached to a {}, and there are none here; choose workloads by selector, or \
+             attach to a Gateway",
+            target.kind
+        ));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::common::port;
 use super::host::{self, Owner};
-use crate::mesh::ExtensionProvider;
+use crate::mesh::{ExtAuthzRequestBody, ExtensionProvider};
 use crate::path::At;
 use crate::syntax;
 
@@ -33,6 +33,7 @@ pub(super) fn check(provider: &ExtensionProvider, at: &At<'_>) {
             let prefix = &authorizer.path_prefix;
             at.key("pathPrefix")
                 .require(prefix.is_empty() || prefix.starts_with('/'), "must begin with /");
+            body(authorizer.include_request_body_in_check.as_ref(), at);
         },
     );
     at.some(
@@ -40,12 +41,23 @@ pub(super) fn check(provider: &ExtensionProvider, at: &At<'_>) {
         provider.envoy_ext_authz_grpc.as_ref(),
         |authorizer, at| {
             status(&authorizer.status_on_error, &at.key("statusOnError"));
+            body(authorizer.include_request_body_in_check.as_ref(), at);
         },
     );
     at.some("lightstep", provider.lightstep.as_ref(), |tracer, at| {
         at.key("accessToken")
             .require(!tracer.access_token.is_empty(), "this field is required");
     });
+}
+
+/// Envoy refuses a filter that buffers bodies of no size (its API: `max_request_bytes` > 0).
+fn body(body: Option<&ExtAuthzRequestBody>, at: &At<'_>) {
+    at.key("includeRequestBodyInCheck")
+        .key("maxRequestBytes")
+        .require(
+            body.is_none_or(|body| body.max_request_bytes > 0),
+            "must be more than 0",
+        );
 }
 
 /// Service and port of the providers that have them.
