@@ -25,6 +25,7 @@ fn message(trust: &Trust) -> TrustBundle {
     TrustBundle {
         roots: trust.roots.to_string(),
         reissue_before: trust.reissue_before,
+        ..TrustBundle::default()
     }
 }
 

@@ -103,6 +103,7 @@ mod tests {
         ConnectInfo {
             remote: None,
             peer: account.map(peer),
+            serial: None,
         }
     }
 

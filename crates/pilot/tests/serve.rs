@@ -75,6 +75,7 @@ impl Pilot {
             let info = ConnectInfo {
                 remote: None,
                 peer: peer.clone(),
+                serial: None,
             };
             request.extensions_mut().insert(info);
             Ok(request)

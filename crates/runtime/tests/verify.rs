@@ -180,6 +180,82 @@ fn time_is_checked_and_the_clocks_are_named() {
     );
 }
 
+fn revoking(issuer: &Issuer, serials: &[u64]) -> String {
+    let revoked = |serial: &u64| rcgen::RevokedCertParams {
+        serial_number: (*serial).into(),
+        revocation_time: rcgen::date_time_ymd(2020, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let params = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2020, 1, 1),
+        next_update: rcgen::date_time_ymd(2100, 1, 1),
+        crl_number: 1.into(),
+        issuing_distribution_point: None,
+        revoked_certs: serials.iter().map(revoked).collect(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    params.signed_by(issuer).unwrap().pem().unwrap()
+}
+
+#[test]
+fn a_revoked_certificate_is_nobodys() {
+    let (root, other, namesake) = (root("root"), root("other"), root("root"));
+    let leaf = |serial: u64| sign(&root, |p| p.serial_number = Some(serial.into()));
+    let bundle = bundle(&[&root, &other]);
+    let verify = |crl: &str, serial| {
+        let bundle = bundle.clone().with_revocations(crl, true).unwrap();
+        let seen = verify_peer(&bundle, &leaf(serial), &[], time(), Usage::Client);
+        seen.map(drop).map_err(|error| error.to_string())
+    };
+    let list = revoking(&root, &[7]);
+    assert!(verify(&list, 7).unwrap_err().contains("revoked by its issuer"));
+    assert_eq!(verify(&list, 8), Ok(()));
+    assert_eq!(verify("", 7), Ok(()));
+    // Another authority's list says nothing of it; one that only has the authority's name is no list.
+    assert_eq!(verify(&revoking(&other, &[7]), 7), Ok(()));
+    assert!(verify(&revoking(&namesake, &[8]), 9).is_err());
+    assert!(matches!(
+        bundle
+            .clone()
+            .with_revocations("-----BEGIN X509 CRL-----\nAA==\n-----END X509 CRL-----\n", true),
+        Err(BundleError::Revocation(_))
+    ));
+}
+
+#[test]
+fn a_revoked_intermediate_signs_for_nobody() {
+    let root = root("root");
+    let mut params = ca_params("middle");
+    params.serial_number = Some(5.into());
+    let middle = CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &root).unwrap();
+    let leaf = sign(&middle, |_| {});
+    let verify = |leaf_only| {
+        let list = revoking(&root, &[5]);
+        let bundle = bundle(&[&root]).with_revocations(&list, leaf_only).unwrap();
+        verify_peer(&bundle, &leaf, &[middle.der().clone()], time(), Usage::Server)
+    };
+    assert!(verify(false).unwrap_err().to_string().contains("revoked"));
+    assert!(verify(true).is_ok(), "the list was said to speak of leaves alone");
+}
+
+#[test]
+fn an_alias_of_the_trust_domain_is_the_same_mesh() {
+    let root = root("root");
+    let old = sign(&root, |p| {
+        p.subject_alt_names = vec![uri("spiffe://old.example/ns/shop/sa/orders")]
+    });
+    let bundle = bundle(&[&root]);
+    let verify = |bundle: &TrustBundle| verify_peer(bundle, &old, &[], time(), Usage::Server);
+    assert!(verify(&bundle).is_err());
+    let bundle = bundle.with_aliases([TrustDomain::parse("old.example").unwrap()]);
+    let peer = verify(&bundle).unwrap();
+    assert_eq!(
+        peer.spiffe_id.to_string(),
+        "spiffe://old.example/ns/shop/sa/orders"
+    );
+}
+
 #[test]
 fn chains_lead_to_a_root_of_the_bundle() {
     let (root, other) = (root("root"), root("other"));

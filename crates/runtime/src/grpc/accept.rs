@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::io::{Io, Transport};
 use super::{ConnectInfo, Limits};
 use crate::context::Context;
-use crate::tls::{explain, read_peer};
+use crate::tls::{explain, read_peer, read_serial};
 
 /// What the accept loop yields.
 pub type Accepted = io::Result<Io>;
@@ -206,7 +206,11 @@ async fn handshake(
     let Some(tls) = tls else {
         return Ok(Io::new(
             Transport::Plain(tcp),
-            ConnectInfo { remote, peer: None },
+            ConnectInfo {
+                remote,
+                peer: None,
+                serial: None,
+            },
             cut,
             slot,
         ));
@@ -228,6 +232,7 @@ async fn handshake(
     let info = ConnectInfo {
         remote,
         peer: peer.map(Arc::new),
+        serial: leaf.and_then(read_serial).map(Into::into),
     };
     Ok(Io::new(Transport::Tls(Box::new(stream)), info, cut, slot))
 }

@@ -67,12 +67,20 @@ pub struct ConnectInfo {
     pub remote: Option<SocketAddr>,
     /// The other end's verified identity; `None` in plaintext, and for a client that showed no certificate.
     pub peer: Option<Arc<Peer>>,
+    /// The serial number of the other end's certificate, hexadecimal with colons.
+    pub serial: Option<Arc<str>>,
 }
 
 /// The verified identity of a request's sender, from the request's extensions.
 #[must_use]
 pub fn peer(extensions: &Extensions) -> Option<&Peer> {
     extensions.get::<ConnectInfo>()?.peer.as_deref()
+}
+
+/// The serial number of the certificate that a request's sender showed, from the request's extensions.
+#[must_use]
+pub fn serial(extensions: &Extensions) -> Option<&str> {
+    extensions.get::<ConnectInfo>()?.serial.as_deref()
 }
 
 /// The address of a request's sender, from the request's extensions.

@@ -251,7 +251,10 @@ impl Issuer for CitadelClient {
             (Err(error), false) => return Err(error),
         };
         let answer = answer.map_err(|status| self.refused(&status))?;
-        accept(&answer, &self.args.trust_domain, key)
+        // The answer has roots alone; what Citadel says of them on its stream stays as it was.
+        let told = self.follower.bundle(&self.args.trust_domain).ok().flatten();
+        let before = told.as_ref().or(current.as_deref().map(|svid| &**svid.bundle()));
+        accept(&answer, &self.args.trust_domain, before, key)
     }
 
     async fn changed_bundle(&self, current: &Svid) -> Result<Option<TrustBundle>, IssueError> {
@@ -287,6 +290,7 @@ fn key_and_csr() -> Result<(Zeroizing<Vec<u8>>, String), rcgen::Error> {
 fn accept(
     answer: &IstioCertificateResponse,
     trust_domain: &TrustDomain,
+    before: Option<&TrustBundle>,
     key: Zeroizing<Vec<u8>>,
 ) -> Result<Svid, IssueError> {
     let (roots, chain) = answer
@@ -302,8 +306,10 @@ fn accept(
     if certificates.len() > MAX_CHAIN {
         return Err(IssueError::Answer("more than 16 certificates"));
     }
-    let bundle = Arc::new(
-        TrustBundle::from_pem(trust_domain.clone(), roots.as_bytes()).map_err(IssueError::AnswerRoots)?,
-    );
-    Ok(Svid::new(key, certificates, bundle, UnixTime::now())?)
+    let mut bundle =
+        TrustBundle::from_pem(trust_domain.clone(), roots.as_bytes()).map_err(IssueError::AnswerRoots)?;
+    if let Some(before) = before {
+        bundle = bundle.inherit(before);
+    }
+    Ok(Svid::new(key, certificates, Arc::new(bundle), UnixTime::now())?)
 }

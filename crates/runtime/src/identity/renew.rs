@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -85,6 +85,37 @@ pub(crate) fn unix_now() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
+/// When a renewal is due, by both clocks: the wall clock goes on while the machine is suspended, and the monotonic one
+/// does when the wall clock is set back.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    wall: i64,
+    monotonic: Option<Instant>,
+}
+
+impl Due {
+    fn new(wall: i64, wall_now: i64, now: Instant) -> Self {
+        let wait = u64::try_from(wall.saturating_sub(wall_now)).unwrap_or(0);
+        Self {
+            wall,
+            monotonic: now.checked_add(Duration::from_secs(wait)),
+        }
+    }
+
+    /// The renewal of a certificate that has just come.
+    fn renewal(not_after: i64) -> Self {
+        let now = unix_now();
+        let wall = renewal_time(now, not_after, rand::random());
+        Self::new(wall, now, Instant::now())
+    }
+
+    fn left(&self, wall_now: i64, now: Instant) -> Duration {
+        let wall = u64::try_from(self.wall.saturating_sub(wall_now)).unwrap_or(0);
+        let monotonic = self.monotonic.map(|at| at.saturating_duration_since(now));
+        Duration::from_secs(wall).min(monotonic.unwrap_or(Duration::MAX))
+    }
+}
+
 /// Waits that double from one failure to the next, with jitter.
 struct Backoff(Duration);
 
@@ -107,6 +138,8 @@ struct Renewer<I> {
     service: &'static str,
     condition: Condition,
     expiry: Gauge,
+    /// 1 while renewals fail.
+    failing: Gauge,
     requests: Family<ResultLabel, Counter>,
     /// The last reason that was logged.
     complaint: Mutex<String>,
@@ -124,6 +157,15 @@ pub(super) async fn start<I: Issuer>(issuer: I, context: &Context) -> Result<Ide
         expiry: expiry.get_or_create_owned(&ServiceLabel {
             service: context.service,
         }),
+        failing: context
+            .metrics
+            .family::<ServiceLabel, Gauge>(
+                "argosy_identity_renewal_failing",
+                "1 while this service's own certificate cannot be renewed; it works until its end",
+            )
+            .get_or_create_owned(&ServiceLabel {
+                service: context.service,
+            }),
         requests: context.metrics.family(
             "argosy_identity_requests_total",
             "Requests for this service's own certificate by result",
@@ -170,6 +212,7 @@ impl<I: Issuer> Renewer<I> {
         match result {
             Ok(svid) => {
                 self.complaint.lock().clear();
+                self.failing.set(0);
                 self.expiry.set(svid.not_after());
                 tracing::info!(service = self.service, id = %svid.id(), serial = svid.serial(),
                     not_after = crate::logging::utc(svid.not_after()), "identity issued");
@@ -178,6 +221,7 @@ impl<I: Issuer> Renewer<I> {
             Err(error) => {
                 let reason = describe(&error);
                 self.complain(&reason);
+                self.failing.set(1);
                 Err(reason)
             }
         }
@@ -198,22 +242,25 @@ impl<I: Issuer> Renewer<I> {
 
     /// Renews for ever.
     async fn keep(&self, identity: Identity) {
-        let mut due = renewal_time(unix_now(), identity.current().not_after(), rand::random());
+        let mut due = Due::renewal(identity.current().not_after());
         let mut backoff = Backoff(FIRST_RETRY);
+        // What is revoked is heard of on the stream, which the first look opens.
+        self.refresh_roots(&identity, &identity.current()).await;
         loop {
-            let left = Duration::from_secs(u64::try_from(due - unix_now()).unwrap_or(0));
+            let left = due.left(unix_now(), Instant::now());
             tokio::select! {
                 () = tokio::time::sleep(left.min(TICK)) => {}
                 () = self.issuer.news() => {}
             }
             let current = identity.current();
-            if unix_now() < due && issued_at(&current) >= self.issuer.reissue_before() {
+            let waits = !due.left(unix_now(), Instant::now()).is_zero();
+            if waits && issued_at(&current) >= self.issuer.reissue_before() {
                 self.refresh_roots(&identity, &current).await;
                 continue;
             }
             match self.request(Some(current.clone())).await {
                 Ok(svid) => {
-                    due = renewal_time(unix_now(), svid.not_after(), rand::random());
+                    due = Due::renewal(svid.not_after());
                     backoff = Backoff(FIRST_RETRY);
                     identity.replace(svid);
                     self.condition.set_ready();
@@ -266,6 +313,23 @@ mod tests {
         assert_eq!(renewal_time(1000, 1000, 0.5), 1001);
         assert_eq!(renewal_time(1000, 10, 0.5), 1001);
         assert_eq!(renewal_time(i64::MAX, i64::MAX, 0.5), i64::MAX);
+    }
+
+    #[test]
+    fn a_renewal_is_due_by_whichever_clock_says_so_first() {
+        let start = Instant::now();
+        let due = Due::new(1000, 900, start);
+        let check = |wall: i64, later: u64, expected: u64| {
+            let left = due.left(wall, start + Duration::from_secs(later));
+            assert_eq!(left, Duration::from_secs(expected), "{wall} {later}");
+        };
+        check(900, 0, 100);
+        check(950, 50, 50);
+        // Suspended for an hour: the monotonic clock stood still.
+        check(4500, 1, 0);
+        // The wall clock was set back by ten minutes.
+        check(400, 100, 0);
+        check(i64::MIN, 99, 1);
     }
 
     #[test]

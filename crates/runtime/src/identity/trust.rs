@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use proto::trust::trust_bundle_service_client::TrustBundleServiceClient;
 use proto::trust::{TrustBundle as Message, WatchTrustBundleRequest};
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -29,6 +29,8 @@ const UNIMPLEMENTED_RETRY: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(super) struct Follower {
     told: watch::Sender<Option<Message>>,
+    /// What [`Follower::news`] has told of.
+    noted: AsyncMutex<watch::Receiver<Option<Message>>>,
     attempt: Mutex<Attempt>,
 }
 
@@ -41,8 +43,10 @@ struct Attempt {
 
 impl Default for Follower {
     fn default() -> Self {
+        let told = watch::Sender::new(None);
         Self {
-            told: watch::Sender::new(None),
+            noted: AsyncMutex::new(told.subscribe()),
+            told,
             attempt: Mutex::new(Attempt {
                 task: None,
                 due: Instant::now(),
@@ -104,8 +108,9 @@ impl Follower {
     /// The roots that Citadel names, where it does.
     pub(super) fn bundle(&self, trust_domain: &TrustDomain) -> Result<Option<TrustBundle>, BundleError> {
         let told = self.told.borrow();
-        let parse = |message: &Message| TrustBundle::from_pem(trust_domain.clone(), message.roots.as_bytes());
-        told.as_ref().map(parse).transpose()
+        told.as_ref()
+            .map(|message| parse(message, trust_domain))
+            .transpose()
     }
 
     /// As [`super::Issuer::reissue_before`].
@@ -116,13 +121,24 @@ impl Follower {
             .map_or(0, |message| message.reissue_before)
     }
 
-    /// Ends at the next thing that Citadel says.
+    /// Ends at the next thing that Citadel says, the first one too.
     pub(super) async fn news(&self) {
-        let mut told = self.told.subscribe();
-        if told.wait_for(Option::is_some).await.is_err() || told.changed().await.is_err() {
+        let mut noted = self.noted.lock().await;
+        if noted.changed().await.is_err() {
             std::future::pending().await
         }
     }
+}
+
+fn parse(message: &Message, trust_domain: &TrustDomain) -> Result<TrustBundle, BundleError> {
+    // A name that is none can be nobody's.
+    let aliases = message
+        .trust_domain_aliases
+        .iter()
+        .filter_map(|name| TrustDomain::parse(name).ok());
+    TrustBundle::from_pem(trust_domain.clone(), message.roots.as_bytes())?
+        .with_aliases(aliases)
+        .with_revocations(&message.crl, message.crl_leaf_only)
 }
 
 async fn listen(channel: Channel, told: &watch::Sender<Option<Message>>) -> Result<(), Status> {

@@ -1,11 +1,13 @@
 //! A trust bundle: the root certificates of one trust domain.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::revocation::{RevocationError, Revocations};
 use crate::spiffe::TrustDomain;
 
 /// Largest PEM file of roots that is read, in bytes.
@@ -54,19 +56,27 @@ pub enum BundleError {
         /// Its subject.
         subject: String,
     },
+    /// Its revocation lists.
+    #[error(transparent)]
+    Revocation(#[from] RevocationError),
 }
 
 /// The roots that certificates of a trust domain must lead to. Without roots nothing is trusted.
 #[derive(Debug, Clone)]
 pub struct TrustBundle {
     trust_domain: TrustDomain,
+    aliases: Arc<[TrustDomain]>,
     roots: Vec<CertificateDer<'static>>,
     anchors: Vec<TrustAnchor<'static>>,
+    revocations: Option<Arc<Revocations>>,
 }
 
 impl PartialEq for TrustBundle {
     fn eq(&self, other: &Self) -> bool {
-        self.trust_domain == other.trust_domain && self.roots == other.roots
+        self.trust_domain == other.trust_domain
+            && self.aliases == other.aliases
+            && self.roots == other.roots
+            && self.revocations == other.revocations
     }
 }
 
@@ -93,9 +103,43 @@ impl TrustBundle {
         }
         Ok(Self {
             trust_domain,
+            aliases: Arc::default(),
             roots,
             anchors,
+            revocations: None,
         })
+    }
+
+    /// The bundle with these revocation lists (PEM) in place of its own; an empty text takes them away. `leaf_only`: they
+    /// speak of leaves, not of the authorities between those and a root.
+    ///
+    /// # Errors
+    /// When the lists cannot be used.
+    pub fn with_revocations(self, pem: &str, leaf_only: bool) -> Result<Self, BundleError> {
+        let revocations = match pem.is_empty() {
+            true => None,
+            false => Some(Arc::new(Revocations::from_pem(pem, leaf_only)?)),
+        };
+        Ok(Self { revocations, ..self })
+    }
+
+    /// The bundle with other names of its trust domain: certificates with them are of the same mesh.
+    #[must_use]
+    pub fn with_aliases(self, aliases: impl IntoIterator<Item = TrustDomain>) -> Self {
+        Self {
+            aliases: aliases.into_iter().collect(),
+            ..self
+        }
+    }
+
+    /// The bundle with another's revocation lists and aliases: of the same mesh, told apart from the roots.
+    #[must_use]
+    pub fn inherit(self, from: &Self) -> Self {
+        Self {
+            aliases: from.aliases.clone(),
+            revocations: from.revocations.clone(),
+            ..self
+        }
     }
 
     /// A bundle from PEM text with at least one certificate; other blocks are an error of the file's and are ignored.
@@ -135,16 +179,42 @@ impl TrustBundle {
         &self,
         first: impl IntoIterator<Item = CertificateDer<'static>>,
     ) -> Result<Self, BundleError> {
-        Self::new(
-            self.trust_domain.clone(),
-            first.into_iter().chain(self.roots.iter().cloned()),
-        )
+        let roots = first.into_iter().chain(self.roots.iter().cloned());
+        Ok(Self::new(self.trust_domain.clone(), roots)?.inherit(self))
     }
 
     /// The trust domain.
     #[must_use]
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
+    }
+
+    /// Other names of the trust domain.
+    #[must_use]
+    pub fn aliases(&self) -> &[TrustDomain] {
+        &self.aliases
+    }
+
+    /// Whether certificates of this trust domain are this mesh's.
+    #[must_use]
+    pub fn accepts(&self, trust_domain: &TrustDomain) -> bool {
+        *trust_domain == self.trust_domain || self.aliases.contains(trust_domain)
+    }
+
+    /// The revocation lists, in PEM: what Envoy's `crl` takes; empty where nothing is revoked.
+    #[must_use]
+    pub fn crl_pem(&self) -> &str {
+        self.revocations.as_deref().map_or("", Revocations::pem)
+    }
+
+    /// Whether the lists speak of leaves alone: Envoy's `only_verify_leaf_cert_crl`.
+    #[must_use]
+    pub fn crl_leaf_only(&self) -> bool {
+        self.revocations.as_deref().is_some_and(Revocations::leaf_only)
+    }
+
+    pub(super) fn revocations(&self) -> Option<&Revocations> {
+        self.revocations.as_deref()
     }
 
     /// The roots, in DER.

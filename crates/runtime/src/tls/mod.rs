@@ -5,6 +5,7 @@
 pub mod bundle;
 mod connector;
 mod explain;
+pub mod revocation;
 mod rustls_glue;
 pub mod verify;
 
@@ -18,7 +19,8 @@ use rustls::{ClientConfig, ServerConfig};
 
 pub use bundle::{BundleError, TrustBundle};
 pub use connector::{ConnectError, Connector};
-pub use verify::{Usage, VerifyError, read_peer, verify_peer};
+pub use revocation::RevocationError;
+pub use verify::{Usage, VerifyError, read_peer, read_serial, verify_peer};
 
 pub(crate) use explain::explain;
 

@@ -86,6 +86,7 @@ fn to_rustls(error: VerifyError) -> Error {
     Error::InvalidCertificate(match error {
         VerifyError::Chain(webpki::Error::UnknownIssuer) => CertificateError::UnknownIssuer,
         VerifyError::Chain(webpki::Error::InvalidSignatureForPublicKey) => CertificateError::BadSignature,
+        VerifyError::Chain(webpki::Error::CertRevoked) => CertificateError::Revoked,
         VerifyError::Chain(webpki::Error::CertExpired { time, not_after }) => {
             CertificateError::ExpiredContext { time, not_after }
         }

@@ -7,6 +7,7 @@ use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::bundle::TrustBundle;
+use super::revocation::Revocations;
 use crate::spiffe::{Peer, SpiffeId, SpiffeIdError, TrustDomain};
 
 /// Most intermediate certificates that a peer may send.
@@ -73,6 +74,7 @@ fn explain(error: &webpki::Error) -> String {
             let ahead = not_before.as_secs().saturating_sub(time.as_secs());
             format!("valid only in {ahead} s; check the clocks")
         }
+        webpki::Error::CertRevoked => "it was revoked by its issuer; a new one is needed".into(),
         webpki::Error::UnknownIssuer => "issued by no root of the trust bundle".into(),
         webpki::Error::InvalidSignatureForPublicKey => {
             "its issuer has the name of a trusted root, but not its key".into()
@@ -101,19 +103,21 @@ pub fn verify_peer(
     };
     let certificate = EndEntityCert::try_from(leaf).map_err(VerifyError::Chain)?;
     let algorithms = super::provider().signature_verification_algorithms.all;
-    certificate
-        .verify_for_usage(
+    Revocations::with_options(bundle.revocations(), |revocation| {
+        let path = certificate.verify_for_usage(
             algorithms,
             bundle.anchors(),
             intermediates,
             now,
             usage,
+            revocation,
             None,
-            None,
-        )
-        .map_err(VerifyError::Chain)?;
+        );
+        path.map(drop)
+    })
+    .map_err(VerifyError::Chain)?;
     let peer = read_peer(leaf)?;
-    if peer.spiffe_id.trust_domain() != bundle.trust_domain() {
+    if !bundle.accepts(peer.spiffe_id.trust_domain()) {
         return Err(VerifyError::TrustDomain {
             id: peer.spiffe_id,
             expected: bundle.trust_domain().clone(),
@@ -137,6 +141,13 @@ pub fn read_peer(leaf: &CertificateDer<'_>) -> Result<Peer, VerifyError> {
         spiffe_id: id,
         not_after: certificate.validity().not_after.timestamp(),
     })
+}
+
+/// A certificate's serial number in hexadecimal with colons, as openssl prints it; `None` when it cannot be parsed.
+#[must_use]
+pub fn read_serial(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Some(parsed.tbs_certificate.raw_serial_as_string())
 }
 
 fn check_leaf(certificate: &X509Certificate<'_>) -> Result<(), VerifyError> {
