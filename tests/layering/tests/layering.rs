@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["expr"]),
     ("model", &["config"]),
     ("analysis", &["config", "model"]),
+    ("authz", &["config", "model"]),
     ("policy", &["config", "expr", "model"]),
     ("envoygen", &["config", "expr", "model", "policy", "proto"]),
     ("simulate", &["proto"]),
@@ -63,7 +64,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Logic without sockets, files or clocks.
 const PURE: &[&str] = &[
-    "config", "model", "analysis", "expr", "policy", "envoygen", "simulate",
+    "config", "model", "analysis", "authz", "expr", "policy", "envoygen", "simulate",
 ];
 
 /// Libraries that do input and output.
