@@ -3,12 +3,14 @@
 
 use std::error::Error;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 8] = [
     "argosy/ca/v1/credential.proto",
     "argosy/ca/v1/trust.proto",
     "argosy/feed/v1/distribution.proto",
     "argosy/feed/v1/feed.proto",
     "argosy/sample/v1/echo.proto",
+    "istio/mixer/v1/attributes.proto",
+    "istio/mixer/v1/mixer.proto",
     "istio/v1/auth/ca.proto",
 ];
 

@@ -1,16 +1,19 @@
 //! Syntax to a typed tree: names are looked up, types compared, constants read.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use regex::Regex;
 
+use crate::MAX_LENGTH;
 use crate::attributes::Use;
 use crate::builtin::{Builtin, Form};
+use crate::cel::Program;
 use crate::error::CompileError;
 use crate::functions::{compile_pattern, parse_duration};
 use crate::parser::{Syntax, parse};
 use crate::value::{Value, ValueType};
-use crate::vocabulary::Vocabulary;
+use crate::vocabulary::{Language, Vocabulary};
 
 /// A checked expression. Both sides of an operator have one type, unless said otherwise.
 #[derive(Clone, Debug)]
@@ -35,6 +38,8 @@ pub enum Node {
     Call(Builtin, Vec<Node>),
     /// `matches` with a constant pattern, and its subject.
     Matches(Regex, Box<Node>),
+    /// The whole of an expression in CEL.
+    Cel(Arc<Program>),
 }
 
 impl Node {
@@ -49,13 +54,14 @@ impl Node {
                 arguments.get(1).map_or(ValueType::String, Node::ty)
             }
             Node::Call(builtin, _) => builtin.result(),
+            Node::Cel(program) => program.ty(),
         }
     }
 
     /// The nodes right below this one.
     pub fn children(&self) -> Vec<&Node> {
         match self {
-            Node::Constant(..) | Node::Attribute(..) => Vec::new(),
+            Node::Constant(..) | Node::Attribute(..) | Node::Cel(_) => Vec::new(),
             Node::Index(a, b)
             | Node::Fallback(a, b)
             | Node::And(a, b)
@@ -69,6 +75,7 @@ impl Node {
 
     fn collect_uses(&self, uses: &mut BTreeSet<Use>) {
         match self {
+            Node::Cel(program) => uses.extend(program.uses().iter().cloned()),
             Node::Attribute(name, ValueType::StringMap) => {
                 uses.insert(Use::AnyEntry(name.clone()));
             }
@@ -97,12 +104,21 @@ pub struct Expression {
 }
 
 impl Expression {
-    /// Compiles `text` against the attributes that `vocabulary` knows.
+    /// Compiles `text` against the attributes that `vocabulary` knows, in the language that it says.
     ///
     /// # Errors
     /// Says what is wrong and where; mend the text, or declare the attribute in an attributemanifest.
     pub fn compile(text: &str, vocabulary: &dyn Vocabulary) -> Result<Self, CompileError> {
-        let root = Checker { vocabulary }.node(&parse(text)?)?;
+        let root = match vocabulary.language() {
+            Language::Cexl => Checker { vocabulary }.node(&parse(text)?)?,
+            Language::Cel if text.len() > MAX_LENGTH => {
+                return Err(CompileError::TooLong {
+                    length: text.len(),
+                    limit: MAX_LENGTH,
+                });
+            }
+            Language::Cel => Node::Cel(Arc::new(Program::compile(text, vocabulary)?)),
+        };
         Ok(Self {
             text: text.to_owned(),
             root,

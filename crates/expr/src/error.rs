@@ -27,6 +27,14 @@ pub enum CompileError {
         /// What is wrong.
         problem: String,
     },
+    /// A part of a CEL expression whose type does not suit its place, or that Mixer's CEL does not have.
+    #[error("column {column}: {problem}")]
+    Mismatch {
+        /// Column where the part begins, counted from 1 in characters.
+        column: usize,
+        /// What is wrong.
+        problem: String,
+    },
     /// No such attribute in the vocabulary.
     #[error("unknown attribute {name}{}", nearest.as_ref().map(|n| format!("; did you mean {n}?")).unwrap_or_default())]
     UnknownAttribute {
@@ -106,6 +114,31 @@ pub enum CompileError {
     },
 }
 
+impl CompileError {
+    /// Where in `text` the fault is: the column, counted from 1 in characters. For an unknown name, where it first stands;
+    /// `None` for faults of the whole.
+    pub fn column(&self, text: &str) -> Option<usize> {
+        let first = |part: &str| {
+            let (before, _) = text.split_once(part)?;
+            Some(before.chars().count() + 1)
+        };
+        match self {
+            Self::Syntax { column, .. } | Self::Mismatch { column, .. } => Some(*column),
+            Self::UnknownAttribute { name, .. }
+            | Self::UnknownFunction { name }
+            | Self::CallForm { name, .. }
+            | Self::Arity { name, .. } => first(name),
+            Self::Pattern { pattern, .. } => first(pattern),
+            Self::UnknownOperator { operator } => first(operator),
+            Self::NotDefined { operator, .. } => first(operator),
+            Self::TooLong { .. }
+            | Self::TooDeep { .. }
+            | Self::WrongType { .. }
+            | Self::Unsupported { .. } => None,
+        }
+    }
+}
+
 fn duration_hint(found: ValueType, expected: ValueType) -> &'static str {
     let hint = "; note that a literal such as \"0\" or \"5s\" is a DURATION";
     match (found, expected) {
@@ -154,6 +187,12 @@ pub enum EvalError {
         to: ValueType,
         /// Why it is not.
         reason: &'static str,
+    },
+    /// A CEL expression's evaluation failed.
+    #[error("{problem}")]
+    Cel {
+        /// Why.
+        problem: String,
     },
     /// A computed pattern of `matches` that is no regular expression of bounded size.
     #[error("pattern {pattern:?}: {problem}")]

@@ -93,6 +93,7 @@ impl<'a> Evaluator<'a, '_> {
                 Ok(Some(Value::Bool(regex.is_match(&subject))))
             }
             Node::Call(builtin, arguments) => self.call(*builtin, arguments).map(Some),
+            Node::Cel(program) => program.eval(self.bag, self.references.as_deref_mut()).map(Some),
         }
     }
 

@@ -1,7 +1,7 @@
-//! Mixer's expression language (CEXL) as Istio 1.4 speaks it: an expression is compiled once against a
-//! [`Vocabulary`] of attribute types and then evaluated on bags of [`Attributes`].
+//! Mixer's expression language (CEXL) as Istio 1.4 speaks it, and CEL as a second one ([`cel`]): an expression is compiled
+//! once against a [`Vocabulary`] of attribute types and then evaluated on bags of [`Attributes`].
 //!
-//! The grammar is that of Go's expressions, cut down: attribute names (`source.labels`), literals, `==`, `!=`, `<`,
+//! CEXL's grammar is that of Go's expressions, cut down: attribute names (`source.labels`), literals, `==`, `!=`, `<`,
 //! `<=`, `>`, `>=`, `&&`, `||`, `+`, map lookup, function calls, and `|`, which falls back to its right side when
 //! the left names an attribute that is absent. It knows nothing of rules, adapters or where attributes come from.
 //!
@@ -14,6 +14,7 @@
 
 mod attributes;
 mod builtin;
+pub mod cel;
 mod check;
 pub mod corpus;
 mod error;
@@ -31,7 +32,7 @@ pub use check::{Expression, Node};
 pub use error::{CompileError, EvalError};
 pub use functions::{parse_duration, wildcard_match};
 pub use value::{StringLookup, Timestamp, Value, ValueType};
-pub use vocabulary::{Manifest, STANDARD, Standard, Vocabulary};
+pub use vocabulary::{LANGUAGE_ANNOTATION, Language, Manifest, STANDARD, Speaking, Standard, Vocabulary};
 
 /// Longest expression that is compiled, in bytes.
 pub const MAX_LENGTH: usize = 16 * 1024;

@@ -1,16 +1,75 @@
 //! Which attributes exist, and of what type.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use crate::value::ValueType::{self, Bool, Duration, Int64, IpAddress, String as Text, StringMap, Timestamp};
 
+/// The languages of expressions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Language {
+    /// Mixer's own.
+    #[default]
+    Cexl,
+    /// The Common Expression Language.
+    Cel,
+}
+
+/// Annotation of a rule or instance that says in which language its expressions are (Istio 1.4): `CEXL` or `CEL`.
+pub const LANGUAGE_ANNOTATION: &str = "policy.istio.io/lang";
+
+impl FromStr for Language {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "CEXL" => Ok(Self::Cexl),
+            "CEL" => Ok(Self::Cel),
+            "COMPAT" => {
+                Err("COMPAT, CEXL's syntax with CEL's rules, is not served; write CEXL or CEL".to_owned())
+            }
+            other => Err(format!("there is no language {other:?}; write CEXL or CEL")),
+        }
+    }
+}
+
 /// Attributes by name.
 pub trait Vocabulary {
+    /// The language of the expressions that are compiled against it.
+    fn language(&self) -> Language {
+        Language::Cexl
+    }
+
     /// The type of the attribute, or `None` when there is no such attribute.
     fn attribute(&self, name: &str) -> Option<ValueType>;
 
     /// The attribute whose name is nearest to `name`, for a hint.
     fn nearest(&self, name: &str) -> Option<String>;
+}
+
+/// A vocabulary for expressions in another language.
+#[derive(Clone, Copy)]
+pub struct Speaking<'a>(pub &'a dyn Vocabulary, pub Language);
+
+impl Vocabulary for Speaking<'_> {
+    fn language(&self) -> Language {
+        self.1
+    }
+
+    fn attribute(&self, name: &str) -> Option<ValueType> {
+        self.0.attribute(name)
+    }
+
+    fn nearest(&self, name: &str) -> Option<String> {
+        self.0.nearest(name)
+    }
+}
+
+impl fmt::Debug for Speaking<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Speaking").field(&self.1).finish()
+    }
 }
 
 /// Istio's attribute vocabulary (istio.io, "Attribute Vocabulary" of 1.4), in the order of names.

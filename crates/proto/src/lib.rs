@@ -14,6 +14,12 @@ pub mod ca {
     tonic::include_proto!("istio.v1.auth");
 }
 
+/// Mixer's API as Istio 1.4 has it (`istio.mixer.v1`).
+pub mod mixer {
+    #![allow(missing_docs, clippy::all, reason = "generated")]
+    tonic::include_proto!("istio.mixer.v1");
+}
+
 /// How Citadel tells of the mesh's roots, and hands out credentials (`argosy.ca.v1`).
 pub mod trust {
     #![allow(missing_docs, clippy::all, reason = "generated")]

@@ -1,7 +1,7 @@
 //! Mixer's kinds: rules with their expressions, handlers, instances, attributes, and the quota and HTTP API specifications.
 //! Which attributes, handlers and instances exist is not known here: `policy` resolves names.
 
-use expr::{CompileError, Expression, STANDARD, ValueType};
+use expr::{CompileError, Expression, LANGUAGE_ANNOTATION, Language, STANDARD, Speaking, ValueType};
 
 use super::common::regex;
 use super::host;
@@ -13,12 +13,18 @@ use crate::mixer::{
 use crate::networking::StringMatch;
 use crate::path::At;
 use crate::structure::nearest;
-use crate::{Kind, meta, mixer, syntax};
+use crate::{Kind, Meta, meta, mixer, syntax};
 
 /// Checks a rule.
-pub(super) fn rule(spec: &Rule, at: &At<'_>) {
+pub(super) fn rule(spec: &Rule, meta: &Meta, at: &At<'_>) {
+    let language = meta.annotations.get(LANGUAGE_ANNOTATION);
+    let language = language.map_or(Ok(Language::Cexl), |name| name.parse());
+    if let Err(problem) = &language {
+        at.error(format!("annotation {LANGUAGE_ANNOTATION}: {problem}"));
+    }
     if !spec.r#match.trim().is_empty() {
-        predicate(&spec.r#match, &at.key("match"));
+        let vocabulary = Speaking(&STANDARD, language.unwrap_or_default());
+        predicate(&spec.r#match, &vocabulary, &at.key("match"));
     }
     let operations =
         !spec.request_header_operations.is_empty() || !spec.response_header_operations.is_empty();
@@ -40,8 +46,8 @@ pub(super) fn rule(spec: &Rule, at: &At<'_>) {
 }
 
 /// A boolean expression over attributes. An attribute that is not a standard one may come from a manifest.
-fn predicate(text: &str, at: &At<'_>) {
-    match Expression::compile(text, &STANDARD) {
+fn predicate(text: &str, vocabulary: &Speaking<'_>, at: &At<'_>) {
+    match Expression::compile(text, vocabulary) {
         Ok(expression) if expression.ty() != ValueType::Bool => {
             at.error(format!(
                 "must be true or false, but the expression is of type {}",

@@ -49,7 +49,7 @@ pub(crate) fn spec(kind: Kind, meta: &Meta, spec: &Spec, at: &At<'_>) {
         Spec::Telemetry(spec) => telemetry::check(spec, at),
         Spec::WasmPlugin(spec) => extensions::wasm_plugin(spec, at),
         Spec::TrafficExtension(spec) => extensions::traffic_extension(spec, at),
-        Spec::Rule(spec) => mixer::rule(spec, at),
+        Spec::Rule(spec) => mixer::rule(spec, meta, at),
         Spec::Handler(spec) => mixer::handler(spec, at),
         Spec::Instance(spec) => mixer::instance(spec, at),
         Spec::AttributeManifest(spec) => mixer::attribute_manifest(spec, at),
