@@ -1,0 +1,132 @@
+//! The proxy's volumes: its token, the mesh's roots, its own folder, and what the pod's annotations add. No key is in one of
+//! them; keys are made by the agent and stay in its memory.
+
+use k8s_openapi::api::core::v1::{
+    ConfigMapVolumeSource, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource,
+    ObjectFieldSelector, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount,
+    VolumeProjection,
+};
+
+use super::Ground;
+use crate::names;
+
+/// Where the token is.
+pub(super) const TOKEN: &str = "/var/run/secrets/tokens/istio-token";
+/// Where the mesh's roots are.
+pub(super) const ROOT: &str = "/var/run/secrets/istio/root-cert.pem";
+/// The agent's own folder: socket, bootstrap, lock.
+pub(super) const STATE: &str = "/etc/istio/proxy";
+/// The bootstrap of the user's.
+pub(super) const BOOTSTRAP: &str = "/etc/istio/custom-bootstrap/custom_bootstrap.json";
+
+/// The ConfigMap that Citadel keeps in each namespace.
+const ROOT_MAP: &str = "istio-ca-root-cert";
+
+/// All volumes.
+pub(super) fn all(ground: &Ground<'_>) -> Vec<Volume> {
+    let mut volumes = vec![
+        memory("istio-envoy"),
+        Volume {
+            name: "istio-data".to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource::default()),
+            ..Volume::default()
+        },
+        podinfo(),
+        token(ground),
+        config_map("istiod-ca-cert", ROOT_MAP),
+    ];
+    let bootstrap = ground.annotation(names::BOOTSTRAP_OVERRIDE);
+    volumes.extend(bootstrap.map(|name| config_map("custom-bootstrap-volume", name)));
+    volumes.extend(ground.wishes.volumes.iter().cloned());
+    volumes
+}
+
+/// Where the proxy has them.
+pub(super) fn mounts(ground: &Ground<'_>) -> Vec<VolumeMount> {
+    let mut mounts = vec![
+        mount("istio-envoy", STATE, false),
+        mount("istio-data", "/var/lib/istio/data", false),
+        mount("istio-podinfo", "/etc/istio/pod", true),
+        mount("istio-token", parent(TOKEN), true),
+        mount("istiod-ca-cert", parent(ROOT), true),
+    ];
+    if ground.annotation(names::BOOTSTRAP_OVERRIDE).is_some() {
+        mounts.push(mount("custom-bootstrap-volume", parent(BOOTSTRAP), true));
+    }
+    mounts.extend(ground.wishes.mounts.iter().cloned());
+    mounts
+}
+
+fn parent(file: &str) -> &str {
+    file.rsplit_once('/').map_or(file, |(folder, _)| folder)
+}
+
+fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    }
+}
+
+fn memory(name: &str) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: Some("Memory".to_owned()),
+            size_limit: None,
+        }),
+        ..Volume::default()
+    }
+}
+
+fn config_map(name: &str, map: &str) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: map.to_owned(),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+/// The kubelet renews the token; Citadel takes it for its audience alone.
+fn token(ground: &Ground<'_>) -> Volume {
+    let projection = ServiceAccountTokenProjection {
+        audience: Some(ground.settings.token_audience.clone()),
+        expiration_seconds: Some(ground.settings.token_expiration_seconds),
+        path: TOKEN.rsplit('/').next().unwrap_or_default().to_owned(),
+    };
+    Volume {
+        name: "istio-token".to_owned(),
+        projected: Some(ProjectedVolumeSource {
+            default_mode: None,
+            sources: Some(vec![VolumeProjection {
+                service_account_token: Some(projection),
+                ..VolumeProjection::default()
+            }]),
+        }),
+        ..Volume::default()
+    }
+}
+
+fn podinfo() -> Volume {
+    let item = |path: &str| DownwardAPIVolumeFile {
+        path: path.to_owned(),
+        field_ref: Some(ObjectFieldSelector {
+            api_version: None,
+            field_path: format!("metadata.{path}"),
+        }),
+        ..DownwardAPIVolumeFile::default()
+    };
+    Volume {
+        name: "istio-podinfo".to_owned(),
+        downward_api: Some(DownwardAPIVolumeSource {
+            default_mode: None,
+            items: Some(vec![item("labels"), item("annotations")]),
+        }),
+        ..Volume::default()
+    }
+}
