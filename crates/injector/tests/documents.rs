@@ -50,7 +50,7 @@ fn lists_are_gone_through_and_other_objects_left_alone() {
     let quiet = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "b", "labels": {"sidecar.istio.io/inject": "false"}},
         "spec": template()["spec"]});
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}});
-    let mut list = json!({"kind": "List", "items": [pod, quiet.clone(), service.clone()]});
+    let mut list = json!({"kind": "List", "items": [pod, quiet, service]});
     let expected = vec![
         Outcome::Injected,
         Outcome::Skipped(Skipped::Asked),
