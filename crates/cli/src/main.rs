@@ -6,6 +6,7 @@ mod ca;
 mod crds;
 mod explain;
 mod init;
+mod inject;
 mod offline;
 mod run;
 mod simulate;
@@ -37,6 +38,8 @@ enum Command {
     Explain(explain::Args),
     /// Make a sample folder: configuration, a root certificate, a token issuer and tokens
     Init(init::Args),
+    /// Give the pods of manifests their proxy, without a webhook
+    Inject(inject::Args),
     /// Run Galley, Pilot, Citadel and Mixer in this process
     Run(Box<run::Args>),
     /// Walk a request through what a proxy would have, and say what it meets
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Crds(args) => report(crds::run(&args)),
         Command::Explain(args) => explain::run(&args),
         Command::Init(args) => report(init::run(&args)),
+        Command::Inject(args) => report(inject::run(&args)),
         Command::Run(args) => run::run(*args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Validate(args) => validate::run(&args),

@@ -69,7 +69,7 @@ fn read(path: &Path) -> anyhow::Result<State> {
     Ok(store.state())
 }
 
-fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
     if path != Path::new("-") {
         return Ok(std::fs::read(path)?);
     }
