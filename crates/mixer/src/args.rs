@@ -1,6 +1,7 @@
 //! Mixer's flags.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Mixer decides policy and quota for Argosy's proxies, and hears of their requests
@@ -42,6 +43,18 @@ pub struct Args {
         default_value = "15ms"
     )]
     pub redis_deadline: Duration,
+    /// How long a check waits for a handler that asks an engine or a list (opa, listchecker with a URL)
+    #[arg(
+        long,
+        env = "ARGOSY_ADAPTER_DEADLINE",
+        value_name = "DURATION",
+        value_parser = runtime::args::duration,
+        default_value = "100ms"
+    )]
+    pub adapter_deadline: Duration,
+    /// Folder of the files that stdio handlers write; without it such handlers are refused
+    #[arg(long, env = "ARGOSY_HANDLER_FILES", value_name = "FOLDER")]
+    pub handler_files: Option<PathBuf>,
 }
 
 impl Default for Args {
@@ -53,6 +66,8 @@ impl Default for Args {
             galley_address: local(15019).to_string(),
             prometheus_series: 10_000,
             redis_deadline: Duration::from_millis(15),
+            adapter_deadline: Duration::from_millis(100),
+            handler_files: None,
         }
     }
 }

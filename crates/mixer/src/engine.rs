@@ -2,6 +2,7 @@
 //! metrics is kept beside it. It knows no transport.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use config::Finding;
@@ -13,6 +14,7 @@ use policy::{Code, Due, HeaderChange, MetricDefinition, QuotaDenial, Request, St
 use runtime::Metrics;
 use tokio::sync::watch;
 
+use crate::adapters::{Adapters, Kit};
 use crate::args::Args;
 use crate::attributes::check::Check;
 use crate::attributes::descriptor;
@@ -79,6 +81,7 @@ pub(crate) struct Engine {
     windows: Mutex<Windows>,
     stores: Stores,
     registry: Registry,
+    kit: Kit,
     pub(crate) meters: Meters,
     clock: Clock,
     pace: Pace,
@@ -93,6 +96,7 @@ impl Engine {
             windows: Mutex::default(),
             stores: Stores::new(args.redis_deadline),
             registry: Registry::new(args.prometheus_series),
+            kit: Kit::new(args.adapter_deadline, args.handler_files.clone(), metrics),
             meters: Meters::new(metrics),
             clock,
             pace: Pace::default(),
@@ -123,11 +127,16 @@ impl Engine {
     /// Builds configuration from the feed's objects and puts it in force. Takes time: not for a request's path.
     pub(crate) fn configure(&self, state: Arc<State>) -> Arc<Policies> {
         let previous = self.policies.load_full();
-        let policies = Arc::new(Policies::build(state, previous.as_deref()));
-        if previous.is_none_or(|previous| !Arc::ptr_eq(&previous.rules, &policies.rules)) {
+        let mut policies = Policies::build(state, previous.as_deref());
+        if previous
+            .as_ref()
+            .is_none_or(|previous| !Arc::ptr_eq(&previous.rules, &policies.rules))
+        {
             self.registry.install(policies.rules.metrics());
             self.stores.keep(&policies.rules.redis_servers());
+            self.start_adapters(&mut policies);
         }
+        let policies = Arc::new(policies);
         self.meters
             .rules
             .set(i64::try_from(policies.rules.len()).unwrap_or(i64::MAX));
@@ -139,6 +148,27 @@ impl Engine {
         policies
     }
 
+    /// Starts the handlers that are new or changed; those that stay go on.
+    fn start_adapters(&self, policies: &mut Policies) {
+        let (adapters, broken) =
+            Adapters::next(Some(&policies.adapters), policies.rules.backends(), &self.kit);
+        policies.adapters = Arc::new(adapters);
+        let findings = broken.into_iter().map(|broken| {
+            Finding::error(format!(
+                "the handler {} cannot run: {}",
+                broken.handler, broken.why
+            ))
+        });
+        let findings = policies.findings.iter().cloned().chain(findings);
+        policies.findings = Arc::new(findings.collect());
+    }
+
+    /// Lets the handlers send what waits in them. Nothing is decided any more.
+    pub(crate) async fn close(&self, grace: Duration) {
+        self.policies.store(None);
+        self.kit.drained(grace).await;
+    }
+
     /// Decides on a request. `fail_open` restricts the rules to those of that failure mode.
     pub(crate) async fn check(
         &self,
@@ -148,10 +178,7 @@ impl Engine {
     ) -> Result<Decision, Undecided> {
         let start = self.clock.now();
         let decided = match self.decide(message, caller, fail_open) {
-            Ok((decision, due)) => match self.settle(&due).await {
-                None => Ok(decision),
-                Some(denial) => Ok(denial.into()),
-            },
+            Ok((verdict, due, adapters)) => Ok(self.conclude(verdict, due, &adapters).await),
             Err(why) => {
                 self.undecided(&why);
                 Err(why)
@@ -173,7 +200,7 @@ impl Engine {
         message: &CheckRequest,
         caller: &str,
         fail_open: Option<bool>,
-    ) -> Result<(Decision, Vec<Due>), Undecided> {
+    ) -> Result<(Verdict, Result<Vec<Due>, Box<QuotaDenial>>, Arc<Adapters>), Undecided> {
         let policies = self.policies()?;
         let check = Check::new(message, caller)
             .ok_or_else(|| Undecided::Malformed("the check has no attributes".to_owned()))?;
@@ -185,13 +212,29 @@ impl Engine {
         for (rule, error) in &verdict.errors {
             self.rule_failed(rule, error);
         }
+        let due = match verdict.is_ok() {
+            true => policies.rules.remote_due(&request, fail_open),
+            false => Ok(Vec::new()),
+        };
+        Ok((verdict, due, policies.adapters.clone()))
+    }
+
+    /// Asks the adapters that a verdict waits for, and then, if it stands, makes the charges.
+    async fn conclude(
+        &self,
+        verdict: Verdict,
+        due: Result<Vec<Due>, Box<QuotaDenial>>,
+        adapters: &Adapters,
+    ) -> Decision {
+        let verdict = adapters.consult(verdict).await;
         if !verdict.is_ok() {
-            return Ok((verdict.into(), Vec::new()));
+            return verdict.into();
         }
-        match policies.rules.remote_due(&request, fail_open) {
-            Ok(due) => Ok((verdict.into(), due)),
-            Err(denial) => Ok((denial.into(), Vec::new())),
-        }
+        let refused = match due {
+            Ok(due) => self.settle(&due).await,
+            Err(denial) => Some(denial),
+        };
+        refused.map_or_else(|| verdict.into(), Decision::from)
     }
 
     /// Makes the charges until one refuses, which is given.
@@ -280,9 +323,12 @@ impl Engine {
     /// Counts a finished request or connection.
     pub(crate) fn report(&self, policies: &Policies, request: &Request<'_>) {
         let now = self.clock.now();
-        let (samples, failed) = policies.rules.report(request);
-        self.dropped("expression", failed);
-        for sample in samples {
+        let reports = policies.rules.report(request);
+        self.dropped("expression", reports.failed);
+        for delivery in reports.deliveries {
+            policies.adapters.deliver(delivery, &self.kit);
+        }
+        for sample in reports.samples {
             let definition: Option<&MetricDefinition> = policies.rules.metrics().get(sample.metric);
             let kept = match definition {
                 Some(definition) => self

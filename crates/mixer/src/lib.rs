@@ -8,6 +8,7 @@
 //! not have) is answered UNAVAILABLE: Envoy retries, and then does what the rule's failure mode says. Reports that cannot be
 //! evaluated or kept are dropped and counted.
 
+mod adapters;
 mod args;
 mod attributes;
 mod clock;

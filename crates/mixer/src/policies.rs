@@ -9,6 +9,7 @@ use feed::State;
 use model::{Diff, Snapshot};
 use policy::Rules;
 
+use crate::adapters::Adapters;
 use crate::mesh::Mesh;
 
 /// The kinds that the workload table is made from.
@@ -35,6 +36,8 @@ pub(crate) fn kinds() -> Vec<Kind> {
 pub(crate) struct Policies {
     pub(crate) rules: Arc<Rules>,
     pub(crate) mesh: Arc<Mesh>,
+    /// The handlers that run beside the decision; the engine starts them.
+    pub(crate) adapters: Arc<Adapters>,
     /// What is wrong with the rules' objects.
     pub(crate) findings: Arc<Vec<Finding>>,
     /// What `mesh` was made of; the next one shares what did not change.
@@ -78,6 +81,9 @@ impl Policies {
         Self {
             rules,
             mesh,
+            adapters: previous
+                .map(|previous| previous.adapters.clone())
+                .unwrap_or_default(),
             findings,
             snapshot,
             state,

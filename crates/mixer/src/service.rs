@@ -128,6 +128,7 @@ pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(),
     following.abort();
     // The services are gone, and with them the queue: what waits is worked off.
     let _ = tokio::time::timeout(context.grace, working).await;
+    mixer.engine.close(context.grace).await;
     context.admin.unmount(pages::DEBUG_MIXER);
     served
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use config::mesh::MeshConfig;
 use config::mixer::{self, ValueType};
 use config::{Finding, Kind, Object, Severity, Spec};
-use expr::{Manifest, Use};
+use expr::{LANGUAGE_ANNOTATION, Language, Manifest, Speaking, Use};
 
 use crate::FAIL_OPEN_ANNOTATION;
 use crate::cel;
@@ -75,6 +75,12 @@ fn params_path(object: &Object, path: &str) -> String {
         (false, false) => format!("spec.{path}"),
         (_, true) => "spec".to_owned(),
     }
+}
+
+/// The language of an object's expressions, as its annotation says.
+fn language(object: &Object) -> Result<Language, String> {
+    let given = object.meta.annotations.get(LANGUAGE_ANNOTATION);
+    given.map_or(Ok(Language::Cexl), |name| name.parse())
 }
 
 fn name_of(object: &Object) -> Name {
@@ -202,7 +208,8 @@ impl<'a> Builder<'a> {
                 self.say(Severity::Warning, object, "spec.attributeBindings", message);
             }
         }
-        let instance = Instance::new(name, spec, &self.manifest);
+        let language = self.language(object);
+        let instance = Instance::new(name, spec, &Speaking(&self.manifest, language));
         self.usable(object, instance)
     }
 
@@ -225,7 +232,8 @@ impl<'a> Builder<'a> {
     }
 
     fn rule(&mut self, object: &Object, spec: &mixer::Rule, mesh: &MeshConfig) {
-        let condition = match Condition::new(&spec.r#match, &self.manifest) {
+        let language = self.language(object);
+        let condition = match Condition::new(&spec.r#match, &Speaking(&self.manifest, language)) {
             Ok(condition) => condition,
             Err(problem) => {
                 self.say(
@@ -243,6 +251,7 @@ impl<'a> Builder<'a> {
             checks: Vec::new(),
             quotas: Vec::new(),
             metrics: Vec::new(),
+            reports: Vec::new(),
             request_headers: Vec::new(),
             response_headers: Vec::new(),
             fail_open: self.fail_open(object, mesh),
@@ -281,9 +290,17 @@ impl<'a> Builder<'a> {
                 .entry(object.meta.namespace.clone())
                 .or_default()
         };
-        if rule.has_check() || !rule.quotas.is_empty() || !rule.metrics.is_empty() {
+        if rule.has_check() || !rule.quotas.is_empty() || rule.has_report() {
             rules.push(Arc::new(rule));
         }
+    }
+
+    fn language(&mut self, object: &Object) -> Language {
+        language(object).unwrap_or_else(|problem| {
+            let path = format!("metadata.annotations[{LANGUAGE_ANNOTATION}]");
+            self.say(Severity::Error, object, path, format!("{problem}; read as CEXL"));
+            Language::Cexl
+        })
     }
 
     fn fail_open(&mut self, object: &Object, mesh: &MeshConfig) -> bool {
@@ -313,8 +330,10 @@ impl<'a> Builder<'a> {
         on_response: bool,
     ) -> Vec<Operation> {
         let mut operations = Vec::new();
+        // What is wrong with the annotation was said already.
+        let language = language(object).unwrap_or_default();
         for (i, template) in templates.iter().enumerate() {
-            match Operation::new(template, on_response, &self.manifest) {
+            match Operation::new(template, on_response, &Speaking(&self.manifest, language)) {
                 Ok(operation) => operations.push(operation),
                 Err(problem) => {
                     let path = format!("spec.{field}[{i}].{}", problem.path);

@@ -1,16 +1,19 @@
 //! Decides whether a request may pass.
 
+use std::sync::Arc;
+
 use config::ObjectKey;
 use expr::Attributes;
 
+use crate::backend::BackendHandler;
 use crate::denial::{Denial, DirectResponse};
-use crate::list::Listed;
+use crate::instance::InstanceValue;
 use crate::request::Request;
 use crate::rules::{CheckAction, Checker, Rule, Rules};
 use crate::status::Code;
 
 /// A change of a header.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HeaderChange {
     /// Sets the header to one value.
     Replace(String, String),
@@ -39,6 +42,48 @@ pub struct Verdict {
     pub response_headers: Vec<HeaderChange>,
     /// Rules whose predicate could not be evaluated for malformed values, and why.
     pub errors: Vec<(ObjectKey, String)>,
+    /// Adapters beside the decision that are still to be asked; [`Verdict::answered`] takes what they say.
+    pub asks: Vec<Ask>,
+}
+
+/// An adapter beside the decision that a request has to pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    /// The rule by which it is asked.
+    pub rule: ObjectKey,
+    /// Whom.
+    pub handler: Arc<BackendHandler>,
+    /// What about.
+    pub instance: InstanceValue,
+    /// Whether the request passes when the adapter does not answer, as its rule says.
+    pub fail_open: bool,
+}
+
+/// What an adapter says to a check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// OK when it has nothing against the request.
+    pub code: Code,
+    /// Why not.
+    pub message: String,
+}
+
+impl Answer {
+    /// Nothing against the request.
+    pub const fn ok() -> Self {
+        Self {
+            code: Code::OK,
+            message: String::new(),
+        }
+    }
+
+    /// A refusal.
+    pub fn refusal(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
 }
 
 impl Verdict {
@@ -52,10 +97,28 @@ impl Verdict {
             request_headers: Vec::new(),
             response_headers: Vec::new(),
             errors: Vec::new(),
+            asks: Vec::new(),
         }
     }
 
-    /// Whether the request may pass.
+    /// Takes an adapter's answer, or why there is none: then the request is refused unless the rule fails open.
+    pub fn answered(&mut self, ask: &Ask, answer: Result<Answer, String>) {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(_) if ask.fail_open => return,
+            Err(why) => Answer::refusal(Code::UNAVAILABLE, format!("cannot be asked: {why}")),
+        };
+        if answer.code != Code::OK {
+            let denial = Denial {
+                code: answer.code,
+                message: answer.message,
+                direct: None,
+            };
+            self.refuse(&ask.rule, &ask.handler.name, &denial);
+        }
+    }
+
+    /// Whether the request may pass, as far as is known: see [`Verdict::asks`].
     pub fn is_ok(&self) -> bool {
         self.code == Code::OK
     }
@@ -73,32 +136,29 @@ impl Verdict {
         }
     }
 
-    fn refuse(&mut self, rule: &Rule, handler: &str, denial: &Denial) {
-        let text = format!("{handler}:{}", denial.message);
-        if !self.is_ok() {
-            let shown = self.body == self.shown();
-            self.message = format!("{}, {text}", self.message);
-            if shown {
-                self.body = self.shown();
-            }
-            return;
-        }
-        self.code = denial.code;
-        self.http_status = denial.code.http();
-        self.rule = Some(rule.key.clone());
-        self.message = text;
-        self.body = self.shown();
-        self.request_headers.clear();
-        self.response_headers.clear();
+    /// The answer to a request that one handler refuses.
+    pub(crate) fn denied(handler: &str, denial: &Denial) -> Self {
+        let message = format!("{handler}:{}", denial.message);
+        let mut verdict = Self::refusal(denial.code, message);
         if let Some(direct) = &denial.direct {
-            self.http_status = direct.status.unwrap_or(self.http_status);
-            self.response_headers = direct_headers(direct);
-            self.body.clone_from(&direct.body);
+            verdict.http_status = direct.status.unwrap_or(verdict.http_status);
+            verdict.response_headers = direct_headers(direct);
+            verdict.body.clone_from(&direct.body);
         }
+        verdict
     }
 
-    fn shown(&self) -> String {
-        format!("{}:{}", self.code.name(), self.message)
+    /// The first refusal stands, so that one that a proxy makes by itself reads the same.
+    fn refuse(&mut self, rule: &ObjectKey, handler: &str, denial: &Denial) {
+        if !self.is_ok() {
+            return;
+        }
+        *self = Self {
+            rule: Some(rule.clone()),
+            errors: std::mem::take(&mut self.errors),
+            asks: std::mem::take(&mut self.asks),
+            ..Self::denied(handler, denial)
+        };
     }
 }
 
@@ -119,48 +179,81 @@ fn direct_headers(direct: &DirectResponse) -> Vec<HeaderChange> {
     changes
 }
 
-/// What an action says, or `None` when it has nothing against the request.
-fn refusal(action: &CheckAction, bag: &dyn Attributes) -> Option<Denial> {
-    let deny = |code: Code, message: String| {
+/// What an action says, or `None` when it has nothing against the request, or asks an adapter that runs beside the decision.
+fn refusal(action: &CheckAction, rule: &Rule, bag: &dyn Attributes, asks: &mut Vec<Ask>) -> Option<Denial> {
+    // Fails closed: what cannot be asked refuses.
+    let broken = |message: String| {
         Some(Denial {
-            code,
+            code: Code::INTERNAL,
             message,
             direct: None,
         })
     };
     match &action.check {
         Checker::Deny(denial) => Some(denial.clone()),
-        Checker::List(list, value) => {
-            let value = match value.eval(bag) {
-                Ok(value) => value,
-                // Fails closed: a list that cannot be asked refuses.
-                Err(error) => return deny(Code::INTERNAL, error.to_string()),
-            };
-            match list.look_up(&value.to_string()) {
-                Listed::Pass => None,
-                Listed::NotOnWhitelist => deny(Code::NOT_FOUND, format!("{value} is not whitelisted")),
-                Listed::OnBlacklist => deny(Code::PERMISSION_DENIED, format!("{value} is blacklisted")),
-                Listed::NotAnAddress => deny(
-                    Code::INVALID_ARGUMENT,
-                    format!("{value} is not a valid IP address"),
-                ),
+        Checker::List(list, value) => match value.eval(bag) {
+            Ok(value) => list.denial(&value.to_string()),
+            Err(error) => broken(error.to_string()),
+        },
+        Checker::Ask(handler, instance) => match instance.eval(None, bag) {
+            Ok(instance) => {
+                asks.push(Ask {
+                    rule: rule.key.clone(),
+                    handler: handler.clone(),
+                    instance,
+                    fail_open: rule.fail_open,
+                });
+                None
             }
-        }
+            Err(error) => broken(error),
+        },
+    }
+}
+
+/// Which rules a proxy asks.
+#[derive(Clone, Debug, Default)]
+pub struct Asked<'a> {
+    /// Those that fail open, or those that fail closed.
+    pub fail_open: Option<bool>,
+    /// Those with these names, `NAME.NAMESPACE`: the proxy decides the others by itself.
+    pub rules: Option<Vec<&'a str>>,
+}
+
+impl Asked<'_> {
+    fn includes(&self, rule: &Rule) -> bool {
+        self.fail_open.is_none_or(|fail_open| rule.fail_open == fail_open)
+            && self
+                .rules
+                .as_ref()
+                .is_none_or(|names| names.iter().any(|name| rule.is_named(name)))
     }
 }
 
 impl Rules {
-    /// Decides on a request. `fail_open` restricts the rules to those that fail open, or to those that fail closed, as
-    /// the calling filter asks. Quotas that rate limit descriptors cannot express are not charged here: see
-    /// [`Rules::quota`].
+    /// Decides on a request, by all rules, or by those that fail open or that fail closed: see [`Rules::check_asked`].
+    pub fn check(&self, request: &Request<'_>, fail_open: Option<bool>) -> Verdict {
+        self.check_asked(
+            request,
+            &Asked {
+                fail_open,
+                rules: None,
+            },
+        )
+    }
+
+    /// Decides on a request by the rules that are asked. The first that refuses answers. Quotas that rate limit descriptors
+    /// cannot express are not charged here: see [`Rules::due`].
     ///
     /// A rule whose predicate meets malformed values (not absent ones) refuses with INTERNAL: it cannot be told whether
     /// it applies, and authorization fails closed.
-    pub fn check(&self, request: &Request<'_>, fail_open: Option<bool>) -> Verdict {
+    pub fn check_asked(&self, request: &Request<'_>, asked: &Asked<'_>) -> Verdict {
         let mut verdict = Verdict::ok();
         let namespace = request.destination.workload.map(|w| w.namespace.as_str());
         let rules = self.of(namespace).filter(|rule| rule.has_check());
-        for rule in rules.filter(|rule| fail_open.is_none_or(|fail_open| rule.fail_open == fail_open)) {
+        for rule in rules.filter(|rule| asked.includes(rule)) {
+            if !verdict.is_ok() {
+                break;
+            }
             match rule.condition.holds(request) {
                 Ok(false) => {}
                 Ok(true) => apply(rule, request, &mut verdict),
@@ -173,7 +266,7 @@ impl Rules {
                             message,
                             direct: None,
                         };
-                        verdict.refuse(rule, &rule.full_name(), &denial);
+                        verdict.refuse(&rule.key, &rule.full_name(), &denial);
                     }
                 }
             }
@@ -184,8 +277,8 @@ impl Rules {
 
 fn apply(rule: &Rule, request: &Request<'_>, verdict: &mut Verdict) {
     for action in &rule.checks {
-        if let Some(denial) = refusal(action, request) {
-            verdict.refuse(rule, &action.handler, &denial);
+        if let Some(denial) = refusal(action, rule, request, &mut verdict.asks) {
+            verdict.refuse(&rule.key, &action.handler, &denial);
         }
     }
     if verdict.is_ok() {

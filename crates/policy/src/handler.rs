@@ -6,6 +6,7 @@ use std::sync::Arc;
 use config::mixer;
 use serde::Deserialize;
 
+use crate::backend::{Backend, BackendHandler};
 use crate::denial::Denial;
 use crate::list::{self, List};
 use crate::metric::{self, MetricDefinition};
@@ -38,6 +39,8 @@ pub(crate) enum Adapter {
     Noop,
     /// Attributes of workloads come from the feed: nothing is left to do.
     KubernetesEnv,
+    /// One that runs beside the decision.
+    Backend(Arc<BackendHandler>),
 }
 
 /// A quota's limit.
@@ -55,17 +58,18 @@ pub(crate) struct QuotaLimit {
 impl Handler {
     /// Reads a handler. The error names the parameter, or the adapter that is not served.
     pub(crate) fn new(name: &Name, spec: &mixer::Handler) -> Result<Self, Problem> {
+        let backend = |backend| {
+            let name = name.full();
+            Adapter::Backend(Arc::new(BackendHandler { name, backend }))
+        };
         let adapter = match spec.compiled_adapter.as_str() {
             "denier" => Adapter::Denier(Denial::new(params::read(&spec.params)?)?),
             "listchecker" => {
                 let list: list::Params = params::read(&spec.params)?;
-                if !list.provider_url.is_empty() {
-                    return Err(Problem::new(
-                        "providerUrl",
-                        "lists by URL are not served yet; write the entries as overrides",
-                    ));
+                match list.provider_url.is_empty() {
+                    true => Adapter::List(List::new(&list)?),
+                    false => backend(Backend::list(list)?),
                 }
-                Adapter::List(List::new(&list)?)
             }
             "memquota" => Adapter::MemQuota(quotas(params::read(&spec.params)?)?),
             "redisquota" => {
@@ -83,7 +87,14 @@ impl Handler {
                 return Err(Problem::new("", what));
             }
             "" => return Err(Problem::new("", "names no adapter; set compiledAdapter")),
-            other => return Err(Problem::new("", format!("the adapter {other} is not served yet"))),
+            other => match Backend::read(other, &spec.params) {
+                Some(read) => backend(read?),
+                None => {
+                    let what =
+                        format!("there is no adapter {other}; docs/adapters has those that are served");
+                    return Err(Problem::new("", what));
+                }
+            },
         };
         Ok(Self {
             full_name: name.full(),
@@ -278,12 +289,12 @@ mod tests {
             r#"{"quotas":[{"name":"q","validDuration":"x"}]}"#,
             "quotas[0].validDuration",
         );
-        check("listchecker", r#"{"providerUrl":"http://x"}"#, "providerUrl");
+        check("listchecker", r#"{"providerUrl":"x"}"#, "providerUrl");
         assert!(
-            handler("opa", "{}")
+            handler("solarwinds", "{}")
                 .unwrap_err()
                 .message
-                .contains("opa is not served yet")
+                .contains("no adapter solarwinds")
         );
     }
 }

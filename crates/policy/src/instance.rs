@@ -1,24 +1,29 @@
-//! Instances: templates filled with expressions, checked against the vocabulary of attributes.
+//! Instances: templates filled with expressions, checked against the vocabulary of attributes, and what they are for one
+//! request.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use config::mixer;
-use expr::{Expression, ValueType, Vocabulary};
-use serde::Deserialize;
+use expr::{Attributes, Expression, Use, ValueType, Vocabulary};
 
-use crate::params::{self, Problem};
+use crate::params::Problem;
+use crate::record::{Fields, Record};
 use crate::reference::Name;
+use crate::schema;
 
-/// An instance.
+/// An instance as configured.
 #[derive(Clone, Debug)]
 pub(crate) struct Instance {
     /// The object's name: what a QuotaSpec refers to.
     pub(crate) short_name: String,
     pub(crate) name: Name,
     pub(crate) template: Template,
+    full_name: Arc<str>,
+    record: Record,
 }
 
-/// What an instance is made of.
+/// What an instance is made of, where the decision needs its parts.
 #[derive(Clone, Debug)]
 pub(crate) enum Template {
     CheckNothing,
@@ -32,8 +37,21 @@ pub(crate) enum Template {
     ReportNothing,
     /// Attributes of workloads, which the feed provides.
     Kubernetes,
-    /// Checked, but taken by no adapter that is served.
+    /// One that only adapters beside the decision take.
     Other(&'static str),
+}
+
+/// An instance for one request: what an adapter is given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstanceValue {
+    /// `NAME.KIND.NAMESPACE`, as Istio shows it: `accesslog.instance.istio-system`.
+    pub name: Arc<str>,
+    /// The template: `logentry`, `authorization`, ….
+    pub template: &'static str,
+    /// The name by which the handler's parameters speak of the instance, where they list instances.
+    pub key: Option<Arc<str>>,
+    /// The fields' values.
+    pub fields: Fields,
 }
 
 impl Template {
@@ -50,45 +68,6 @@ impl Template {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct ListEntryParams {
-    #[serde(deserialize_with = "params::expression")]
-    value: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct QuotaParams {
-    #[serde(deserialize_with = "params::expressions")]
-    dimensions: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct MetricParams {
-    #[serde(deserialize_with = "params::expression")]
-    value: String,
-    #[serde(deserialize_with = "params::expressions")]
-    dimensions: BTreeMap<String, String>,
-    /// For backends with monitored resources; Prometheus has none, in Istio either.
-    #[serde(deserialize_with = "params::expression")]
-    monitored_resource_type: String,
-    #[serde(deserialize_with = "params::expressions")]
-    monitored_resource_dimensions: BTreeMap<String, String>,
-}
-
-/// Templates whose adapters are not served yet.
-const OTHERS: [&str; 7] = [
-    "apikey",
-    "authorization",
-    "edge",
-    "logentry",
-    "tracespan",
-    "servicecontrolreport",
-    "adapter",
-];
-
 impl Instance {
     /// Reads an instance. The error names the parameter.
     pub(crate) fn new(
@@ -96,81 +75,70 @@ impl Instance {
         spec: &mixer::Instance,
         vocabulary: &dyn Vocabulary,
     ) -> Result<Self, Problem> {
-        let template = if spec.compiled_template.is_empty() {
-            &spec.template
-        } else {
-            &spec.compiled_template
+        let template = match spec.compiled_template.as_str() {
+            "" => &spec.template,
+            compiled => compiled,
         };
-        let template = match template.as_str() {
-            "checknothing" => Template::CheckNothing,
-            "reportnothing" => Template::ReportNothing,
-            "kubernetes" => Template::Kubernetes,
-            "listentry" => {
-                let params: ListEntryParams = params::read(&spec.params)?;
-                Template::ListEntry(compile("value", &params.value, vocabulary)?)
-            }
-            "quota" => {
-                let params: QuotaParams = params::read(&spec.params)?;
-                Template::Quota(compile_all("dimensions", &params.dimensions, vocabulary)?)
-            }
-            "metric" => metric(&params::read(&spec.params)?, vocabulary)?,
-            "" => return Err(Problem::new("", "names no template; set compiledTemplate")),
-            other => match OTHERS.into_iter().find(|known| *known == other) {
-                Some(known) => Template::Other(known),
-                None => return Err(Problem::new("", format!("there is no template {other}"))),
-            },
-        };
+        if template.is_empty() {
+            return Err(Problem::new("", "names no template; set compiledTemplate"));
+        }
+        let (known, fields) = schema::template(template)
+            .ok_or_else(|| Problem::new("", format!("there is no template {template}")))?;
+        let record = Record::new(fields, &spec.params, vocabulary)?;
         Ok(Self {
             short_name: name.name.clone(),
+            full_name: name.full().into(),
             name,
-            template,
+            template: parts(known, &record)?,
+            record,
+        })
+    }
+
+    /// The attributes that its expressions read.
+    pub(crate) fn uses(&self) -> Vec<Use> {
+        self.record.uses()
+    }
+
+    /// What it is for a request. The error names the field that has no value.
+    pub(crate) fn eval(&self, key: Option<&Arc<str>>, bag: &dyn Attributes) -> Result<InstanceValue, String> {
+        Ok(InstanceValue {
+            name: self.full_name.clone(),
+            template: self.template.name(),
+            key: key.cloned(),
+            fields: self.record.eval(bag)?,
         })
     }
 }
 
-fn compile(path: &str, text: &str, vocabulary: &dyn Vocabulary) -> Result<Expression, Problem> {
-    if text.trim().is_empty() {
-        return Err(Problem::new(path, "is empty; write an expression"));
-    }
-    Expression::compile(text, vocabulary).map_err(|e| Problem::new(path, e))
-}
-
-fn compile_all(
-    path: &str,
-    texts: &BTreeMap<String, String>,
-    vocabulary: &dyn Vocabulary,
-) -> Result<BTreeMap<String, Expression>, Problem> {
-    let one = |(name, text): (&String, &String)| {
-        compile(&format!("{path}[{name}]"), text, vocabulary).map(|expression| (name.clone(), expression))
+fn parts(template: &'static str, record: &Record) -> Result<Template, Problem> {
+    let value = || {
+        let value = record.one("value").cloned();
+        value.ok_or_else(|| Problem::new("value", "is empty; write an expression"))
     };
-    texts.iter().map(one).collect()
+    Ok(match template {
+        "checknothing" => Template::CheckNothing,
+        "reportnothing" => Template::ReportNothing,
+        "kubernetes" => Template::Kubernetes,
+        "listentry" => Template::ListEntry(value()?),
+        "quota" => Template::Quota(record.many("dimensions")),
+        "metric" => Template::Metric {
+            value: number(value()?)?,
+            dimensions: record.many("dimensions"),
+        },
+        other => Template::Other(other),
+    })
 }
 
-fn metric(params: &MetricParams, vocabulary: &dyn Vocabulary) -> Result<Template, Problem> {
+/// A metric's value must be a number; Istio writes the value of a counter as the text "1".
+fn number(value: Expression) -> Result<Expression, Problem> {
     use ValueType::{Double, Duration, Int64, String};
-    let value = compile("value", &params.value, vocabulary)?;
-    // Istio writes the value of a counter as the text "1".
-    let number = matches!(value.ty(), Int64 | Double | Duration | String);
-    if !number {
-        return Err(Problem::new(
+    match value.ty() {
+        Int64 | Double | Duration | String => Ok(value),
+        ty => Err(Problem::new(
             "value",
-            format!("is {}, but must be a number or a DURATION", value.ty()),
-        ));
+            format!("is {ty}, but must be a number or a DURATION"),
+        )),
     }
-    if !params.monitored_resource_type.is_empty() {
-        compile(
-            "monitoredResourceType",
-            &params.monitored_resource_type,
-            vocabulary,
-        )?;
-    }
-    compile_all(
-        "monitoredResourceDimensions",
-        &params.monitored_resource_dimensions,
-        vocabulary,
-    )?;
-    let dimensions = compile_all("dimensions", &params.dimensions, vocabulary)?;
-    Ok(Template::Metric { value, dimensions })
 }
 
 #[cfg(test)]
@@ -224,5 +192,13 @@ mod tests {
             panic!("no metric")
         };
         assert_eq!(value.text(), "1");
+    }
+
+    #[test]
+    fn an_instance_for_a_request() {
+        let instance = instance("logentry", r#"{"severity":"\"info\""}"#).unwrap();
+        let value = instance.eval(None, &expr::Bag::default()).unwrap();
+        assert_eq!((&*value.name, value.template), ("i.instance.shop", "logentry"));
+        assert_eq!(value.fields.text("severity"), "info");
     }
 }

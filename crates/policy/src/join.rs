@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::backend::{BackendHandler, Variety};
 use crate::build::Builder;
 use crate::handler::{Adapter, Handler, QuotaLimit};
 use crate::instance::{Instance, Template};
 use crate::metric::MetricDefinition;
-use crate::rules::{CheckAction, Checker, MetricAction, QuotaAction, Rule};
+use crate::rules::{CheckAction, Checker, MetricAction, QuotaAction, ReportAction, Rule};
 
 impl Builder<'_> {
     /// Adds what a handler does with an instance.
@@ -28,7 +29,9 @@ impl Builder<'_> {
                 rule.checks
                     .push(check(Checker::List(list.clone(), value.clone())));
             }
-            (adapter, Template::Quota(dimensions)) if !matches!(adapter, Adapter::Noop) => {
+            (adapter, Template::Quota(dimensions))
+                if !matches!(adapter, Adapter::Noop | Adapter::Backend(_)) =>
+            {
                 let (limit, redis) = match adapter {
                     Adapter::Denier(_) => (None, None),
                     Adapter::MemQuota(limits) => (Some(self.limit(limits, handler, instance)?), None),
@@ -71,9 +74,47 @@ impl Builder<'_> {
                     ));
                 }
             }
+            (Adapter::Backend(backend), template) => {
+                return self.beside(rule, handler, backend, instance, template);
+            }
             (Adapter::Noop, _) | (Adapter::KubernetesEnv, Template::Kubernetes) => {}
             (_, template) => return Err(takes_no(handler, template)),
         }
+        Ok(())
+    }
+
+    /// Adds what a handler beside the decision does with an instance.
+    fn beside(
+        &mut self,
+        rule: &mut Rule,
+        handler: &Handler,
+        backend: &Arc<BackendHandler>,
+        instance: &Arc<Instance>,
+        template: &Template,
+    ) -> Result<(), String> {
+        let variety = backend.backend.takes(template.name());
+        let variety = variety.ok_or_else(|| takes_no(handler, template))?;
+        let mut key = None;
+        if let Some(named) = backend.backend.named(template.name()) {
+            let found = named.into_iter().find(|name| self.names(name, handler, instance));
+            let none = || {
+                let instance = instance.name.full();
+                format!("the handler {} has no metric for {instance}", handler.full_name)
+            };
+            key = Some(found.ok_or_else(none)?.clone());
+        }
+        match variety {
+            Variety::Check => rule.checks.push(CheckAction {
+                handler: handler.full_name.clone(),
+                check: Checker::Ask(backend.clone(), instance.clone()),
+            }),
+            Variety::Report => rule.reports.push(ReportAction {
+                handler: backend.clone(),
+                instance: instance.clone(),
+                key,
+            }),
+        }
+        self.rules.backends.insert(backend.name.clone(), backend.clone());
         Ok(())
     }
 

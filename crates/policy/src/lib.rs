@@ -5,10 +5,13 @@
 //! Pure: time comes in as an argument, and state (quota windows) is a value that the caller keeps. It knows nothing
 //! of gRPC, of Envoy's messages or of how metrics are exposed.
 
+mod backend;
 mod build;
 mod cel;
 mod check;
+mod compile;
 mod condition;
+mod datum;
 mod denial;
 mod descriptor;
 mod handler;
@@ -22,26 +25,37 @@ mod params;
 mod partial;
 mod quota;
 mod quota_spec;
+mod record;
 mod redis_quota;
 mod reference;
 mod report;
 mod request;
 mod requirements;
 mod rules;
+mod schema;
 mod status;
 mod window;
 mod workload;
 
-pub use check::{HeaderChange, Verdict};
+pub use backend::{
+    Backend, BackendHandler, Dogstatsd, DogstatsdMetric, Fluentd, Level, ListSource, NamePart, Opa,
+    OpenTelemetry, OtlpMetric, Rotation, Statsd, StatsdKind, StatsdMetric, Stdio, Stream, Zipkin,
+};
+pub use check::{Answer, Ask, Asked, HeaderChange, Verdict};
+pub use compile::{BodyPart, Fact, Matcher, Part, Place, Reason, Refusal, Test};
+pub use datum::Datum;
 pub use descriptor::{DescriptorFacts, DescriptorProblem};
 pub use http::{HeaderMap, query_of};
+pub use instance::InstanceValue;
+pub use list::List;
 pub use metric::{Buckets, MetricDefinition, MetricKind};
 pub use quota::{Due, QuotaDenial, Store};
+pub use record::{FieldValue, Fields};
 pub use redis_quota::{Algorithm, RedisServer};
-pub use report::Sample;
+pub use report::{Delivery, Reports, Sample};
 pub use request::{Connection, Party, Protocol, ReporterKind, Request, Response};
 pub use requirements::{
-    Check, DescriptorEntry, Direction, Headers, QuotaDescriptor, Report, Requirements, Traffic,
+    Check, DescriptorEntry, Direction, Headers, Ports, QuotaDescriptor, Report, Requirements, Traffic,
 };
 pub use rules::Rules;
 pub use status::Code;
@@ -59,6 +73,10 @@ pub const FAILURE_MODE_METADATA: &str = "x-argosy-failure-mode";
 pub const FAIL_OPEN: &str = "open";
 /// Value of [`FAILURE_MODE_METADATA`] for the rules that fail closed.
 pub const FAIL_CLOSED: &str = "closed";
+
+/// gRPC metadata of an ext_authz call that names the rules that are asked (`NAME.NAMESPACE`, joined by commas), where the
+/// proxy decides others by itself. Without it all rules of the failure mode are asked.
+pub const RULES_METADATA: &str = "x-argosy-rules";
 
 /// `log_name` of the access logs of requests that arrive at a workload.
 pub const LOG_INBOUND: &str = "argosy.inbound";

@@ -1,4 +1,4 @@
-//! The listchecker adapter: whether a value is on a list that stands in the configuration.
+//! The listchecker adapter: whether a value is on a list, be it the configuration's or one that was fetched.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,18 +7,24 @@ use ipnet::IpNet;
 use regex::{RegexSet, RegexSetBuilder};
 use serde::Deserialize;
 
+use crate::denial::Denial;
 use crate::params::Problem;
+use crate::status::Code;
+
+/// Most entries of a list.
+const MAX_ENTRIES: usize = 100_000;
 
 /// Parameters (adapter.listchecker.config).
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Params {
     pub(crate) provider_url: String,
-    refresh_interval: Option<config::Duration>,
-    ttl: Option<config::Duration>,
+    pub(crate) refresh_interval: Option<config::Duration>,
+    pub(crate) ttl: Option<config::Duration>,
+    /// How long and how often a caller may keep the answer: Envoy keeps none.
     caching_interval: Option<config::Duration>,
     caching_use_count: i32,
-    overrides: Vec<String>,
+    pub(crate) overrides: Vec<String>,
     entry_type: EntryType,
     blacklist: bool,
 }
@@ -33,8 +39,9 @@ enum EntryType {
     Regex,
 }
 
+/// What stands on a list.
 #[derive(Clone, Debug)]
-enum Entries {
+pub(crate) enum Entries {
     Strings(BTreeSet<String>),
     CaseInsensitive(BTreeSet<String>),
     Addresses(Vec<IpNet>),
@@ -43,9 +50,20 @@ enum Entries {
 
 /// A list.
 #[derive(Clone, Debug)]
-pub(crate) struct List {
+pub struct List {
     entries: Entries,
     blacklist: bool,
+}
+
+impl Entries {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Strings(entries) | Self::CaseInsensitive(entries) => entries.len(),
+            Self::Addresses(networks) => networks.len(),
+            Self::Regex(patterns) => patterns.len(),
+        }
+    }
 }
 
 /// What a list says of a value.
@@ -63,6 +81,10 @@ pub(crate) enum Listed {
 
 impl List {
     pub(crate) fn new(params: &Params) -> Result<Self, Problem> {
+        if params.overrides.len() > MAX_ENTRIES {
+            let message = format!("has {} entries, more than {MAX_ENTRIES}", params.overrides.len());
+            return Err(Problem::new("overrides", message));
+        }
         let entries = match params.entry_type {
             EntryType::Strings => Entries::Strings(params.overrides.iter().cloned().collect()),
             EntryType::CaseInsensitiveStrings => {
@@ -83,6 +105,29 @@ impl List {
             entries,
             blacklist: params.blacklist,
         })
+    }
+
+    /// What the list has against a value, in Istio's words.
+    pub(crate) fn denial(&self, value: &str) -> Option<Denial> {
+        let (code, message) = match self.look_up(value) {
+            Listed::Pass => return None,
+            Listed::NotOnWhitelist => (Code::NOT_FOUND, format!("{value} is not whitelisted")),
+            Listed::OnBlacklist => (Code::PERMISSION_DENIED, format!("{value} is blacklisted")),
+            Listed::NotAnAddress => (
+                Code::INVALID_ARGUMENT,
+                format!("{value} is not a valid IP address"),
+            ),
+        };
+        Some(Denial {
+            code,
+            message,
+            direct: None,
+        })
+    }
+
+    /// Its entries, and whether it names what may not pass.
+    pub(crate) fn parts(&self) -> (&Entries, bool) {
+        (&self.entries, self.blacklist)
     }
 
     pub(crate) fn look_up(&self, value: &str) -> Listed {

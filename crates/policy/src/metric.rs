@@ -78,7 +78,7 @@ struct MetricParams {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-enum BucketParams {
+pub(crate) enum BucketParams {
     #[serde(rename = "linearBuckets", rename_all = "camelCase")]
     Linear {
         num_finite_buckets: u32,
@@ -97,10 +97,10 @@ enum BucketParams {
 }
 
 /// Prometheus' own default.
-const DEFAULT_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+pub(crate) const DEFAULT_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 impl BucketParams {
-    fn bounds(&self) -> Result<Buckets, String> {
+    pub(crate) fn bounds(&self) -> Result<Buckets, String> {
         let count = |n: u32| {
             if n == 0 || n > 500 {
                 Err("numFiniteBuckets must be 1 to 500".to_owned())

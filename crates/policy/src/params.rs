@@ -21,6 +21,16 @@ impl Problem {
             message: message.to_string(),
         }
     }
+
+    /// The same problem, seen from the object that has it under `field` (a name, or `[KEY]` of a map).
+    pub(crate) fn below(self, field: &str) -> Self {
+        let path = match self.path.as_str() {
+            "" => field.to_owned(),
+            path if path.starts_with('[') => format!("{field}{path}"),
+            path => format!("{field}.{path}"),
+        };
+        Self { path, ..self }
+    }
 }
 
 /// Reads parameters of type `T`, which refuses unknown names.
@@ -37,16 +47,21 @@ pub(crate) fn read<T: DeserializeOwned>(params: &Map<String, Value>) -> Result<T
 /// Field names in camelCase. Maps whose keys are the user's own are left alone.
 fn camel_case(params: &Map<String, Value>) -> Map<String, Value> {
     let convert = |(key, value): (&String, &Value)| {
-        let free = matches!(
-            key.as_str(),
-            "dimensions" | "variables" | "headers" | "attribute_bindings" | "properties"
-        );
-        let value = if free {
-            value.clone()
-        } else {
-            camel_case_value(value)
+        let name = camel(key);
+        let value = match (name.as_str(), value) {
+            (
+                "dimensions" | "variables" | "headers" | "attributeBindings" | "properties"
+                | "severityLevels" | "globalTags" | "tags",
+                value,
+            ) => value.clone(),
+            // By instance: the keys are the user's, what they hold is ours.
+            ("metrics", Value::Object(metrics)) => {
+                let metrics = metrics.iter().map(|(k, v)| (k.clone(), camel_case_value(v)));
+                Value::Object(metrics.collect())
+            }
+            (_, value) => camel_case_value(value),
         };
-        (camel(key), value)
+        (name, value)
     };
     params.iter().map(convert).collect()
 }
@@ -59,7 +74,7 @@ fn camel_case_value(value: &Value) -> Value {
     }
 }
 
-fn camel(name: &str) -> String {
+pub(crate) fn camel(name: &str) -> String {
     if name.starts_with('@') {
         return name.to_owned();
     }

@@ -4,11 +4,11 @@ use expr::{Attributes, EvalError, Expression, Value};
 
 use crate::condition::Condition;
 use crate::request::{Party, Protocol, ReporterKind, Request};
-use crate::requirements::{Direction, Traffic};
+use crate::requirements::{Direction, Ports, Traffic};
 use crate::workload::{ServiceView, WorkloadView};
 
 /// A request of which only the proxy's own end is known.
-struct Partial<'a> {
+pub(crate) struct Partial<'a> {
     request: Request<'a>,
     own: &'static str,
 }
@@ -51,6 +51,21 @@ impl<'a> Partial<'a> {
     }
 }
 
+impl<'a> Partial<'a> {
+    /// Of a request that arrives at a port of the workload, if it is known which.
+    pub(crate) fn inbound(
+        own: &'a WorkloadView,
+        service: Option<&'a ServiceView>,
+        port: Option<u16>,
+        tcp: bool,
+    ) -> Self {
+        let protocol = if tcp { Protocol::Tcp } else { Protocol::Http };
+        let mut partial = Self::new(own, service, protocol, Direction::Inbound);
+        partial.request.destination.port = port;
+        partial
+    }
+}
+
 impl Attributes for Partial<'_> {
     fn get(&self, name: &str) -> Option<Value<'_>> {
         self.request.get(name)
@@ -60,6 +75,7 @@ impl Attributes for Partial<'_> {
         let tcp = self.request.protocol == Protocol::Tcp;
         match name {
             "context.protocol" | "context.reporter.kind" | "context.reporter.local" => true,
+            "destination.port" => self.request.destination.port.is_some(),
             _ if name.starts_with("request.") || name.starts_with("response.") => tcp,
             _ => name.strip_prefix(self.own).is_some_and(|field| {
                 // The connection decides these.
@@ -69,8 +85,24 @@ impl Attributes for Partial<'_> {
     }
 }
 
+/// The services that a request at these ports may mean; `None` stands for a request at a port of no service.
+pub(crate) fn services(own: &WorkloadView, ports: Ports) -> Vec<Option<&ServiceView>> {
+    let of = |port: u16| {
+        own.services
+            .iter()
+            .filter(move |s| s.ports.contains(&port))
+            .map(Some)
+    };
+    let services: Vec<_> = match ports {
+        Ports::Any => own.services.iter().map(Some).chain([None]).collect(),
+        Ports::Only(port) => of(port).collect(),
+        Ports::Undeclared => Vec::new(),
+    };
+    if services.is_empty() { vec![None] } else { services }
+}
+
 /// Whether the rule may apply to traffic of this workload's proxy.
-pub(crate) fn may_apply(condition: &Condition, own: &WorkloadView, traffic: Traffic) -> bool {
+pub(crate) fn may_apply(condition: &Condition, own: &WorkloadView, traffic: Traffic, ports: Ports) -> bool {
     let Some(expression) = &condition.0 else {
         return true;
     };
@@ -79,14 +111,13 @@ pub(crate) fn may_apply(condition: &Condition, own: &WorkloadView, traffic: Traf
     } else {
         &[Protocol::Http, Protocol::Grpc]
     };
-    // A request may also come in at a port of no service.
-    let services = own.services.iter().map(Some).chain([None]);
-    services.into_iter().any(|service| {
+    services(own, ports).into_iter().any(|service| {
         protocols.iter().any(|protocol| {
-            may_hold(
-                expression,
-                &Partial::new(own, service, *protocol, traffic.direction),
-            )
+            let mut partial = Partial::new(own, service, *protocol, traffic.direction);
+            if traffic.direction == Direction::Inbound {
+                partial.request.destination.port = ports.number();
+            }
+            may_hold(expression, &partial)
         })
     })
 }

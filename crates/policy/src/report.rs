@@ -1,7 +1,11 @@
-//! Turns a finished request into samples of metrics.
+//! Turns a finished request into samples of metrics, and into instances for adapters.
 
+use std::sync::Arc;
+
+use crate::backend::BackendHandler;
+use crate::instance::InstanceValue;
 use crate::request::Request;
-use crate::rules::{MetricAction, Rules};
+use crate::rules::{MetricAction, Rule, Rules};
 
 /// A value for a metric's series.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,31 +18,62 @@ pub struct Sample {
     pub labels: Vec<String>,
 }
 
+/// What is to be said of a finished request.
+#[derive(Clone, Debug, Default)]
+pub struct Reports {
+    /// Values for metrics' series.
+    pub samples: Vec<Sample>,
+    /// Instances for adapters beside the decision.
+    pub deliveries: Vec<Delivery>,
+    /// How many predicates, samples and instances could not be evaluated, and were left out.
+    pub failed: usize,
+}
+
+/// An instance for an adapter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// To whom.
+    pub handler: Arc<BackendHandler>,
+    /// What.
+    pub instance: InstanceValue,
+}
+
 impl Rules {
-    /// The samples of a finished request or connection. Telemetry fails open: what cannot be evaluated is counted in the
-    /// second value and left out.
-    pub fn report(&self, request: &Request<'_>) -> (Vec<Sample>, usize) {
-        let (mut samples, mut failed) = (Vec::new(), 0);
+    /// What is to be said of a finished request or connection. Telemetry fails open: what cannot be evaluated is counted
+    /// and left out.
+    pub fn report(&self, request: &Request<'_>) -> Reports {
+        let mut reports = Reports::default();
         // Without a known destination the mesh-wide rules still count it.
         let namespace = request.destination.workload.map(|w| w.namespace.as_str());
         let namespace = namespace.or_else(|| request.service.map(|s| s.namespace.as_str()));
-        for rule in self.of(namespace).filter(|rule| !rule.metrics.is_empty()) {
+        for rule in self.of(namespace).filter(|rule| rule.has_report()) {
             match rule.condition.holds(request) {
-                Ok(false) => continue,
-                Ok(true) => {}
-                Err(_) => {
-                    failed += 1;
-                    continue;
-                }
-            }
-            for action in &rule.metrics {
-                match sample(action, request) {
-                    Some(sample) => samples.push(sample),
-                    None => failed += 1,
-                }
+                Ok(false) => {}
+                Ok(true) => reports.add(rule, request),
+                Err(_) => reports.failed += 1,
             }
         }
-        (samples, failed)
+        reports
+    }
+}
+
+impl Reports {
+    fn add(&mut self, rule: &Rule, request: &Request<'_>) {
+        for action in &rule.metrics {
+            match sample(action, request) {
+                Some(sample) => self.samples.push(sample),
+                None => self.failed += 1,
+            }
+        }
+        for action in &rule.reports {
+            match action.instance.eval(action.key.as_ref(), request) {
+                Ok(instance) => self.deliveries.push(Delivery {
+                    handler: action.handler.clone(),
+                    instance,
+                }),
+                Err(_) => self.failed += 1,
+            }
+        }
     }
 }
 

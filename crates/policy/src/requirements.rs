@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use expr::Use;
 
 use crate::cel;
+use crate::compile::{Compiler, Matcher, Refusal};
 use crate::partial::may_apply;
 use crate::rules::{Rule, Rules};
 use crate::workload::WorkloadView;
@@ -27,6 +28,27 @@ pub enum Direction {
     Outbound,
 }
 
+/// Which of a workload's ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ports {
+    /// Whatever port a request arrives at.
+    Any,
+    /// This port of the workload's own.
+    Only(u16),
+    /// Ports of no service.
+    Undeclared,
+}
+
+impl Ports {
+    /// The port's number, if there is one.
+    pub(crate) fn number(self) -> Option<u16> {
+        match self {
+            Self::Only(port) => Some(port),
+            Self::Any | Self::Undeclared => None,
+        }
+    }
+}
+
 /// What Envoy must ask and send for a workload's traffic of one kind. Equal requirements give equal configuration.
 ///
 /// The connection manager must not take `source.address` from X-Forwarded-For, which a client can forge: Envoy does so
@@ -34,6 +56,8 @@ pub enum Direction {
 /// no real address (255.255.255.255/32).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Requirements {
+    /// What the proxy refuses by itself, before it asks; the first whose condition holds answers.
+    pub refusals: Vec<Refusal>,
     /// One ext_authz filter each, at most one that fails open and one that fails closed (closed first). Each call
     /// carries [`crate::FAILURE_MODE_METADATA`].
     pub checks: Vec<Check>,
@@ -56,6 +80,11 @@ pub struct Check {
     pub claims: bool,
     /// The rules that are asked, `NAME.NAMESPACE`.
     pub rules: Vec<String>,
+    /// Whether others of this failure mode are the proxy's own, so that each call must name those that are asked
+    /// ([`crate::RULES_METADATA`]).
+    pub selective: bool,
+    /// For which HTTP requests the call must be made (`filter_enabled_metadata`); for all others every rule passes.
+    pub when: Matcher,
 }
 
 /// Request headers, names in lower case.
@@ -102,18 +131,39 @@ pub struct Report {
 impl Requirements {
     /// Whether nothing must be asked.
     pub fn is_empty(&self) -> bool {
-        self.checks.is_empty() && self.quotas.is_empty() && self.report.is_none()
+        self.refusals.is_empty() && self.checks.is_empty() && self.quotas.is_empty() && self.report.is_none()
     }
 }
 
 impl Rules {
-    /// What the proxy of `own` must ask for its traffic of one kind. Rules that can never apply to it are left out.
+    /// What the proxy of `own` must do for its traffic of one kind, whatever the port.
     pub fn requirements(&self, own: &WorkloadView, traffic: Traffic) -> Requirements {
+        self.requirements_at(own, traffic, Ports::Any)
+    }
+
+    /// What the proxy of `own` must do for its traffic of one kind at these ports, which matter for what is inbound. Rules
+    /// that can never apply to it are left out.
+    pub fn requirements_at(&self, own: &WorkloadView, traffic: Traffic, ports: Ports) -> Requirements {
         let mut requirements = Requirements::default();
         match traffic.direction {
             Direction::Inbound => {
-                let rules: Vec<&Rule> = self.applying(Some(&own.namespace), own, traffic).collect();
-                requirements.checks = self.checks(&rules, own);
+                let all = self.of(Some(&own.namespace)).map(|rule| &**rule);
+                let rules: Vec<&Rule> = all
+                    .filter(|rule| may_apply(&rule.condition, own, traffic, ports))
+                    .collect();
+                let compiler = Compiler::new(self, own, traffic, ports);
+                let (mut remote, mut native) = (Vec::new(), Vec::new());
+                for rule in &rules {
+                    match compiler.refusals(rule) {
+                        Ok(refusals) if rule.has_check() => {
+                            native.push(*rule);
+                            requirements.refusals.extend(refusals);
+                        }
+                        _ => remote.push(*rule),
+                    }
+                }
+                let own_modes: BTreeSet<bool> = native.iter().map(|rule| rule.fail_open).collect();
+                requirements.checks = self.checks(&remote, own, &own_modes, &compiler);
                 if !traffic.tcp {
                     requirements.quotas = self.quotas(&rules, own);
                 }
@@ -124,26 +174,15 @@ impl Rules {
                 let everywhere = self.by_namespace.values().flatten().chain(&self.root);
                 let rules = everywhere
                     .map(|rule| &**rule)
-                    .filter(|rule| may_apply(&rule.condition, own, traffic));
+                    .filter(|rule| may_apply(&rule.condition, own, traffic, ports));
                 requirements.report = report(rules);
             }
         }
         requirements
     }
 
-    fn applying<'a>(
-        &'a self,
-        namespace: Option<&str>,
-        own: &'a WorkloadView,
-        traffic: Traffic,
-    ) -> impl Iterator<Item = &'a Rule> {
-        self.of(namespace)
-            .map(|rule| &**rule)
-            .filter(move |rule| may_apply(&rule.condition, own, traffic))
-    }
-
     /// Whether the rule's quotas may be charged to a service of the workload.
-    fn may_charge(&self, rule: &Rule, own: &WorkloadView) -> bool {
+    pub(crate) fn may_charge(&self, rule: &Rule, own: &WorkloadView) -> bool {
         rule.quotas.iter().any(|action| {
             own.services
                 .iter()
@@ -151,7 +190,14 @@ impl Rules {
         })
     }
 
-    fn checks(&self, rules: &[&Rule], own: &WorkloadView) -> Vec<Check> {
+    /// The calls for what Mixer decides; `native` are the failure modes of rules that the proxy decides.
+    fn checks(
+        &self,
+        rules: &[&Rule],
+        own: &WorkloadView,
+        native: &BTreeSet<bool>,
+        compiler: &Compiler<'_>,
+    ) -> Vec<Check> {
         let mut checks = Vec::new();
         for fail_open in [false, true] {
             let remote = |rule: &&Rule| rule.remote_quota.is_some() && self.may_charge(rule, own);
@@ -179,6 +225,8 @@ impl Rules {
                 headers: headers(&uses),
                 claims: uses.iter().any(|u| u.name().starts_with("request.auth.")),
                 rules: asked.iter().map(|rule| rule.full_name()).collect(),
+                selective: native.contains(&fail_open),
+                when: Matcher::any(asked.iter().map(|rule| compiler.may_apply(rule))),
             });
         }
         checks
@@ -245,7 +293,7 @@ fn headers(uses: &BTreeSet<Use>) -> Headers {
 
 fn report<'a>(rules: impl Iterator<Item = &'a Rule>) -> Option<Report> {
     let mut report = None;
-    for rule in rules.filter(|rule| !rule.metrics.is_empty()) {
+    for rule in rules.filter(|rule| rule.has_report()) {
         let report = report.get_or_insert_with(Report::default);
         for used in rule.report_uses() {
             match used {

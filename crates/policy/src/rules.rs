@@ -6,10 +6,12 @@ use std::sync::Arc;
 use config::ObjectKey;
 use expr::{Expression, Use};
 
+use crate::backend::BackendHandler;
 use crate::condition::Condition;
 use crate::denial::Denial;
 use crate::handler::QuotaLimit;
 use crate::header::Operation;
+use crate::instance::Instance;
 use crate::list::List;
 use crate::metric::MetricDefinition;
 use crate::quota_spec::QuotaSpecs;
@@ -24,6 +26,8 @@ pub struct Rules {
     pub(crate) by_namespace: BTreeMap<String, Vec<Arc<Rule>>>,
     pub(crate) quota_specs: QuotaSpecs,
     pub(crate) metrics: Vec<MetricDefinition>,
+    /// Handlers beside the decision that rules name, by name.
+    pub(crate) backends: BTreeMap<String, Arc<BackendHandler>>,
 }
 
 /// A rule with its actions by what they do.
@@ -35,6 +39,7 @@ pub(crate) struct Rule {
     pub(crate) checks: Vec<CheckAction>,
     pub(crate) quotas: Vec<QuotaAction>,
     pub(crate) metrics: Vec<MetricAction>,
+    pub(crate) reports: Vec<ReportAction>,
     pub(crate) request_headers: Vec<Operation>,
     pub(crate) response_headers: Vec<Operation>,
     /// Whether requests pass when Mixer cannot be asked.
@@ -57,6 +62,17 @@ pub(crate) enum Checker {
     Deny(Denial),
     /// The value is looked up.
     List(List, Expression),
+    /// An adapter beside the decision is asked about the instance.
+    Ask(Arc<BackendHandler>, Arc<Instance>),
+}
+
+/// An adapter that hears of finished requests.
+#[derive(Clone, Debug)]
+pub(crate) struct ReportAction {
+    pub(crate) handler: Arc<BackendHandler>,
+    pub(crate) instance: Arc<Instance>,
+    /// The name by which the handler's parameters speak of the instance.
+    pub(crate) key: Option<Arc<str>>,
 }
 
 /// A quota that may be used up.
@@ -105,7 +121,11 @@ impl Rule {
     pub(crate) fn check_uses(&self) -> BTreeSet<Use> {
         let lists = self.checks.iter().filter_map(|action| match &action.check {
             Checker::List(_, value) => Some(value),
-            Checker::Deny(_) => None,
+            Checker::Deny(_) | Checker::Ask(..) => None,
+        });
+        let asked = self.checks.iter().filter_map(|action| match &action.check {
+            Checker::Ask(_, instance) => Some(instance.uses()),
+            _ => None,
         });
         let headers = self
             .request_headers
@@ -118,6 +138,7 @@ impl Rule {
             .chain(lists)
             .chain(headers)
             .flat_map(Expression::uses)
+            .chain(asked.flatten())
             .collect()
     }
 
@@ -132,7 +153,12 @@ impl Rule {
             .collect()
     }
 
-    /// What its predicate and metrics read.
+    /// Whether anyone hears of finished requests.
+    pub(crate) fn has_report(&self) -> bool {
+        !(self.metrics.is_empty() && self.reports.is_empty())
+    }
+
+    /// What its predicate, metrics and other reports read.
     pub(crate) fn report_uses(&self) -> BTreeSet<Use> {
         let labels = self
             .metrics
@@ -145,6 +171,7 @@ impl Rule {
             .chain(labels)
             .chain(values)
             .flat_map(Expression::uses)
+            .chain(self.reports.iter().flat_map(|action| action.instance.uses()))
             .collect()
     }
 }
@@ -159,6 +186,11 @@ impl Rules {
     /// The metrics that reports feed, in the order of [`crate::Sample::metric`].
     pub fn metrics(&self) -> &[MetricDefinition] {
         &self.metrics
+    }
+
+    /// The handlers that run beside the decision.
+    pub fn backends(&self) -> impl Iterator<Item = &Arc<BackendHandler>> {
+        self.backends.values()
     }
 
     /// The Redis servers that quotas are counted in.

@@ -265,11 +265,12 @@ spec:
     assert_eq!(rules.metrics()[0].name, "istio_requests_total");
     let mut request = request(Some(&frontend), &ratings);
     request.response.code = Some(404);
-    let (samples, failed) = rules.report(&request);
+    let reports = rules.report(&request);
+    let (samples, failed) = (reports.samples, reports.failed);
     assert_eq!((samples.len(), failed, samples[0].value), (1, 0, 1.0));
     assert_eq!(samples[0].labels, ["frontend", "ratings", "404"]);
     request.protocol = policy::Protocol::Tcp;
-    assert!(rules.report(&request).0.is_empty());
+    assert!(rules.report(&request).samples.is_empty());
 }
 
 #[test]

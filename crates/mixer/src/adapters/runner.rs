@@ -1,0 +1,202 @@
+//! One handler, isolated: deadlines, a bounded queue, a circuit breaker, and tasks whose panics end nothing else.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use policy::{Answer, BackendHandler, InstanceValue};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::breaker::Breaker;
+use super::kit::Counters;
+use super::{Adapter, Batching, Fault, Kit};
+
+/// Most checks of one handler under way.
+const CHECKS: usize = 256;
+/// How often a batch is tried while its handler is configured.
+const ATTEMPTS: u32 = 6;
+/// Time before the second attempt; it doubles with each.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// A handler that runs.
+pub(super) struct Runner {
+    handler: Arc<BackendHandler>,
+    adapter: Arc<dyn Adapter>,
+    pool: Handle,
+    checks: Arc<Semaphore>,
+    breaker: Breaker,
+    deadline: Duration,
+    reports: mpsc::Sender<InstanceValue>,
+    counters: Counters,
+}
+
+impl std::fmt::Debug for Runner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runner")
+            .field("handler", &self.handler.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Runner {
+    /// Starts a handler's task. It ends when the runner is dropped, and what waits is sent.
+    pub(super) fn start(
+        handler: Arc<BackendHandler>,
+        adapter: Arc<dyn Adapter>,
+        kit: &Kit,
+    ) -> Result<Arc<Self>, String> {
+        let pool = kit.pool.handle();
+        let pool = pool.map_err(|error| format!("no threads for adapters: {error}"))?;
+        let batching = adapter.batching();
+        let (reports, queue) = mpsc::channel(batching.queue.max(1));
+        let sender = Sender {
+            handler: handler.name.clone(),
+            adapter: adapter.clone(),
+            pool: pool.clone(),
+            batching,
+            counters: kit.counters.clone(),
+            failing: false,
+        };
+        kit.tracker.spawn_on(sender.run(queue), &pool);
+        Ok(Arc::new(Self {
+            handler,
+            adapter,
+            pool,
+            checks: Arc::new(Semaphore::new(CHECKS)),
+            breaker: Breaker::default(),
+            deadline: kit.deadline,
+            reports,
+            counters: kit.counters.clone(),
+        }))
+    }
+
+    /// Whether this is what `handler` asks for.
+    pub(super) fn runs(&self, handler: &BackendHandler) -> bool {
+        *self.handler == *handler
+    }
+
+    /// Asks about an instance.
+    pub(super) async fn check(&self, instance: InstanceValue) -> Result<Answer, Fault> {
+        let answer = self.guarded(instance).await;
+        let reason = answer.as_ref().map_or_else(Fault::reason, |_| "ok");
+        self.counters.called(&self.handler.name, reason);
+        answer
+    }
+
+    async fn guarded(&self, instance: InstanceValue) -> Result<Answer, Fault> {
+        if !self.breaker.allows(Instant::now()) {
+            return Err(Fault::Resting);
+        }
+        let permit = self.checks.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| Fault::Busy)?;
+        let adapter = self.adapter.clone();
+        let work = async move {
+            let answer = adapter.check(&instance).await;
+            // Held by the work itself: what was given up on may still run.
+            drop(permit);
+            answer
+        };
+        let answer = isolated(&self.pool, self.deadline, work).await;
+        // A refusal to take the instance says nothing of the backend.
+        self.breaker
+            .ended(!matches!(&answer, Err(fault) if fault.may_pass()), Instant::now());
+        answer
+    }
+
+    /// Queues a report, or counts it as dropped.
+    pub(super) fn report(&self, instance: InstanceValue) {
+        if self.reports.try_send(instance).is_err() {
+            self.counters.dropped(&self.handler.name, "full", 1);
+        }
+    }
+}
+
+/// Runs work as a task of its own, until its deadline.
+async fn isolated<T: Send + 'static>(
+    pool: &Handle,
+    deadline: Duration,
+    work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+) -> Result<T, Fault> {
+    let task = AbortOnDropHandle::new(pool.spawn(work));
+    match tokio::time::timeout(deadline, task).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(_)) => Err(Fault::Panicked),
+        Err(_) => Err(Fault::Late(deadline)),
+    }
+}
+
+/// What sends a handler's reports.
+struct Sender {
+    handler: String,
+    adapter: Arc<dyn Adapter>,
+    pool: Handle,
+    batching: Batching,
+    counters: Counters,
+    /// Whether the last batch was given up: the next is tried once.
+    failing: bool,
+}
+
+impl Sender {
+    async fn run(mut self, mut queue: mpsc::Receiver<InstanceValue>) {
+        loop {
+            let batch = self.gather(&mut queue).await;
+            if batch.is_empty() {
+                return;
+            }
+            self.send(batch.into(), &queue).await;
+        }
+    }
+
+    /// The next batch; empty when nothing can come any more.
+    async fn gather(&self, queue: &mut mpsc::Receiver<InstanceValue>) -> Vec<InstanceValue> {
+        let most = self.batching.batch.max(1);
+        let mut batch = Vec::new();
+        if queue.recv_many(&mut batch, most).await == 0 {
+            return batch;
+        }
+        let full = async {
+            while batch.len() < most {
+                let room = most - batch.len();
+                if queue.recv_many(&mut batch, room).await == 0 {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(self.batching.linger, full).await;
+        batch
+    }
+
+    async fn send(&mut self, batch: Arc<[InstanceValue]>, queue: &mpsc::Receiver<InstanceValue>) {
+        let mut pause = BACKOFF;
+        let mut attempt = 1;
+        loop {
+            let (adapter, own) = (self.adapter.clone(), batch.clone());
+            let work = async move { adapter.report(&own).await };
+            let sent = isolated(&self.pool, self.batching.deadline, work).await;
+            let Err(fault) = sent else {
+                self.counters.called(&self.handler, "ok");
+                self.failing = false;
+                return;
+            };
+            self.counters.called(&self.handler, fault.reason());
+            // A handler that is gone sends what waits once.
+            let last = self.failing || queue.is_closed() || attempt >= ATTEMPTS;
+            if last || !fault.may_pass() {
+                self.give_up(&fault, batch.len());
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2);
+            attempt += 1;
+        }
+    }
+
+    fn give_up(&mut self, fault: &Fault, count: usize) {
+        if !self.failing {
+            tracing::warn!(handler = self.handler, %fault, count, "reports are dropped");
+        }
+        self.failing = fault.may_pass();
+        self.counters.dropped(&self.handler, fault.reason(), count);
+    }
+}

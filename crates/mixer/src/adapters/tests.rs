@@ -1,0 +1,297 @@
+//! Handlers that hang, panic or err leave the others running; what waits is bounded; a change keeps what stayed the same.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use expr::Timestamp;
+use policy::{Code, Datum, FieldValue, Fields, Stdio};
+use runtime::Metrics;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::testing;
+
+/// Only a failing test waits that long.
+const BOUND: Duration = Duration::from_secs(20);
+
+/// The handler of this adapter and these parameters, as configuration makes it.
+pub(super) fn backend(adapter: &str, params: Value) -> Backend {
+    let template = match adapter {
+        "zipkin" => "tracespan",
+        "opa" => "authorization",
+        "fluentd" => "logentry",
+        "listchecker" => "listentry",
+        _ => "metric",
+    };
+    let fields = match template {
+        "tracespan" => {
+            json!({"traceId": "\"1\"", "spanName": "\"s\"", "startTime": "request.time", "endTime": "request.time"})
+        }
+        "metric" | "listentry" => json!({"value": "1"}),
+        _ => json!({}),
+    };
+    let object = |kind: &str, name: &str, spec: Value| {
+        json!({"apiVersion": "config.istio.io/v1alpha2", "kind": kind,
+               "metadata": {"name": name, "namespace": "shop"}, "spec": spec})
+        .to_string()
+    };
+    let texts = [
+        object(
+            "handler",
+            "h",
+            json!({"compiledAdapter": adapter, "params": params}),
+        ),
+        object(
+            "instance",
+            "i",
+            json!({"compiledTemplate": template, "params": fields}),
+        ),
+        object(
+            "rule",
+            "r",
+            json!({"actions": [{"handler": "h", "instances": ["i"]}]}),
+        ),
+    ];
+    let state = testing::state(&texts.each_ref().map(String::as_str));
+    let (rules, findings) =
+        policy::Rules::build(state.objects.values(), &config::mesh::MeshConfig::default());
+    let handler = rules.backends().next();
+    handler.unwrap_or_else(|| panic!("{findings:?}")).backend.clone()
+}
+
+/// Parameters of stdio.
+pub(super) fn stdio(params: Value) -> Stdio {
+    match backend("stdio", params) {
+        Backend::Stdio(stdio) => stdio,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn datum(value: &Value) -> Datum {
+    match value {
+        Value::Bool(truth) => Datum::Bool(*truth),
+        Value::Number(number) => match number.as_i64() {
+            Some(number) => Datum::Int(number),
+            None => Datum::Double(number.as_f64().unwrap()),
+        },
+        Value::String(text) => match Timestamp::parse(text) {
+            Some(at) => Datum::Timestamp(at),
+            None => Datum::Text(text.clone()),
+        },
+        other => panic!("{other}"),
+    }
+}
+
+fn fields(values: &Value) -> Fields {
+    let mut fields = Fields::default();
+    for (name, value) in values.as_object().unwrap() {
+        let value = match value {
+            Value::Object(map) if matches!(name.as_str(), "subject" | "action") => {
+                FieldValue::Message(self::fields(&Value::Object(map.clone())))
+            }
+            Value::Object(map) => FieldValue::Many(map.iter().map(|(k, v)| (k.clone(), datum(v))).collect()),
+            value => FieldValue::One(datum(value)),
+        };
+        fields.set(name, value);
+    }
+    fields
+}
+
+/// An instance with these values; texts that are times are TIMESTAMPs.
+pub(super) fn instance(template: &'static str, values: &Value) -> InstanceValue {
+    InstanceValue {
+        name: "i.instance.shop".into(),
+        template,
+        key: Some("i".into()),
+        fields: fields(values),
+    }
+}
+
+fn handler(name: &str) -> Arc<BackendHandler> {
+    Arc::new(BackendHandler {
+        name: name.to_owned(),
+        backend: Backend::Stdio(stdio(json!({}))),
+    })
+}
+
+fn kit() -> (Kit, Metrics) {
+    let metrics = Metrics::new();
+    (Kit::new(Duration::from_millis(200), None, &metrics), metrics)
+}
+
+/// Does as it is told, and counts what it was given.
+struct Puppet {
+    does: fn() -> Does,
+    batching: Batching,
+    got: Arc<AtomicUsize>,
+}
+
+enum Does {
+    Well,
+    Hang,
+    Panic,
+    Err,
+}
+
+#[tonic::async_trait]
+impl Adapter for Puppet {
+    fn batching(&self) -> Batching {
+        self.batching
+    }
+
+    async fn check(&self, _: &InstanceValue) -> Result<Answer, Fault> {
+        self.report(&[]).await.map(|()| Answer::ok())
+    }
+
+    async fn report(&self, batch: &[InstanceValue]) -> Result<(), Fault> {
+        match (self.does)() {
+            Does::Well => self.got.fetch_add(batch.len(), Ordering::SeqCst),
+            Does::Hang => std::future::pending().await,
+            Does::Panic => panic!("as the test wants it"),
+            Does::Err => return Err(Fault::Away("told so".to_owned())),
+        };
+        Ok(())
+    }
+}
+
+fn puppet(name: &str, does: fn() -> Does, kit: &Kit) -> (Arc<Runner>, Arc<AtomicUsize>) {
+    let got = Arc::new(AtomicUsize::new(0));
+    let batching = Batching {
+        queue: 10,
+        batch: 4,
+        linger: Duration::from_millis(1),
+        deadline: Duration::from_millis(50),
+    };
+    let own = got.clone();
+    let adapter = Arc::new(Puppet { does, batching, got });
+    (Runner::start(handler(name), adapter, kit).unwrap(), own)
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let look = || {
+        let held = holds();
+        async move { held.then_some(()).ok_or("not yet") }
+    };
+    testkit::wait::until(what, BOUND, look).await.unwrap();
+}
+
+#[tokio::test]
+async fn handlers_that_fail_leave_the_others_running() {
+    let (kit, _metrics) = kit();
+    let (well, got) = puppet("well", || Does::Well, &kit);
+    let (hangs, _) = puppet("hangs", || Does::Hang, &kit);
+    let (panics, _) = puppet("panics", || Does::Panic, &kit);
+    let (errs, _) = puppet("errs", || Does::Err, &kit);
+    let entry = || instance("logentry", &json!({}));
+    let late = Fault::Late(Duration::from_millis(200));
+    // All at once: nobody waits for the one that hangs.
+    let (a, b, c, d) = tokio::join!(
+        hangs.check(entry()),
+        panics.check(entry()),
+        errs.check(entry()),
+        well.check(entry())
+    );
+    assert_eq!(a, Err(late));
+    assert_eq!(b, Err(Fault::Panicked));
+    assert_eq!(c, Err(Fault::Away("told so".to_owned())));
+    assert_eq!(d, Ok(Answer::ok()));
+    for i in 0..100 {
+        for runner in [&hangs, &panics, &errs] {
+            runner.report(entry());
+        }
+        well.report(entry());
+        until("the report", || got.load(Ordering::SeqCst) > i).await;
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_fails_again_and_again_is_left_alone() {
+    let (kit, _metrics) = kit();
+    let (errs, _) = puppet("errs", || Does::Err, &kit);
+    let mut resting = false;
+    for _ in 0..6 {
+        resting = errs.check(instance("logentry", &json!({}))).await == Err(Fault::Resting);
+    }
+    assert!(resting);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_dropped_and_counted() {
+    let (kit, metrics) = kit();
+    let (hangs, _) = puppet("hangs", || Does::Hang, &kit);
+    for _ in 0..100 {
+        hangs.report(instance("logentry", &json!({})));
+    }
+    // Ten wait and up to four are being sent.
+    let text = metrics.encode();
+    let line = text
+        .lines()
+        .find(|line| line.contains("reason=\"full\""))
+        .unwrap();
+    let dropped: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((86.0..=90.0).contains(&dropped), "{line}");
+}
+
+#[tokio::test]
+async fn reports_wait_for_a_backend_that_is_away_for_a_moment() {
+    static FAILURES: AtomicUsize = AtomicUsize::new(2);
+    let (kit, _metrics) = kit();
+    let does = || match FAILURES.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+    {
+        Ok(_) => Does::Err,
+        Err(_) => Does::Well,
+    };
+    let (runner, got) = puppet("comes back", does, &kit);
+    for _ in 0..5 {
+        runner.report(instance("logentry", &json!({})));
+    }
+    until("all reports", || got.load(Ordering::SeqCst) == 5).await;
+}
+
+#[tokio::test]
+async fn a_handler_that_is_gone_sends_what_waits() {
+    let (kit, _metrics) = kit();
+    let (runner, got) = puppet("goes", || Does::Well, &kit);
+    for _ in 0..10 {
+        runner.report(instance("logentry", &json!({})));
+    }
+    drop(runner);
+    kit.drained(BOUND).await;
+    assert_eq!(got.load(Ordering::SeqCst), 10);
+}
+
+#[tokio::test]
+async fn a_change_keeps_the_handlers_that_stayed_the_same() {
+    let (kit, _metrics) = kit();
+    let handlers = [handler("a.shop"), handler("b.shop")];
+    let (first, broken) = Adapters::next(None, &handlers, &kit);
+    assert_eq!(broken, []);
+    let changed = Arc::new(BackendHandler {
+        name: "b.shop".to_owned(),
+        backend: Backend::Stdio(stdio(json!({"outputAsJson": false}))),
+    });
+    let (next, _) = Adapters::next(Some(&first), [&handlers[0], &changed], &kit);
+    assert!(Arc::ptr_eq(&first.by_name["a.shop"], &next.by_name["a.shop"]));
+    assert!(!Arc::ptr_eq(&first.by_name["b.shop"], &next.by_name["b.shop"]));
+    let unusable = Arc::new(BackendHandler {
+        name: "b.shop".to_owned(),
+        backend: Backend::Stdio(stdio(json!({"logStream": "FILE", "outputPath": "x"}))),
+    });
+    let (last, broken) = Adapters::next(Some(&next), [&unusable], &kit);
+    assert!(broken[0].why.contains("--handler-files"), "{broken:?}");
+    assert!(Arc::ptr_eq(&next.by_name["b.shop"], &last.by_name["b.shop"]));
+}
+
+#[tokio::test]
+async fn who_is_not_there_is_answered_by_the_rules_failure_mode() {
+    let ask = |fail_open| Ask {
+        rule: config::ObjectKey::new(config::Kind::Rule, "shop", "r"),
+        handler: handler("gone.shop"),
+        instance: instance("logentry", &json!({})),
+        fail_open,
+    };
+    for (fail_open, code) in [(true, Code::OK), (false, Code::UNAVAILABLE)] {
+        let mut verdict = policy::Rules::default().check(&policy::Request::default(), None);
+        verdict.asks.push(ask(fail_open));
+        assert_eq!(Adapters::default().consult(verdict).await.code, code);
+    }
+}

@@ -1,0 +1,58 @@
+//! `opa`: policies in Rego that stand in the handler.
+
+use serde::Deserialize;
+
+use crate::params::Problem;
+
+/// Most bytes of all policies of one handler.
+const MAX_POLICIES: usize = 1 << 20;
+
+/// Parameters (adapter.opa.config).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opa {
+    /// The policies, each a Rego module.
+    pub policies: Vec<String>,
+    /// The rule that is true for what may pass: `data.PACKAGE.RULE`.
+    pub check_method: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct Params {
+    policy: Vec<String>,
+    check_method: String,
+    fail_close: Option<bool>,
+}
+
+pub(crate) fn read(params: Params) -> Result<Opa, Problem> {
+    if params.fail_close == Some(false) {
+        // Istio's default: whatever cannot be decided passes. Authorization fails closed here.
+        return Err(Problem::new(
+            "failClose",
+            "false is not served: a policy that fails refuses the request; take the parameter out",
+        ));
+    }
+    if params.policy.is_empty() {
+        return Err(Problem::new("policy", "is empty; write a Rego module"));
+    }
+    if params.policy.iter().map(String::len).sum::<usize>() > MAX_POLICIES {
+        return Err(Problem::new("policy", "the policies are longer than 1 MiB"));
+    }
+    let mut parts = params.check_method.split('.');
+    let is_name = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let names = parts.next() == Some("data");
+    let rest: Vec<&str> = parts.collect();
+    if !names || rest.len() < 2 || !rest.iter().all(|part| is_name(part)) {
+        return Err(Problem::new(
+            "checkMethod",
+            format!("{:?} is not of the form data.PACKAGE.RULE", params.check_method),
+        ));
+    }
+    Ok(Opa {
+        policies: params.policy,
+        check_method: params.check_method,
+    })
+}

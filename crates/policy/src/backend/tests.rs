@@ -1,0 +1,88 @@
+//! Parameters as Istio's pages have them, and what is wrong with others.
+
+use serde_json::json;
+
+use super::*;
+
+fn read(adapter: &str, params: Value) -> Result<Backend, Problem> {
+    Backend::read(adapter, params.as_object().unwrap()).unwrap()
+}
+
+#[test]
+fn istios_samples_are_read() {
+    let Backend::Stdio(stdio) = read(
+        "stdio",
+        json!({"severity_levels": {"warning": "WARNING"}, "outputAsJson": true}),
+    )
+    .unwrap() else {
+        panic!("no stdio")
+    };
+    assert_eq!((stdio.stream.clone(), stdio.json), (Stream::Stdout, true));
+    assert_eq!(
+        (stdio.level("warning"), stdio.level("other")),
+        (Level::Warning, Level::Info)
+    );
+    let Backend::Fluentd(fluentd) = read(
+        "fluentd",
+        json!({"address": "fluentd-es.logging:24224", "instanceBufferSize": "10"}),
+    )
+    .unwrap() else {
+        panic!("no fluentd")
+    };
+    assert_eq!((fluentd.queue, fluentd.interval), (10, 60_000_000_000));
+    let metrics =
+        json!({"a.metric.istio-system": {"type": "COUNTER", "nameTemplate": "{{.api}}-{{ .code }}x"}});
+    let Backend::Statsd(statsd) = read("statsd", json!({"address": "a:1", "metrics": metrics})).unwrap()
+    else {
+        panic!("no statsd")
+    };
+    let name = statsd.metrics["a.metric.istio-system"].name.clone().unwrap();
+    let dimension = |name: &str| NamePart::Dimension(name.to_owned());
+    let text = |text: &str| NamePart::Text(text.to_owned());
+    assert_eq!(name, [dimension("api"), text("-"), dimension("code"), text("x")]);
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let check = |adapter: &str, params: Value, path: &str| {
+        let problem = read(adapter, params).unwrap_err();
+        assert_eq!(problem.path, path, "{problem:?}");
+    };
+    check("stdio", json!({"logStream": "FILE"}), "outputPath");
+    check(
+        "stdio",
+        json!({"logStream": "FILE", "outputPath": "a/../../etc/passwd"}),
+        "outputPath",
+    );
+    check("stdio", json!({"outputPath": "a"}), "outputPath");
+    check("stdio", json!({"colour": true}), "colour");
+    check("statsd", json!({"address": "a"}), "address");
+    check("statsd", json!({"samplingRate": 2}), "samplingRate");
+    check("statsd", json!({"metrics": {"a": {}}}), "metrics[a].type");
+    let template = json!({"metrics": {"a": {"type": "GAUGE", "nameTemplate": "{{if .x}}"}}});
+    check("statsd", template, "metrics[a].nameTemplate");
+    check(
+        "dogstatsd",
+        json!({"metrics": {"a": {"type": "GAUGE"}}}),
+        "metrics[a].name",
+    );
+    check("fluentd", json!({"maxBatchSizeBytes": -1}), "maxBatchSizeBytes");
+    check("zipkin", json!({"url": "ftp://x"}), "url");
+    check("zipkin", json!({"url": "http://u:p@x/"}), "url");
+    check("opa", json!({"checkMethod": "data.a.b"}), "policy");
+    check(
+        "opa",
+        json!({"policy": ["package a"], "checkMethod": "allow"}),
+        "checkMethod",
+    );
+    check(
+        "opa",
+        json!({"policy": ["package a"], "checkMethod": "data.a.b", "failClose": false}),
+        "failClose",
+    );
+    check(
+        "opentelemetry",
+        json!({"metrics": {"a": {"name": "", "kind": "GAUGE"}}}),
+        "metrics[a].name",
+    );
+}

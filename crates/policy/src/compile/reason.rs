@@ -1,0 +1,51 @@
+//! Why a proxy cannot decide something by itself.
+
+/// Why Mixer is asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// The proxy does not have the attribute, or not as Mixer has it.
+    #[error("it reads {0}, which Mixer alone knows")]
+    Attribute(String),
+    /// Several services are served at the port, and the request's authority chooses.
+    #[error("it reads {0}, which differs from request to request where a port serves several services")]
+    Service(String),
+    /// Entries of a map are chosen by a computed name.
+    #[error("it reads {0} by a name that is computed")]
+    ComputedKey(String),
+    /// Matchers compare with constants alone.
+    #[error("it compares two values of the request")]
+    TwoValues,
+    /// No matcher computes this.
+    #[error("{0} is computed by Mixer")]
+    Function(&'static str),
+    /// A value may be malformed, and then Mixer refuses the request.
+    #[error("{0} of a value of the request may fail, and then the request is refused")]
+    Malformed(&'static str),
+    /// A type that proxies do not compare.
+    #[error("it compares values of type {0}")]
+    Type(expr::ValueType),
+    /// The pattern means something else, or nothing, in RE2.
+    #[error("the pattern {0:?} {1}")]
+    Pattern(String, &'static str),
+    /// The tree of matchers is too large.
+    #[error("as matchers it would have more than {} parts", super::MAX_SIZE)]
+    Large,
+    /// An entry of a list that proxies compare otherwise.
+    #[error("the list's entry {0:?} is compared by Mixer")]
+    Entry(String),
+    /// The refusal's text names a value that a proxy cannot print.
+    #[error("its refusal names {0}, which a proxy cannot print")]
+    Unprintable(&'static str),
+    /// CEL may fail in ways that matchers do not.
+    #[error("it is written in CEL, which Mixer evaluates")]
+    Cel,
+    /// Header operations.
+    #[error("it changes headers")]
+    Headers,
+    /// A quota of the same rule goes through the check.
+    #[error("a quota of the rule is asked for with it")]
+    Quota,
+    /// An adapter that runs in Mixer.
+    #[error("the adapter of {0} runs in Mixer")]
+    Adapter(String),
+}
