@@ -1,5 +1,6 @@
 //! The catalogue of messages: code, name, severity, words, way out, meaning. Codes, names and severities are Istio's
-//! (pkg/config/analysis/msg), so that habits and suppressions carry over; the words are ours. `{}` is a gap.
+//! (pkg/config/analysis/msg), so that habits and suppressions carry over; the words are ours. Codes that begin with ARG are
+//! checks that Istio does not have. `{}` is a gap.
 
 use std::fmt::{self, Display};
 
@@ -195,6 +196,10 @@ codes! {
         "The kind's definition is of an older release of Gateway API than the one whose objects are read. They are ignored.";
     ConflictingServiceEntryProtocol = "IST0177" Warning "ServiceEntries {} give host {} port {} different protocols: {}", "use one protocol",
         "ServiceEntries that are visible in the same namespace define the same host and port with different protocols. Which of them holds is not defined.";
+    GatewayCredentialEndsSoon = "ARG0001" Warning "the certificate of credential {} of gateway {} ends soon, at {}", "renew the certificate, and look why that did not happen by itself",
+        "The certificate is valid, but not for much longer: for less than a fifth of its life, and less than two weeks. What renews it has not done so.";
+    GatewayHostNotInCertificate = "ARG0002" Warning "no certificate of this server has a name for its host {} (credentials: {})", "get a certificate with that name among its subject alternative names, or correct the host",
+        "Clients compare the host that they ask for with the names in the certificate, and refuse one that does not have it. The certificate's subject does not count.";
 }
 
 impl Code {

@@ -103,6 +103,7 @@ typed! {
     all_pods = Pod, Pod(kube::Pod);
     config_maps = ConfigMap, ConfigMap(kube::ConfigMap);
     secrets = Secret, Secret(kube::Secret);
+    secret_facts = SecretFacts, SecretFacts(kube::SecretFacts);
     deployments = Deployment, Deployment(kube::Deployment);
     injectors = MutatingWebhookConfiguration, WebhookConfiguration(kube::WebhookConfiguration);
     validators = ValidatingWebhookConfiguration, WebhookConfiguration(kube::WebhookConfiguration);

@@ -15,7 +15,7 @@ use runtime::spiffe::{SpiffeId, SpiffeIdError};
 use runtime::tls::{self, ClientAuth, ConfigError};
 use runtime::{BindError, Context, Identity};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
 
 use crate::admin;
@@ -240,6 +240,13 @@ async fn serve_with(listener: TcpListener, ca: Ca, args: Args, context: Context)
     let (watcher, secrets) = Watcher::new(credential::Folder(args.secrets_dir));
     let stop = context.shutdown.clone();
     tokio::spawn(async move { stop.run_until_cancelled(watcher.run()).await });
+    let (tables, facts) = watch::channel(None);
+    tokio::spawn(credential::publish(
+        secrets.clone(),
+        tables,
+        context.shutdown.clone(),
+    ));
+    let facts = xds::Server::new(credential::FactsFeed(facts), credential::limits());
     let credentials = CredentialServiceServer::new(CredentialServer {
         secrets,
         shutdown: context.shutdown.clone(),
@@ -263,7 +270,8 @@ async fn serve_with(listener: TcpListener, ca: Ca, args: Args, context: Context)
         Some(tls),
         Routes::new(server)
             .add_service(trust.max_decoding_message_size(MAX_MESSAGE))
-            .add_service(credentials.max_decoding_message_size(MAX_MESSAGE)),
+            .add_service(credentials.max_decoding_message_size(MAX_MESSAGE))
+            .add_service(facts.ads()),
         &limits(),
         &context,
     )

@@ -140,6 +140,7 @@ async fn services(args: Args, context: Context) -> anyhow::Result<()> {
         config: args.config,
         kubernetes: args.kubernetes,
         listen: args.galley_address,
+        secret_facts_address: Some(args.citadel_address.to_string()),
         webhook: Default::default(),
         status: Default::default(),
     };

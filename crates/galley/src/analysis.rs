@@ -3,12 +3,13 @@
 //!
 //! What the messages mean is not known here but in the crate `analysis`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use analysis::{Analysis, Engine, Input, Message};
 use axum::{Json, Router, routing::get};
-use config::Kind;
+use config::{Kind, Object};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::report::States;
+use crate::secret_facts::Facts;
 use crate::store::State;
 
 /// What analysis has found; version 0 before the first run is through.
@@ -80,9 +82,10 @@ pub fn channel() -> (watch::Sender<Arc<Analysis>>, Analyses) {
     watch::channel(Arc::default())
 }
 
-/// Analyses each state that comes, until `shutdown`.
-pub async fn run(
+/// Analyses each state that comes, and what Citadel tells of Secrets, until `shutdown`.
+pub(crate) async fn run(
     mut states: States,
+    mut facts: Option<Facts>,
     found: watch::Sender<Arc<Analysis>>,
     metrics: Metrics,
     shutdown: CancellationToken,
@@ -97,13 +100,15 @@ pub async fn run(
                 Ok(()) => states.borrow_and_update().clone(),
                 Err(_) => return,
             },
+            () = news(&mut facts) => states.borrow_and_update().clone(),
             _ = tick.tick() => None,
         };
+        let told = facts.as_ref().and_then(|facts| facts.borrow().clone());
         // An engine that was lost to a fault is made anew from the newest state.
         let state = state.or_else(|| engine.is_none().then(|| states.borrow().clone()).flatten());
         let held = engine.take().unwrap_or_default();
         let start = Instant::now();
-        match tokio::task::spawn_blocking(move || step(held, state.as_deref())).await {
+        match tokio::task::spawn_blocking(move || step(held, state.as_deref(), told.as_deref())).await {
             Ok((held, analysis)) => {
                 engine = Some(held);
                 meters.runs.inc();
@@ -123,11 +128,18 @@ pub async fn run(
 }
 
 /// One run: over a new state, or over the old one at a new time.
-fn step(mut engine: Engine, state: Option<&State>) -> (Engine, Option<Arc<Analysis>>) {
+fn step(
+    mut engine: Engine,
+    state: Option<&State>,
+    facts: Option<&feed::State>,
+) -> (Engine, Option<Arc<Analysis>>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let analysis = match state {
-        Some(state) => engine.replace(input(state, &unseen(state)), now),
+        Some(state) => {
+            let objects = with(&state.objects, facts);
+            engine.replace(input(state, &objects, &unseen(state, facts.is_some())), now)
+        }
         // Nothing has been seen yet.
         None if engine.analysis().version == 0 => None,
         None => engine.tick(now),
@@ -135,21 +147,45 @@ fn step(mut engine: Engine, state: Option<&State>) -> (Engine, Option<Arc<Analys
     (engine, analysis)
 }
 
-fn input<'a>(state: &'a State, unseen: &'a [Kind]) -> Input<'a> {
+/// Waits for facts about Secrets; for ever where nobody tells any.
+async fn news(facts: &mut Option<Facts>) {
+    let told = match facts {
+        Some(facts) => facts.changed().await.is_ok(),
+        None => false,
+    };
+    if !told {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The objects, and facts about Secrets among them.
+fn with<'a>(objects: &'a [Arc<Object>], facts: Option<&feed::State>) -> Cow<'a, [Arc<Object>]> {
+    match facts {
+        None => Cow::Borrowed(objects),
+        Some(facts) => {
+            let facts = facts.objects.values().cloned();
+            Cow::Owned(objects.iter().cloned().chain(facts).collect())
+        }
+    }
+}
+
+fn input<'a>(state: &'a State, objects: &'a [Arc<Object>], unseen: &'a [Kind]) -> Input<'a> {
     Input {
-        objects: &state.objects,
+        objects,
         statuses: &state.statuses,
         findings: &state.findings,
         unseen,
     }
 }
 
-fn unseen(state: &State) -> Vec<Kind> {
+/// Kinds that cannot be seen. Facts about Secrets are as good as the Secrets.
+fn unseen(state: &State, has_facts: bool) -> Vec<Kind> {
     let is_there = |kind: &Kind| state.objects.iter().any(|object| object.kind == *kind);
     let empty = PLATFORM.into_iter().filter(|kind| !is_there(kind));
     let mut unseen: Vec<Kind> = state.unseen.iter().copied().chain(empty).collect();
     unseen.sort();
     unseen.dedup();
+    unseen.retain(|kind| !has_facts || *kind != Kind::Secret);
     unseen
 }
 
@@ -241,7 +277,7 @@ spec: {ports: [{name: http, port: 80}]}
         let (sender, mut found) = channel();
         let metrics = Metrics::new();
         let shutdown = CancellationToken::new();
-        let running = tokio::spawn(run(seen, sender, metrics.clone(), shutdown.clone()));
+        let running = tokio::spawn(run(seen, None, sender, metrics.clone(), shutdown.clone()));
         states.send_replace(state(ROUTE));
         let first = found
             .wait_for(|analysis| analysis.version > 0)
@@ -269,6 +305,65 @@ spec: {ports: [{name: http, port: 80}]}
             second.skipped.contains(&"gateway.SecretAnalyzer"),
             "no Secret is seen"
         );
+        shutdown.cancel();
+        running.await.unwrap();
+    }
+
+    const GATEWAY: &str = "
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: front, namespace: shop}
+spec:
+  selector: {app: front}
+  servers:
+  - port: {number: 443, name: https, protocol: HTTPS}
+    hosts: [web.example.com]
+    tls: {mode: SIMPLE, credentialName: web}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: front, namespace: shop, labels: {app: front}}
+spec: {address: 192.0.2.1}
+";
+    const FACTS: &str = "
+apiVersion: security.argosy.io/v1alpha1
+kind: SecretFacts
+metadata: {name: web, namespace: shop}
+spec:
+  keys: [tls.crt, tls.key]
+  certificates: [{key: tls.crt, dnsNames: [web.example.com], notBefore: 0, notAfter: 99999999999}]
+";
+
+    fn facts(yaml: &str) -> Option<Arc<feed::State>> {
+        let parsed = config::parse("", yaml.as_bytes(), "default");
+        let objects = parsed.objects.into_iter();
+        let objects = objects.map(|object| (object.key(), Arc::new(object))).collect();
+        Some(Arc::new(feed::State { objects }))
+    }
+
+    #[tokio::test]
+    async fn facts_about_secrets_count_once_they_are_there() {
+        let (states, seen) = watch::channel(None);
+        let (told, facts_seen) = watch::channel(None);
+        let (sender, mut found) = channel();
+        let shutdown = CancellationToken::new();
+        let metrics = Metrics::new();
+        let running = tokio::spawn(run(seen, Some(facts_seen), sender, metrics, shutdown.clone()));
+        let mut after = async |version: u64| {
+            let analysis = found.wait_for(|analysis| analysis.version > version).await;
+            analysis.unwrap().clone()
+        };
+        states.send_replace(state(GATEWAY));
+        let first = after(0).await;
+        assert!(first.skipped.contains(&"gateway.SecretAnalyzer"), "{first:?}");
+        told.send_replace(facts("{}"));
+        let none = after(first.version).await;
+        let words: Vec<String> = none.messages().iter().map(ToString::to_string).collect();
+        assert_eq!(words.len(), 1, "{words:?}");
+        assert!(words[0].contains("there is no Secret shop/web"), "{words:?}");
+        told.send_replace(facts(FACTS));
+        let good = after(none.version).await;
+        assert!(good.objects.is_empty(), "{good:?}");
         shutdown.cancel();
         running.await.unwrap();
     }

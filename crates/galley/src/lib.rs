@@ -10,6 +10,7 @@ pub mod last_good;
 pub mod merge;
 mod namespaces;
 pub mod report;
+mod secret_facts;
 mod serve;
 mod sources;
 pub mod status;
@@ -70,6 +71,10 @@ pub struct Args {
         default_value = "127.0.0.1:15019"
     )]
     pub listen: SocketAddr,
+    /// Citadel's address, HOST:PORT: what it tells of Secrets without their keys is analysed with the gateways that name
+    /// them; Secrets are not looked at unless given
+    #[arg(long, env = "ARGOSY_SECRET_FACTS_ADDRESS", value_name = "HOST:PORT")]
+    pub secret_facts_address: Option<String>,
     /// The admission webhook.
     #[command(flatten)]
     pub webhook: webhook::Args,
@@ -101,6 +106,9 @@ pub enum Error {
     /// The admission webhook cannot be served.
     #[error(transparent)]
     Webhook(#[from] webhook::StartError),
+    /// What Citadel tells of Secrets cannot be followed.
+    #[error(transparent)]
+    SecretFacts(#[from] secret_facts::FactsError),
     /// The server failed.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -196,12 +204,17 @@ pub async fn run_prepared(
         context.shutdown.clone(),
     ));
     tasks.spawn(publish(seen.clone(), tables, context.shutdown.clone()));
+    let facts = match &args.secret_facts_address {
+        Some(address) => Some(secret_facts::follow(address, &identity, &context)?),
+        None => None,
+    };
     let (found, analyses) = analysis::channel();
     context
         .admin
         .mount("/debug/analysis", analysis::routes(analyses.clone()))?;
     tasks.spawn(analysis::run(
         seen.clone(),
+        facts,
         found,
         context.metrics.clone(),
         context.shutdown.clone(),

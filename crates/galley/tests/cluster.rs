@@ -158,6 +158,7 @@ fn args(server: &ApiServer, configuration: &str, namespace: &str) -> galley::Arg
             ..Default::default()
         },
         state_dir: None,
+        secret_facts_address: None,
         listen: address(),
         webhook: galley::webhook::Args {
             webhook_listen: Some(address()),

@@ -42,6 +42,7 @@ impl Galley {
                 ..Default::default()
             },
             state_dir: None,
+            secret_facts_address: None,
             listen,
             webhook: Default::default(),
             status: Default::default(),

@@ -1,6 +1,6 @@
 //! MeshNetworks that name registries (clusters) which are not there.
 
-use config::Kind;
+use config::{Kind, Object};
 
 use crate::workload::label;
 use crate::{Analyzer, Code, Report, Set};
@@ -10,7 +10,7 @@ pub(crate) const REGISTRIES: Analyzer = Analyzer::new(
     "multicluster.MeshNetworksAnalyzer",
     "Registries in MeshNetworks that nobody knows",
     &[Code::UnknownMeshNetworksServiceRegistry],
-    &[Kind::MeshNetworks, Kind::Secret],
+    &[Kind::MeshNetworks, Kind::Secret, Kind::SecretFacts],
     run,
 )
 .alias("meshnetworks.MeshNetworksAnalyzer");
@@ -21,10 +21,11 @@ const OWN: &[&str] = &["Mock", "Kubernetes", "External"];
 const REMOTE: &str = "istio/multiCluster";
 
 fn run(set: &Set<'_>, report: &mut Report) {
-    let remote = set
-        .secrets()
-        .filter(|(object, _)| label(object, REMOTE) == Some("true"));
-    let clusters: Vec<&str> = remote.flat_map(|(_, secret)| secret.keys()).collect();
+    let is_remote = |object: &Object| label(object, REMOTE) == Some("true");
+    let secrets = set.secrets().filter(|(object, _)| is_remote(object));
+    let facts = set.secret_facts().filter(|(object, _)| is_remote(object));
+    let mut clusters: Vec<&str> = secrets.flat_map(|(_, secret)| secret.keys()).collect();
+    clusters.extend(facts.flat_map(|(_, facts)| facts.spec.keys.iter().map(String::as_str)));
     for (object, networks) in set.mesh_networks() {
         for (name, network) in &networks.networks {
             for (index, endpoints) in network.endpoints.iter().enumerate() {

@@ -6,6 +6,7 @@ mod annotations;
 mod authn;
 mod authz;
 mod conditions;
+mod credential;
 mod deployment;
 mod deprecation;
 mod destination_rule;
@@ -13,6 +14,7 @@ mod envoy_filter;
 mod external_control_plane;
 mod gateway_certificate;
 mod gateway_conflict;
+mod gateway_credential;
 mod gateway_port;
 mod gateway_secret;
 mod image_auto;
@@ -55,6 +57,7 @@ pub const ALL: &[Analyzer] = &[
     external_control_plane::WEBHOOKS,
     gateway_port::PORTS,
     gateway_certificate::DUPLICATES,
+    gateway_credential::CREDENTIALS,
     gateway_secret::SECRETS,
     gateway_conflict::CONFLICTS,
     injection::INJECTION,

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::secret::Document;
-use super::{Key, Secret, Secrets};
+use super::{Key, Known, Secret, Secrets};
 use crate::ca::files::{self, FileError};
 
 /// How often the folder is looked at.
@@ -96,7 +96,7 @@ fn read(path: &Path) -> Result<(u64, Secrets), String> {
 /// Follows a folder.
 pub(crate) struct Watcher {
     folder: Folder,
-    secrets: watch::Sender<Arc<Secrets>>,
+    secrets: watch::Sender<Known>,
     /// What was taken last: the files' hash, and whether files were broken.
     taken: Option<(u64, bool)>,
     /// What was last said of each file, and of the folder; said once.
@@ -104,8 +104,8 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    pub(crate) fn new(folder: Folder) -> (Self, watch::Receiver<Arc<Secrets>>) {
-        let (secrets, seen) = watch::channel(Arc::default());
+    pub(crate) fn new(folder: Folder) -> (Self, watch::Receiver<Known>) {
+        let (secrets, seen) = watch::channel(Known::default());
         let watcher = Self {
             folder,
             secrets,
@@ -152,12 +152,15 @@ impl Watcher {
             self.taken = Some((loaded.hash, broken));
             let mut secrets = loaded.secrets;
             if broken {
-                for (key, secret) in self.secrets.borrow().iter() {
+                for (key, secret) in self.secrets.borrow().secrets.iter() {
                     secrets.entry(key.clone()).or_insert_with(|| secret.clone());
                 }
             }
             tracing::info!(secrets = secrets.len(), "Secrets loaded");
-            self.secrets.send_replace(Arc::new(secrets));
+            self.secrets.send_replace(Known {
+                secrets: Arc::new(secrets),
+                complete: true,
+            });
         }
     }
 }

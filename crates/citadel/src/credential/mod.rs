@@ -3,11 +3,14 @@
 //! A proxy gets credentials of its own namespace alone, which its certificate names; that is decided before any Secret
 //! is looked at, so that a refusal tells nothing of what exists.
 
+mod facts;
+mod feed;
 mod folder;
 mod name;
 mod secret;
 mod service;
 
+pub(crate) use feed::{FactsFeed, limits, publish};
 pub(crate) use folder::{Folder, Watcher};
 pub(crate) use name::{Name, NameError, Part};
 pub(crate) use secret::{Material, Secret, SecretError};
@@ -25,6 +28,14 @@ pub(crate) struct Key {
 
 /// All Secrets at one time.
 pub(crate) type Secrets = BTreeMap<Key, Arc<Secret>>;
+
+/// Secrets as far as they are known.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known {
+    pub(crate) secrets: Arc<Secrets>,
+    /// Whether every source was read once. Until then a Secret that is not here may yet be there.
+    pub(crate) complete: bool,
+}
 
 /// A credential that cannot be had; the message is for the proxy's operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

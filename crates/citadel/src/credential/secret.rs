@@ -1,6 +1,6 @@
 //! A Secret with TLS material, by Kubernetes' and Istio's names for its keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use base64::Engine;
@@ -68,15 +68,33 @@ impl fmt::Debug for Material {
     }
 }
 
-/// A Secret's values. They are wiped when it is dropped.
+/// Keys whose values are kept, by Kubernetes' and Istio's names. Of all others only the names are.
+const KEPT: [&str; 10] = [
+    "tls.crt",
+    "tls.key",
+    "cert",
+    "key",
+    "ca.crt",
+    "cacert",
+    "ca.crl",
+    "crl",
+    "tls.ocsp-staple",
+    "ocsp-staple",
+];
+
+/// A Secret: what credentials are made of, and the names of what else it has. Values are wiped when it is dropped.
 pub(crate) struct Secret {
+    pub(super) r#type: String,
+    pub(super) labels: BTreeMap<String, String>,
+    /// The names of all keys that have a value.
+    pub(super) keys: BTreeSet<String>,
     data: BTreeMap<String, Zeroizing<Vec<u8>>>,
 }
 
 impl fmt::Debug for Secret {
     /// Never a value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.data.keys()).finish()
+        f.debug_set().entries(&self.keys).finish()
     }
 }
 
@@ -87,6 +105,8 @@ pub(super) struct Document {
     pub(super) kind: String,
     pub(super) metadata: Metadata,
     #[serde(default)]
+    r#type: String,
+    #[serde(default)]
     data: BTreeMap<String, String>,
     #[serde(default)]
     string_data: BTreeMap<String, String>,
@@ -96,6 +116,8 @@ pub(super) struct Document {
 pub(super) struct Metadata {
     pub(super) name: String,
     pub(super) namespace: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
 }
 
 impl TryFrom<Document> for Secret {
@@ -103,26 +125,53 @@ impl TryFrom<Document> for Secret {
     type Error = String;
 
     fn try_from(document: Document) -> Result<Self, String> {
-        let mut data = BTreeMap::new();
+        let mut values = BTreeMap::new();
         for (key, text) in document.data {
             let text = Zeroizing::new(text);
             let compact: Zeroizing<String> = Zeroizing::new(text.split_ascii_whitespace().collect());
             let bytes = STANDARD.decode(compact.as_bytes()).map_err(|_| key.clone())?;
-            data.insert(key, Zeroizing::new(bytes));
+            values.insert(key, bytes);
         }
         let plain = document.string_data.into_iter();
-        data.extend(plain.map(|(key, text)| (key, Zeroizing::new(text.into_bytes()))));
-        Ok(Self { data })
+        values.extend(plain.map(|(key, text)| (key, text.into_bytes())));
+        Ok(Self::new(document.r#type, document.metadata.labels, values))
     }
 }
 
 impl Secret {
+    /// A Secret of these values. Those that make no credentials are wiped here.
+    pub(crate) fn new(
+        r#type: String,
+        labels: BTreeMap<String, String>,
+        values: impl IntoIterator<Item = (String, Vec<u8>)>,
+    ) -> Self {
+        let (mut keys, mut data) = (BTreeSet::new(), BTreeMap::new());
+        for (key, value) in values {
+            let value = Zeroizing::new(value);
+            if value.is_empty() {
+                continue;
+            }
+            if KEPT.contains(&key.as_str()) {
+                data.insert(key.clone(), value);
+            }
+            keys.insert(key);
+        }
+        Self {
+            r#type,
+            labels,
+            keys,
+            data,
+        }
+    }
+
+    /// The value of one key, where it is kept.
+    pub(super) fn value(&self, key: &str) -> Option<&[u8]> {
+        self.data.get(key).map(|value| value.as_slice())
+    }
+
     /// The first of two keys that has a value: that of type `kubernetes.io/tls`, or of a generic Secret.
     fn get(&self, keys: [&'static str; 2]) -> Result<(&'static str, &[u8]), SecretError> {
-        let present = |key: &'static str| {
-            let value = self.data.get(key)?;
-            (!value.is_empty()).then_some((key, value.as_slice()))
-        };
+        let present = |key: &'static str| Some((key, self.value(key)?));
         keys.into_iter()
             .find_map(present)
             .ok_or(SecretError::NoKey(keys[0], keys[1]))
@@ -162,7 +211,10 @@ impl Secret {
     }
 }
 
-fn certificates(key: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, SecretError> {
+pub(super) fn certificates(
+    key: &'static str,
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, SecretError> {
     let wrong = |reason: String| SecretError::Value { key, reason };
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found.map_err(|error| wrong(format!("not valid PEM: {error}")))? {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use proto::trust::credential::{KeyPair, Result as Outcome, Roots};
@@ -18,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::ca;
 
-use super::{Material, Missing, Secrets, find};
+use super::{Known, Material, Missing, find};
 
 /// Most credentials that one proxy can ask for.
 const MAX_NAMES: usize = 1000;
@@ -28,7 +27,7 @@ const QUEUE: usize = 8;
 /// Serves credentials of Secrets to whoever may have them.
 #[derive(Debug, Clone)]
 pub(crate) struct CredentialServer {
-    pub(crate) secrets: watch::Receiver<Arc<Secrets>>,
+    pub(crate) secrets: watch::Receiver<Known>,
     /// Ends all streams: they would hold up the end of the server.
     pub(crate) shutdown: CancellationToken,
 }
@@ -44,11 +43,15 @@ struct Session {
 
 impl Session {
     /// What is news to the proxy.
-    fn news(&mut self, secrets: &Secrets) -> Vec<Credential> {
+    fn news(&mut self, known: &Known) -> Vec<Credential> {
         let mut news = Vec::new();
         for name in &self.wanted {
-            let found = find(secrets, name, &self.namespace);
+            let found = find(&known.secrets, name, &self.namespace);
             if self.sent.get(name) == Some(&found) {
+                continue;
+            }
+            // It may yet come; a proxy that has it from an earlier stream shall keep it.
+            if !known.complete && matches!(found, Err(Missing::Absent { .. })) {
                 continue;
             }
             self.audit(name, &found);
@@ -125,7 +128,7 @@ impl CredentialService for CredentialServer {
 async fn drive(
     mut session: Session,
     mut requests: Streaming<WatchCredentialsRequest>,
-    mut secrets: watch::Receiver<Arc<Secrets>>,
+    mut secrets: watch::Receiver<Known>,
     answers: mpsc::Sender<Result<Credential, Status>>,
 ) {
     let left = session.peer.not_after.saturating_sub(ca::now().unix_timestamp());

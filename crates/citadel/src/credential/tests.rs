@@ -205,7 +205,7 @@ fn a_broken_file_keeps_what_it_held_and_a_deleted_one_does_not() {
     let (mut watcher, seen) = Watcher::new(Folder(Some(files.0.path().to_owned())));
     let mut look = |files: &Files| {
         watcher.take(Ok(files.load()));
-        let held: Vec<String> = seen.borrow().keys().map(|key| key.name.clone()).collect();
+        let held: Vec<String> = seen.borrow().secrets.keys().map(|key| key.name.clone()).collect();
         held.join(" ")
     };
     files.write("a.yaml", &yaml("shop", "a", &pair));
