@@ -1,4 +1,5 @@
-//! The authority's pages on the admin server, for `argosy ca`: `GET /ca/status`, `PUT /ca/rotate`.
+//! The authority's pages on the admin server, for `argosy ca`: `GET /ca/status`, `PUT /ca/rotate`, `/ca/taint` and
+//! `/ca/revoke`.
 //!
 //! The admin server shows them to callers on this machine alone. `PUT`, because a browser asks before it sends one to
 //! another site.
@@ -10,7 +11,10 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::keeper::{Command, RotateError, Status};
+use crate::ca::AuthorityError;
+use crate::keeper::{Command, RotateError};
+use crate::revoke::{RevokeError, Which};
+use crate::status::Status;
 
 /// Where the pages are mounted.
 pub(crate) const PREFIX: &str = "/ca";
@@ -25,10 +29,24 @@ struct Rotate {
     emergency: bool,
 }
 
+#[derive(Debug, Deserialize)]
+struct Taint {
+    /// SHA-256 of the authority's certificate.
+    fingerprint: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Revoke {
+    serial: Option<String>,
+    identity: Option<String>,
+}
+
 pub(crate) fn routes(keeper: Keeper) -> Router {
     Router::new()
         .route("/ca/status", get(status))
         .route("/ca/rotate", put(rotate))
+        .route("/ca/taint", put(taint))
+        .route("/ca/revoke", put(revoke))
         .with_state(keeper)
 }
 
@@ -39,6 +57,20 @@ async fn status(State(keeper): State<Keeper>) -> Answer {
 async fn rotate(State(keeper): State<Keeper>, Query(query): Query<Rotate>) -> Answer {
     let emergency = query.emergency;
     ask(&keeper, |answer| Command::Rotate { emergency, answer }).await
+}
+
+async fn taint(State(keeper): State<Keeper>, Query(Taint { fingerprint }): Query<Taint>) -> Answer {
+    ask(&keeper, |answer| Command::Taint { fingerprint, answer }).await
+}
+
+async fn revoke(State(keeper): State<Keeper>, Query(query): Query<Revoke>) -> Answer {
+    let refuse = |error: RevokeError| (revoke_code(&error), format!("{error}\n"));
+    let which = Which::parse(query.serial.as_deref(), query.identity.as_deref()).map_err(refuse)?;
+    let (answer, answered) = oneshot::channel();
+    // As below.
+    let _ = keeper.send(Command::Revoke { which, answer }).await;
+    let result = answered.await.unwrap_or(Err(RevokeError::Stopping));
+    result.map(Json).map_err(refuse)
 }
 
 async fn ask(
@@ -54,9 +86,21 @@ async fn ask(
         .map_err(|error| (code(&error), format!("{error}\n")))
 }
 
+fn revoke_code(error: &RevokeError) -> StatusCode {
+    match error {
+        RevokeError::Which | RevokeError::Serial(_) | RevokeError::Identity(_) => StatusCode::BAD_REQUEST,
+        RevokeError::Nothing(_) => StatusCode::NOT_FOUND,
+        RevokeError::TooMany(_) | RevokeError::Authority(AuthorityError::List { .. }) => StatusCode::CONFLICT,
+        RevokeError::Journal(_) | RevokeError::Authority(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        RevokeError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
 fn code(error: &RotateError) -> StatusCode {
     match error {
-        RotateError::UnderWay(_) | RotateError::Plugged => StatusCode::CONFLICT,
+        RotateError::UnderWay(_) | RotateError::Plugged | RotateError::Signs => StatusCode::CONFLICT,
+        RotateError::Fingerprint(_) => StatusCode::BAD_REQUEST,
+        RotateError::Unknown(_) => StatusCode::NOT_FOUND,
         RotateError::Authority(_) => StatusCode::INTERNAL_SERVER_ERROR,
         RotateError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     }

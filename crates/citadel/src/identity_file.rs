@@ -11,6 +11,8 @@ use serde::Deserialize;
 use crate::auth::jwks::{JwksError, KeySet};
 use crate::ca::files::{self, FileError};
 
+/// Most other names of the trust domain.
+pub const MAX_ALIASES: usize = 16;
 /// Most token issuers.
 pub const MAX_ISSUERS: usize = 64;
 
@@ -62,6 +64,8 @@ struct Document {
     #[serde(default)]
     trust_domain: TrustDomain,
     #[serde(default)]
+    trust_domain_aliases: Vec<TrustDomain>,
+    #[serde(default)]
     token_issuers: Vec<IssuerDocument>,
 }
 
@@ -90,6 +94,8 @@ pub struct TokenIssuer {
 pub struct IdentityConfig {
     /// The mesh's trust domain.
     pub trust_domain: TrustDomain,
+    /// Other names of it, such as the one before it was renamed: certificates with them are of this mesh.
+    pub trust_domain_aliases: Vec<TrustDomain>,
     /// In the file's order, no `issuer` twice.
     pub token_issuers: Vec<TokenIssuer>,
 }
@@ -119,6 +125,12 @@ pub fn load(path: &Path) -> Result<(IdentityConfig, Read), IdentityFileError> {
             format!("more than {MAX_ISSUERS} entries"),
         ));
     }
+    if document.trust_domain_aliases.len() > MAX_ALIASES {
+        return Err(value(
+            "trustDomainAliases".into(),
+            format!("more than {MAX_ALIASES} entries"),
+        ));
+    }
     let mut issuers: Vec<TokenIssuer> = Vec::new();
     for (index, entry) in document.token_issuers.into_iter().enumerate() {
         let field = format!("tokenIssuers[{index}]");
@@ -142,6 +154,7 @@ pub fn load(path: &Path) -> Result<(IdentityConfig, Read), IdentityFileError> {
     Ok((
         IdentityConfig {
             trust_domain: document.trust_domain,
+            trust_domain_aliases: document.trust_domain_aliases,
             token_issuers: issuers,
         },
         read,

@@ -3,76 +3,24 @@
 //! What to do next is decided by [`rotation::next`]; how a step is taken is [`Folder`]'s. Several Citadels may keep the
 //! same folder: whoever comes first takes the step and the others see its files change.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use runtime::logging::utc;
-use serde::Serialize;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::ca::folder::fingerprint;
-use crate::ca::rotation::{self, Policy, Record, Stage, Step};
-use crate::ca::{self, Authority, AuthorityError, Folder};
+use crate::ca::rotation::{self, Policy, Stage, Step};
+use crate::ca::{self, AuthorityError, Folder, Journal};
+use crate::current::Current;
 use crate::meters::Meters;
+use crate::revoke::{self, RevokeError, Which};
+use crate::status::{self, Status};
+use runtime::logging::utc;
 
 /// How often the folder is looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
-
-/// What holders of certificates are told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trust {
-    /// PEM of the roots that the mesh trusts, the one that signs first.
-    pub roots: Arc<str>,
-    /// Certificates issued before this time (seconds since 1970) are to be renewed at once; 0 for none.
-    pub reissue_before: i64,
-}
-
-/// The authority as it is now. Clones are the same.
-#[derive(Debug, Clone)]
-pub struct Current {
-    authority: Arc<ArcSwap<Authority>>,
-    trust: watch::Sender<Trust>,
-}
-
-impl Current {
-    fn new(authority: Authority, record: &Record) -> Self {
-        let trust = trust(&authority, record);
-        Self {
-            authority: Arc::new(ArcSwap::from_pointee(authority)),
-            trust: watch::Sender::new(trust),
-        }
-    }
-
-    /// The authority that signs now.
-    #[must_use]
-    pub fn authority(&self) -> Arc<Authority> {
-        self.authority.load_full()
-    }
-
-    /// What holders are told, now and at each change.
-    #[must_use]
-    pub fn trust(&self) -> watch::Receiver<Trust> {
-        self.trust.subscribe()
-    }
-
-    fn replace(&self, authority: Authority, record: &Record) {
-        let news = trust(&authority, record);
-        self.authority.store(Arc::new(authority));
-        self.trust.send_if_modified(|trust| {
-            let changed = *trust != news;
-            *trust = news;
-            changed
-        });
-    }
-}
-
-fn trust(authority: &Authority, record: &Record) -> Trust {
-    Trust {
-        roots: authority.bundle().to_pem().into(),
-        reissue_before: record.reissue_before,
-    }
-}
+/// The journal is tidied at each of so many looks.
+const TIDY: u32 = 600;
 
 /// Why a rotation was not begun.
 #[derive(Debug, thiserror::Error)]
@@ -88,43 +36,22 @@ pub(crate) enum RotateError {
     /// The folder.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// Not a fingerprint.
+    #[error(
+        "{0:?} is not a SHA-256 fingerprint: 64 hexadecimal digits, with or without colons, as argosy ca status prints it"
+    )]
+    Fingerprint(String),
+    /// Not a root of the mesh.
+    #[error("no root of the mesh has the fingerprint {0}; argosy ca status lists them")]
+    Unknown(String),
+    /// The tainted authority is the plugged-in one.
+    #[error(
+        "certificates that are signed now lead to that authority: replace ca-key.pem, ca-cert.pem, cert-chain.pem and root-cert.pem first, with the old root still in root-cert.pem, and taint the old one then"
+    )]
+    Signs,
     /// Citadel ends.
     #[error("Citadel is stopping")]
     Stopping,
-}
-
-/// A root, for people.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct RootStatus {
-    /// SHA-256, hexadecimal.
-    pub(crate) fingerprint: String,
-    /// Whether it signs, is about to, or is about to leave.
-    pub(crate) role: &'static str,
-}
-
-/// The authority's state, for people.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Status {
-    /// The mesh's trust domain.
-    pub(crate) trust_domain: String,
-    /// Whether the authority was plugged in by its owner.
-    pub(crate) plugged_in: bool,
-    /// Where a rotation stands.
-    pub(crate) stage: Stage,
-    /// When the next step is due, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) next_step: Option<String>,
-    /// End of the certificate that signs, RFC 3339.
-    pub(crate) not_after: String,
-    /// Beginning of the certificate that signs, RFC 3339.
-    pub(crate) not_before: String,
-    /// All roots that the mesh trusts.
-    pub(crate) roots: Vec<RootStatus>,
-    /// Certificates issued before this are renewed at once, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) reissue_before: Option<String>,
 }
 
 /// What the admin server asks of the keeper.
@@ -133,6 +60,16 @@ pub(crate) enum Command {
     Rotate {
         emergency: bool,
         answer: oneshot::Sender<Result<Status, RotateError>>,
+    },
+    /// Trust an authority no more.
+    Taint {
+        fingerprint: String,
+        answer: oneshot::Sender<Result<Status, RotateError>>,
+    },
+    /// Revoke certificates.
+    Revoke {
+        which: Which,
+        answer: oneshot::Sender<Result<Status, RevokeError>>,
     },
     /// Tell the state.
     Status(oneshot::Sender<Result<Status, RotateError>>),
@@ -145,6 +82,7 @@ pub(crate) struct Keeper {
     current: Current,
     meters: Meters,
     seen: u64,
+    looks: u32,
     /// What was last said of a broken folder; said once.
     complaint: Option<String>,
 }
@@ -157,7 +95,8 @@ impl Keeper {
         // A record that cannot be read is told of by the first look.
         let record = folder.record().unwrap_or_default();
         let seen = if authority.created() { folder.seen() } else { seen };
-        Ok((Current::new(authority, &record), seen))
+        let journal = Journal::new(folder.state_dir());
+        Ok((Current::new(authority, &record, journal), seen))
     }
 
     pub(crate) fn new(folder: Folder, policy: Policy, current: Current, seen: u64, meters: Meters) -> Self {
@@ -167,6 +106,7 @@ impl Keeper {
             current,
             meters,
             seen,
+            looks: 0,
             complaint: None,
         };
         keeper.measure();
@@ -202,21 +142,22 @@ impl Keeper {
             None => {
                 let result = self.look();
                 self.tell(result);
+                self.tidy();
             }
             Some(Command::Status(answer)) => _ = answer.send(self.status().map_err(Into::into)),
             Some(Command::Rotate { emergency, answer }) => _ = answer.send(self.rotate(emergency)),
+            Some(Command::Taint { fingerprint, answer }) => _ = answer.send(self.taint(&fingerprint)),
+            Some(Command::Revoke { which, answer }) => _ = answer.send(self.revoke(&which)),
         }
     }
 
     fn look(&mut self) -> Result<(), AuthorityError> {
         self.reload()?;
-        if self.folder.plugged() {
-            return Ok(());
-        }
+        let now = ca::now().unix_timestamp();
+        self.forget(now)?;
         let record = self.folder.record()?;
         let since = self.current.authority().not_before();
-        let now = ca::now().unix_timestamp();
-        let step = rotation::next(&record, self.folder.next_key(), since, &self.policy, now);
+        let step = rotation::next(&record, self.folder.next_key(), since, &self.policy(), now);
         match step {
             Step::Wait(_) => return Ok(()),
             Step::Prepare => self.folder.prepare(false)?,
@@ -227,6 +168,39 @@ impl Keeper {
         self.meters.rotation_steps.inc();
         tracing::info!(target: "citadel::audit", ?step, "step of a root rotation taken");
         self.reload()
+    }
+
+    /// Takes certificates off the lists that have ended.
+    fn forget(&mut self, now: i64) -> Result<(), AuthorityError> {
+        if !self.current.authority().revoked().stale(now) {
+            return Ok(());
+        }
+        self.folder.revoke(|revoked| {
+            revoked.forget(now);
+            Ok::<_, AuthorityError>(())
+        })?;
+        self.reload()
+    }
+
+    /// Deletes what the journal has of certificates that have ended, and writes what it could not write before.
+    fn tidy(&mut self) {
+        let unnoted = self.current.unnoted();
+        self.looks = self.looks.wrapping_add(1);
+        if self.looks % TIDY != 1 && !unnoted.load(Ordering::Relaxed) {
+            return;
+        }
+        let tidied = self.current.journal().tidy(ca::now().unix_timestamp());
+        self.meters.journal_stale.set(i64::from(tidied.is_err()));
+        unnoted.store(tidied.is_err(), Ordering::Relaxed);
+    }
+
+    /// Whoever plugged an authority in decides when it is replaced.
+    fn policy(&self) -> Policy {
+        let max_age = self.policy.max_age.filter(|_| !self.folder.plugged());
+        Policy {
+            max_age,
+            ..self.policy
+        }
     }
 
     /// Takes what the folder holds when it has changed.
@@ -265,6 +239,12 @@ impl Keeper {
     fn measure(&self) {
         let authority = self.current.authority();
         self.meters.root_expiry.set(authority.not_after());
+        self.meters.signing_since.set(authority.not_before());
+        let revoked = authority.revoked().entries.len();
+        self.meters
+            .revoked
+            .set(i64::try_from(revoked).unwrap_or(i64::MAX));
+        self.meters.crl_next_update.set(authority.lists().next_update);
         let roots = i64::try_from(authority.bundle().roots().len()).unwrap_or(i64::MAX);
         self.meters.roots.set(roots);
     }
@@ -287,46 +267,60 @@ impl Keeper {
         Ok(self.status()?)
     }
 
-    fn status(&self) -> Result<Status, AuthorityError> {
-        let record = self.folder.record()?;
+    /// Has all that one authority signed issued again, and trusts it no more.
+    fn taint(&mut self, text: &str) -> Result<Status, RotateError> {
+        let tainted = fingerprint_of(text)?;
         let authority = self.current.authority();
-        let next_key = self.folder.next_key();
-        let stage = rotation::stage(&record, next_key);
+        let plugged = self.folder.plugged();
+        let own = std::iter::once(authority.certificate()).chain(authority.chain());
+        let signs = own.into_iter().any(|der| fingerprint(der) == tainted);
+        let known = authority
+            .bundle()
+            .roots()
+            .iter()
+            .any(|root| fingerprint(root) == tainted);
+        let stage = rotation::stage(&self.folder.record()?, self.folder.next_key());
+        match () {
+            () if signs && !plugged => return self.rotate(true),
+            () if signs || !authority.stands_without(&tainted) => return Err(RotateError::Signs),
+            () if !known && !plugged => return Err(RotateError::Unknown(tainted)),
+            () if stage == Stage::Distributing => return Err(RotateError::UnderWay(stage)),
+            () => {}
+        }
+        self.folder.taint(&tainted)?;
+        tracing::warn!(target: "citadel::audit", authority = tainted, "authority tainted by request: all certificates are issued again");
+        self.reload()?;
+        Ok(self.status()?)
+    }
+
+    fn revoke(&mut self, which: &Which) -> Result<Status, RevokeError> {
+        revoke::revoke(
+            &self.folder,
+            self.current.journal(),
+            which,
+            ca::now().unix_timestamp(),
+        )?;
+        self.reload()?;
+        Ok(self.status()?)
+    }
+
+    fn status(&self) -> Result<Status, AuthorityError> {
         let now = ca::now().unix_timestamp();
-        let plugged_in = self.folder.plugged();
-        let next_step = match rotation::next(&record, next_key, authority.not_before(), &self.policy, now) {
-            _ if plugged_in => None,
-            Step::Wait(at) => at,
-            _ => Some(now),
-        };
-        let roots = authority.bundle().roots().iter();
-        Ok(Status {
-            trust_domain: authority.trust_domain().to_string(),
-            plugged_in,
-            stage,
-            next_step: next_step.map(utc),
-            not_after: utc(authority.not_after()),
-            not_before: utc(authority.not_before()),
-            roots: roots
-                .map(|root| root_status(root, &authority, &record, stage))
-                .collect(),
-            reissue_before: Some(record.reissue_before).filter(|at| *at > 0).map(utc),
-        })
+        status::status(
+            &self.folder,
+            &self.policy(),
+            &self.current.authority(),
+            self.meters.counts(),
+            now,
+        )
     }
 }
 
-fn root_status(
-    root: &rustls_pki_types::CertificateDer<'_>,
-    authority: &Authority,
-    record: &Record,
-    stage: Stage,
-) -> RootStatus {
-    let fingerprint = fingerprint(root);
-    let role = match stage {
-        _ if root == authority.certificate() => "signing",
-        _ if record.retiring.contains(&fingerprint) => "retiring",
-        Stage::Distributing => "next",
-        _ => "trusted",
-    };
-    RootStatus { fingerprint, role }
+/// A SHA-256 fingerprint as openssl prints it, or without colons.
+fn fingerprint_of(text: &str) -> Result<String, RotateError> {
+    let digits: String = text.chars().filter(|c| *c != ':').collect();
+    match digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        true => Ok(digits.to_ascii_lowercase()),
+        false => Err(RotateError::Fingerprint(text.chars().take(128).collect())),
+    }
 }

@@ -7,18 +7,23 @@ mod admin;
 pub mod auth;
 pub mod ca;
 mod credential;
+mod current;
 pub mod identity_file;
 mod keeper;
+mod limit;
 mod local;
 mod meters;
 mod reload;
+mod revoke;
 mod run;
 mod service;
+mod status;
 pub mod token;
 mod trust;
 
-pub use keeper::{Current, Trust};
+pub use current::{Current, Trust};
 pub use local::LocalIssuer;
 pub use run::{
-    Args, Ca, DEFAULT_ADMIN, DEFAULT_LISTEN, ROOT_MAX_AGE, RunError, leaf_ttl, root_age, run, run_with, serve,
+    Args, CALLER_RATE, Ca, DEFAULT_ADMIN, DEFAULT_LISTEN, ROOT_MAX_AGE, RunError, leaf_ttl, root_age, run,
+    run_with, serve,
 };

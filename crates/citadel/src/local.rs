@@ -13,7 +13,7 @@ use rustls_pki_types::UnixTime;
 use tokio::sync::{Mutex, watch};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::keeper::{Current, Trust};
+use crate::current::{Asked, Current, Trust};
 
 /// Issues to this process from its own authority.
 #[derive(Debug)]
@@ -44,11 +44,14 @@ fn local(error: impl std::error::Error + Send + Sync + 'static) -> IssueError {
 
 impl Issuer for LocalIssuer {
     async fn issue(&self, _current: Option<Arc<Svid>>) -> Result<Svid, IssueError> {
-        let authority = self.current.authority();
         let mut key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let leaf = authority
-            .issue(&key, &self.id, self.ttl, crate::ca::now())
-            .map_err(local)?;
+        let asked = Asked {
+            by: "own process",
+            key: "P-256",
+            remote: "none",
+        };
+        let signed = self.current.sign(&key, &self.id, self.ttl, asked);
+        let (leaf, authority) = signed.map_err(local)?;
         let der = Zeroizing::new(key.serialize_der());
         key.zeroize();
         let bundle = Arc::new(authority.bundle().clone());

@@ -1,5 +1,7 @@
 //! What Citadel counts, by the names of Istio's Citadel where it has them.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -8,6 +10,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use runtime::Metrics;
+
+use crate::status::Counts;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
@@ -23,8 +27,13 @@ pub(crate) struct Meters {
     bad_requests: Counter,
     sign_errors: Counter,
     refused: Family<Reason, Counter>,
+    by_reason: Arc<Mutex<BTreeMap<&'static str, u64>>>,
     seconds: Histogram,
     pub(crate) root_expiry: Gauge,
+    pub(crate) signing_since: Gauge,
+    pub(crate) revoked: Gauge,
+    pub(crate) crl_next_update: Gauge,
+    pub(crate) journal_stale: Gauge,
     pub(crate) roots: Gauge,
     pub(crate) rotation_steps: Counter,
     pub(crate) authority_errors: Counter,
@@ -56,6 +65,7 @@ impl Meters {
                 "citadel_server_csr_sign_err_count",
                 "Requests that could not be signed",
             ),
+            by_reason: Arc::default(),
             refused: metrics.family("citadel_server_refused_count", "Requests refused, by reason"),
             seconds: metrics.histogram(
                 "citadel_server_issuance_seconds",
@@ -65,6 +75,22 @@ impl Meters {
             root_expiry: metrics.gauge(
                 "citadel_server_root_cert_expiry_timestamp",
                 "End of the certificate that signs, seconds since 1970",
+            ),
+            signing_since: metrics.gauge(
+                "citadel_signing_cert_start_timestamp",
+                "Beginning of the certificate that signs, seconds since 1970",
+            ),
+            revoked: metrics.gauge(
+                "citadel_revoked_certificates",
+                "Certificates that were revoked and have not ended",
+            ),
+            crl_next_update: metrics.gauge(
+                "citadel_crl_next_update_timestamp",
+                "End of the lists of revoked certificates, seconds since 1970; proxies refuse everybody after it; 0 for no list",
+            ),
+            journal_stale: metrics.gauge(
+                "citadel_journal_stale",
+                "1 while issued certificates cannot be noted: they cannot be revoked by identity after a restart",
             ),
             roots: metrics.gauge(
                 "citadel_trusted_roots",
@@ -117,7 +143,23 @@ impl Meters {
         self.refused(reason);
     }
 
+    /// A request that was refused before anything of it was looked at.
+    pub(crate) fn limited(&self, reason: &'static str) {
+        self.refused(reason);
+    }
+
+    /// What was done since the start.
+    pub(crate) fn counts(&self) -> Counts {
+        let refused = self.by_reason.lock().unwrap_or_else(PoisonError::into_inner);
+        Counts {
+            issued: self.issued.get(),
+            refused: refused.clone(),
+        }
+    }
+
     fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();
+        let mut by_reason = self.by_reason.lock().unwrap_or_else(PoisonError::into_inner);
+        *by_reason.entry(reason).or_default() += 1;
     }
 }

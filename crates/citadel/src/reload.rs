@@ -58,7 +58,14 @@ impl Reloader {
         if read == self.seen {
             return Ok(false);
         }
-        let current = &self.config.load().trust_domain;
+        let config_now = self.config.load();
+        if config.trust_domain_aliases != config_now.trust_domain_aliases {
+            return Err(format!(
+                "{}: trustDomainAliases: they cannot change while Citadel runs; restart it",
+                self.path.display()
+            ));
+        }
+        let current = &config_now.trust_domain;
         if config.trust_domain != *current {
             return Err(format!(
                 "{}: trustDomain: {} cannot replace {current} while Citadel runs; restart it with a root of that domain",

@@ -22,12 +22,13 @@ use crate::admin;
 use crate::ca::rotation::Policy;
 use crate::ca::{AuthorityError, Folder, MAX_LEAF_TTL};
 use crate::credential::{self, CredentialServer, Watcher};
+use crate::current::Current;
 use crate::identity_file::{self, IdentityConfig, IdentityFileError};
-use crate::keeper::{Current, Keeper};
+use crate::keeper::Keeper;
 use crate::local::LocalIssuer;
 use crate::meters::Meters;
 use crate::reload::Reloader;
-use crate::service::CertificateService;
+use crate::service::{CallerLimits, CertificateService};
 use crate::trust::TrustService;
 
 /// Where Citadel listens unless told: Istio's port for its CA.
@@ -37,6 +38,9 @@ pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCAL
 
 /// Age of a root at which it is replaced unless told: four fifths of its life of ten years.
 pub const ROOT_MAX_AGE: Duration = Duration::from_secs(70_080 * 3600);
+
+/// Certificates that one identity can get each second unless told: an account may have thousands of replicas.
+pub const CALLER_RATE: u32 = 50;
 
 /// Largest message that is read, in bytes: a CSR and a little metadata.
 const MAX_MESSAGE: usize = 64 << 10;
@@ -51,6 +55,14 @@ pub struct Args {
     /// ca-cert.pem, root-cert.pem and cert-chain.pem in it, that authority signs
     #[arg(long, env = "ARGOSY_CA_DIR", value_name = "DIR")]
     pub ca_dir: PathBuf,
+    /// Folder of Citadel's own notes on an authority that is plugged in (what was issued, what was revoked), mode 0700; the
+    /// authority's own folder unless given
+    #[arg(long, env = "ARGOSY_CA_STATE_DIR", value_name = "DIR")]
+    pub ca_state_dir: Option<PathBuf>,
+    /// Certificates that one identity can get each second, after twenty times as many at once
+    #[arg(long, env = "ARGOSY_CALLER_RATE", value_name = "N", default_value_t = CALLER_RATE,
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub caller_rate: u32,
     /// The mesh's identity.yaml: trust domain and token issuers
     #[arg(long, env = "ARGOSY_IDENTITY", value_name = "FILE")]
     pub identity: Option<PathBuf>,
@@ -72,6 +84,8 @@ impl Args {
         Self {
             listen: DEFAULT_LISTEN,
             ca_dir,
+            ca_state_dir: None,
+            caller_rate: CALLER_RATE,
             identity: None,
             leaf_ttl: MAX_LEAF_TTL,
             secrets_dir: None,
@@ -154,7 +168,9 @@ impl Ca {
     /// When they cannot be used; the message says which and what to do.
     pub async fn open(args: &Args) -> Result<Self, RunError> {
         let (config, seen_identity) = load_identity(args.identity.clone()).await?;
-        let folder = Folder::new(args.ca_dir.clone(), config.trust_domain.clone());
+        let folder = Folder::new(args.ca_dir.clone(), config.trust_domain.clone())
+            .with_state(args.ca_state_dir.clone())
+            .with_aliases(config.trust_domain_aliases.clone());
         let opened = folder.clone();
         let (current, seen_folder) = tokio::task::spawn_blocking(move || Keeper::open(&opened)).await??;
         let authority = current.authority();
@@ -259,6 +275,7 @@ async fn serve_with(listener: TcpListener, ca: Ca, args: Args, context: Context)
         current,
         config,
         ttl,
+        limits: Arc::new(CallerLimits::new(args.caller_rate)),
         meters,
     };
     let server = IstioCertificateServiceServer::new(service).max_decoding_message_size(MAX_MESSAGE);

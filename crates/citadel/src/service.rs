@@ -8,18 +8,48 @@ use arc_swap::ArcSwap;
 use proto::ca::istio_certificate_service_server::IstioCertificateService;
 use proto::ca::{IstioCertificateRequest, IstioCertificateResponse};
 use runtime::grpc;
-use runtime::tls::bundle::certificates_to_pem;
-use tonic::{Request, Response, Status};
+use runtime::spiffe::SpiffeId;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tonic::{Code, Request, Response, Status};
 
-use crate::auth::{self, Caller};
+use crate::auth::{self, Caller, Method};
 use crate::ca::csr::{self, CsrError};
 use crate::ca::{self, Authority, Leaf};
+use crate::current::{Asked, Current};
 use crate::identity_file::IdentityConfig;
-use crate::keeper::Current;
+use crate::limit::{Limiter, holder};
 use crate::meters::Meters;
 
 /// The shortest life that can be asked for; shorter ones would have ended before they are used.
 const MIN_TTL: Duration = Duration::from_secs(1);
+
+/// Requests that are worked on at once; others wait their turn.
+const AT_ONCE: usize = 256;
+/// How long a request may wait for its turn.
+const TURN: Duration = Duration::from_secs(5);
+/// Requests of unknown callers that one address may make at once, and each second after that.
+const UNKNOWN: (u32, u32) = (1000, 50);
+
+/// What callers may take of the authority's time.
+#[derive(Debug)]
+pub(crate) struct CallerLimits {
+    turns: Semaphore,
+    /// By identity.
+    known: Limiter,
+    /// By address, for callers that were not recognised.
+    unknown: Limiter,
+}
+
+impl CallerLimits {
+    /// One identity may have `rate` certificates a second, after twenty times as many at once.
+    pub(crate) fn new(rate: u32) -> Self {
+        Self {
+            turns: Semaphore::new(AT_ONCE),
+            known: Limiter::new(rate.saturating_mul(20), rate),
+            unknown: Limiter::new(UNKNOWN.0, UNKNOWN.1),
+        }
+    }
+}
 
 /// Answers certificate requests.
 #[derive(Debug, Clone)]
@@ -27,6 +57,7 @@ pub(crate) struct CertificateService {
     pub(crate) current: Current,
     pub(crate) config: Arc<ArcSwap<IdentityConfig>>,
     pub(crate) ttl: Duration,
+    pub(crate) limits: Arc<CallerLimits>,
     pub(crate) meters: Meters,
 }
 
@@ -42,25 +73,71 @@ impl CertificateService {
         })
     }
 
+    /// Waits for a turn, which callers that fail too often do not get.
+    async fn turn(&self, from: &str) -> Result<SemaphorePermit<'_>, Status> {
+        if let Err(wait) = self.limits.unknown.look(from, Instant::now()) {
+            self.meters.limited("too_many_failures");
+            return Err(exhausted(
+                "too many requests from this address were refused",
+                wait,
+            ));
+        }
+        let turn = tokio::time::timeout(TURN, self.limits.turns.acquire()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(|| {
+            self.meters.limited("busy");
+            Status::resource_exhausted("too many requests at once: ask again in a few seconds")
+        })
+    }
+
+    /// A known caller has its own rate; an identity of an older name of the trust domain gets one of today's; a revoked
+    /// certificate is no proof, whatever connection it came on.
+    fn admit<T>(&self, caller: Caller, request: &Request<T>) -> Result<Caller, Status> {
+        let revoked =
+            || grpc::serial(request.extensions()).is_some_and(|serial| self.current.is_revoked(serial));
+        if caller.method == Method::Certificate && revoked() {
+            self.meters.unauthenticated("certificate_revoked");
+            tracing::warn!(target: "citadel::audit", id = %caller.id, "caller refused: its certificate was revoked");
+            return Err(Status::unauthenticated(
+                "the client certificate was revoked: connect again with a token",
+            ));
+        }
+        if let Err(wait) = self.limits.known.take(&caller.id.to_string(), Instant::now()) {
+            self.meters.limited("rate_limited");
+            tracing::warn!(target: "citadel::audit", id = %caller.id, "caller asks too often");
+            return Err(exhausted("this identity asks for too many certificates", wait));
+        }
+        let authority = self.current.authority();
+        let renamed = SpiffeId::new(authority.trust_domain().clone(), caller.id.path());
+        match authority.bundle().aliases().contains(caller.id.trust_domain()) {
+            true => Ok(Caller {
+                id: renamed.map_err(|error| Status::invalid_argument(error.to_string()))?,
+                ..caller
+            }),
+            false => Ok(caller),
+        }
+    }
+
     fn sign(
         &self,
-        authority: &Authority,
         caller: &Caller,
+        remote: &str,
         wanted: &IstioCertificateRequest,
-    ) -> Result<(Leaf, &'static str), Status> {
+    ) -> Result<(Leaf, Arc<Authority>), Status> {
         let ttl = life(wanted.validity_duration, self.ttl).ok_or_else(|| {
             self.meters.bad_request("negative_validity");
             Status::invalid_argument("validity_duration is negative; ask for seconds, or 0 for the default")
         })?;
         let key = csr::public_key(&wanted.csr, &caller.id).map_err(|error| self.bad_csr(caller, &error))?;
-        let leaf = authority
-            .issue(&key, &caller.id, ttl, ca::now())
-            .map_err(|error| {
-                self.meters.sign_error("signing");
-                tracing::error!(target: "citadel::audit", id = %caller.id, %error, "certificate not signed");
-                Status::internal(error.to_string())
-            })?;
-        Ok((leaf, csr::describe(&key)))
+        let asked = Asked {
+            by: caller.method.as_str(),
+            key: csr::describe(&key),
+            remote,
+        };
+        self.current.sign(&key, &caller.id, ttl, asked).map_err(|error| {
+            self.meters.sign_error("signing");
+            tracing::error!(target: "citadel::audit", id = %caller.id, %error, "certificate not signed");
+            Status::internal(error.to_string())
+        })
     }
 
     fn bad_csr(&self, caller: &Caller, error: &CsrError) -> Status {
@@ -98,24 +175,29 @@ impl IstioCertificateService for CertificateService {
     ) -> Result<Response<IstioCertificateResponse>, Status> {
         let start = Instant::now();
         self.meters.request();
-        let caller = self.caller(&request, ca::now().unix_timestamp())?;
-        let authority = self.current.authority();
-        let (leaf, key) = self.sign(&authority, &caller, request.get_ref())?;
         let remote = grpc::remote(request.extensions());
+        let from = remote.map_or_else(String::new, |remote| holder(remote.ip()));
+        let _turn = self.turn(&from).await?;
+        let known = self.caller(&request, ca::now().unix_timestamp());
+        let known = known.and_then(|caller| self.admit(caller, &request));
+        let caller = known.inspect_err(|status| {
+            if status.code() == Code::Unauthenticated {
+                // There was a request left when it was looked.
+                _ = self.limits.unknown.take(&from, Instant::now());
+            }
+        })?;
+        let (leaf, authority) = self.sign(&caller, &shown(remote), request.get_ref())?;
+        let cert_chain = authority.answer(&leaf.der);
         self.meters.issued(start.elapsed());
-        tracing::info!(target: "citadel::audit", id = %caller.id, serial = %leaf.serial, not_after = runtime::logging::utc(leaf.not_after),
-            by = caller.method.as_str(), key, remote = shown(remote), "certificate issued");
-        // The leaf first, then intermediates, and in the last place all roots, as Istio's agents take them.
-        let mut cert_chain = vec![certificates_to_pem(&[leaf.der])];
-        cert_chain.extend(
-            authority
-                .chain()
-                .iter()
-                .map(|der| certificates_to_pem(std::slice::from_ref(der))),
-        );
-        cert_chain.push(authority.bundle().to_pem());
         Ok(Response::new(IstioCertificateResponse { cert_chain }))
     }
+}
+
+fn exhausted(what: &str, wait: Duration) -> Status {
+    Status::resource_exhausted(format!(
+        "{what}: ask again in {:.1} s",
+        wait.as_secs_f64().max(0.1)
+    ))
 }
 
 #[cfg(test)]

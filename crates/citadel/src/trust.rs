@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::keeper::{Current, Trust};
+use crate::current::{Current, Trust};
 
 /// Serves the mesh's trust bundle to whoever has a certificate of the mesh.
 #[derive(Debug, Clone)]
@@ -25,7 +25,9 @@ fn message(trust: &Trust) -> TrustBundle {
     TrustBundle {
         roots: trust.roots.to_string(),
         reissue_before: trust.reissue_before,
-        ..TrustBundle::default()
+        crl: trust.crl.to_string(),
+        crl_leaf_only: trust.crl_leaf_only,
+        trust_domain_aliases: trust.aliases.to_vec(),
     }
 }
 

@@ -14,39 +14,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use axum::http::StatusCode;
+use runtime::Identity;
 use runtime::grpc::Limits;
 use runtime::tls::Expected;
-use runtime::{Context, Identity};
-use support::{Mesh, PATIENCE, context, echo_server, eventually, say};
+use support::{Mesh, PATIENCE, admin, context, echo_server, eventually, say};
 use tokio::net::TcpListener;
-use tower::ServiceExt;
 
 const TTL: Duration = Duration::from_secs(5);
+
+/// A number from the environment: `make soak` sets larger ones.
+fn number(name: &str, usual: u64) -> u64 {
+    std::env::var(name).map_or(usual, |text| text.parse().unwrap())
+}
 
 async fn short_lived(mesh: &Mesh) -> support::Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let args = citadel::Args {
-        leaf_ttl: TTL,
+        leaf_ttl: Duration::from_secs(number("ARGOSY_ROTATION_TTL", TTL.as_secs())),
         ..mesh.args()
     };
     mesh.citadel_on(listener, args).await
-}
-
-/// A request to the admin server's routes.
-async fn admin(context: &Context, method: &str, path: &str) -> (StatusCode, serde_json::Value) {
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .body(Body::empty())
-        .unwrap();
-    let answer = context.admin.router().oneshot(request).await.unwrap();
-    let status = answer.status();
-    let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
-    let value = serde_json::from_slice(&body)
-        .unwrap_or_else(|_| serde_json::Value::String(String::from_utf8_lossy(&body).into_owned()));
-    (status, value)
 }
 
 async fn wait_for_stage(citadel: &support::Running, wanted: &str) -> serde_json::Value {
@@ -64,12 +52,13 @@ async fn wait_for_stage(citadel: &support::Running, wanted: &str) -> serde_json:
         .unwrap_or_else(|_| panic!("never {wanted}"))
 }
 
-/// Two workloads that open a connection after the other, each a whole handshake on both sides.
+/// A workload that opens a connection after the other, each a whole handshake on both sides, with `pause` between them.
 async fn handshakes(
     caller: Identity,
     address: std::net::SocketAddr,
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
+    pause: Duration,
 ) -> Vec<String> {
     let mut failures = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -77,14 +66,20 @@ async fn handshakes(
             Ok(_) => _ = done.fetch_add(1, Ordering::Relaxed),
             Err(reason) => failures.push(reason),
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(pause).await;
     }
     failures
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn roots_rotate_under_handshakes_and_the_old_one_ends() {
-    let rounds: usize = std::env::var("ARGOSY_ROTATIONS").map_or(1, |n| n.parse().unwrap());
+    let rounds = number("ARGOSY_ROTATIONS", 1);
+    let wanted = number("ARGOSY_HANDSHAKES", 100);
+    let (callers, pause) = if wanted > 1000 {
+        (4, Duration::ZERO)
+    } else {
+        (1, Duration::from_millis(5))
+    };
     let mesh = Mesh::new();
     let citadel = short_lived(&mesh).await;
     let orders = mesh.identity(citadel.address, "shop", "orders").await;
@@ -92,7 +87,16 @@ async fn roots_rotate_under_handshakes_and_the_old_one_ends() {
     let server = context("orders");
     let address = echo_server(&orders, &server, Limits::default()).await;
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let load = tokio::spawn(handshakes(frontend.clone(), address, stop.clone(), done.clone()));
+    let call = |_| {
+        tokio::spawn(handshakes(
+            frontend.clone(),
+            address,
+            stop.clone(),
+            done.clone(),
+            pause,
+        ))
+    };
+    let load: Vec<_> = (0..callers).map(call).collect();
     let mut before = mesh.bundle();
     for _ in 0..rounds {
         let (status, state) = admin(&citadel.context, "PUT", "/ca/rotate").await;
@@ -114,9 +118,24 @@ async fn roots_rotate_under_handshakes_and_the_old_one_ends() {
         .await;
         before = now;
     }
+    let enough = async {
+        while done.load(Ordering::Relaxed) < wanted {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    // Only a failing test waits as long.
+    assert!(
+        tokio::time::timeout(PATIENCE * 40, enough).await.is_ok(),
+        "handshakes stand still"
+    );
     stop.store(true, Ordering::Relaxed);
-    assert_eq!(load.await.unwrap(), Vec::<String>::new());
-    assert!(done.load(Ordering::Relaxed) > 100, "too few handshakes to tell");
+    for caller in load {
+        assert_eq!(caller.await.unwrap(), Vec::<String>::new());
+    }
+    println!(
+        "{} handshakes under {rounds} rotations, none failed",
+        done.load(Ordering::Relaxed)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use runtime::spiffe::{SpiffeId, TrustDomain};
@@ -14,7 +15,8 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::files::FileError;
 use super::key::Key;
-use super::leaf::IssueError;
+use super::leaf::{IssueError, Leaf};
+use super::revocation::{self, Lists, Revoked};
 
 /// The authority could not be had. Nothing is overwritten: the files are as they were.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +89,16 @@ pub enum AuthorityError {
         /// Why.
         source: IssueError,
     },
+    /// The authority cannot sign a list of what is revoked.
+    #[error(
+        "{path}: cannot sign a list of revoked certificates: {source}; certificates of this authority cannot be revoked singly (argosy ca taint replaces them all)"
+    )]
+    List {
+        /// The certificate's file.
+        path: PathBuf,
+        /// Why not: its key usage lacks cRLSign, as a rule.
+        source: rcgen::Error,
+    },
     /// A root could not be made.
     #[error("cannot make a root: {0}")]
     Make(#[from] rcgen::Error),
@@ -104,6 +116,14 @@ pub(super) struct Parts {
     /// All roots that the mesh trusts.
     pub(super) roots: Vec<CertificateDer<'static>>,
     pub(super) roots_path: PathBuf,
+    /// Keys of other roots, which sign nothing but lists of revoked certificates, with their certificates.
+    pub(super) others: Vec<(Key, CertificateDer<'static>)>,
+    /// Certificates that were revoked.
+    pub(super) revoked: Revoked,
+    /// Lists that were plugged in, PEM, and their file.
+    pub(super) plugged_lists: Option<(Vec<u8>, PathBuf)>,
+    /// Other names of the trust domain.
+    pub(super) aliases: Vec<TrustDomain>,
 }
 
 /// A signing key with its certificate, and the mesh's roots.
@@ -114,6 +134,10 @@ pub struct Authority {
     chain: Vec<CertificateDer<'static>>,
     bundle: TrustBundle,
     certificate: CertificateDer<'static>,
+    lists: Lists,
+    revoked: Revoked,
+    /// PEM of what goes with a leaf: each of the chain, and all roots in the last place.
+    answer: Vec<Arc<str>>,
     pub(super) created: bool,
 }
 
@@ -163,41 +187,79 @@ impl Authority {
                 certificate: path,
             });
         }
-        check_trust_domain(&parsed, trust_domain).map_err(wrong)?;
+        check_trust_domain(&parsed, trust_domain, &parts.aliases).map_err(wrong)?;
         let validity = parsed.validity();
         let (not_before, not_after) = (
             validity.not_before.to_datetime(),
             validity.not_after.to_datetime(),
         );
+        let issuer = Issuer::from_ca_cert_der(&parts.certificate, parts.key)?;
+        let mut others = Vec::new();
+        for (key, certificate) in parts.others {
+            others.push((Issuer::from_ca_cert_der(&certificate, key)?, certificate));
+        }
+        let authorities: Vec<_> = parts.chain.iter().chain(bundle.roots()).cloned().collect();
+        let plugged = match &parts.plugged_lists {
+            None => Vec::new(),
+            Some((pem, path)) => {
+                let read = revocation::read(pem, &authorities, now.unix_timestamp());
+                read.map_err(|reason| AuthorityError::Certificate {
+                    path: path.clone(),
+                    reason,
+                })?
+            }
+        };
+        let own = std::iter::once((&issuer, &parts.certificate));
+        let held: Vec<_> = own
+            .chain(others.iter().map(|(issuer, der)| (issuer, der)))
+            .collect();
+        let lists = revocation::lists(&parts.revoked, &plugged, &held, &authorities).map_err(|source| {
+            AuthorityError::List {
+                path: path.clone(),
+                source,
+            }
+        })?;
+        let bundle = bundle
+            .with_aliases(parts.aliases)
+            .with_revocations(&lists.pem, lists.leaf_only)
+            .map_err(not_root)?;
+        let mut answer: Vec<Arc<str>> = Vec::new();
+        answer.extend(
+            parts
+                .chain
+                .iter()
+                .map(|der| certificates_to_pem(std::slice::from_ref(der)).into()),
+        );
+        answer.push(bundle.to_pem().into());
         let authority = Self {
-            issuer: Issuer::from_ca_cert_der(&parts.certificate, parts.key)?,
+            issuer,
             not_before,
             not_after,
             chain: parts.chain,
             bundle,
             certificate: parts.certificate,
+            lists,
+            revoked: parts.revoked,
+            answer,
             created: false,
         };
         authority.try_out(&path, now)?;
         Ok(authority)
     }
 
+    /// A leaf that nobody gets.
+    fn trial(&self, now: OffsetDateTime) -> Result<Leaf, IssueError> {
+        let subject = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let id = SpiffeId::new(self.trust_domain().clone(), "/trial")?;
+        self.issue(&subject, &id, std::time::Duration::from_secs(60), now)
+    }
+
     fn try_out(&self, path: &std::path::Path, now: OffsetDateTime) -> Result<(), AuthorityError> {
         let path = path.to_owned();
-        let subject = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let id = SpiffeId::new(self.trust_domain().clone(), "/trial").map_err(|e| {
-            AuthorityError::Certificate {
-                path: path.clone(),
-                reason: e.to_string(),
-            }
+        let trial = self.trial(now).map_err(|source| AuthorityError::Trial {
+            path: path.clone(),
+            source,
         })?;
-        let minute = std::time::Duration::from_secs(60);
-        let trial = self
-            .issue(&subject, &id, minute, now)
-            .map_err(|source| AuthorityError::Trial {
-                path: path.clone(),
-                source,
-            })?;
         let seconds = u64::try_from(now.unix_timestamp()).unwrap_or(0);
         let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
         match verify_peer(&self.bundle, &trial.der, &self.chain, at, Usage::Server) {
@@ -236,6 +298,44 @@ impl Authority {
         certificates_to_pem(std::slice::from_ref(&self.certificate))
     }
 
+    /// Whether certificates that are signed now still lead to a root when the one with this fingerprint is not trusted.
+    #[must_use]
+    pub fn stands_without(&self, root: &str) -> bool {
+        let kept = self
+            .bundle
+            .roots()
+            .iter()
+            .filter(|der| super::folder::fingerprint(der) != root);
+        let Ok(bundle) = TrustBundle::new(self.trust_domain().clone(), kept.cloned()) else {
+            return false;
+        };
+        self.trial(now()).is_ok_and(|leaf| {
+            verify_peer(&bundle, &leaf.der, &self.chain, UnixTime::now(), Usage::Server).is_ok()
+        })
+    }
+
+    /// A leaf with what goes with it, in PEM: the leaf first, then intermediates, and in the last place all roots, as
+    /// Istio's agents take them.
+    #[must_use]
+    pub fn answer(&self, leaf: &CertificateDer<'_>) -> Vec<String> {
+        let mut answer = Vec::with_capacity(self.answer.len() + 1);
+        answer.push(certificates_to_pem(std::slice::from_ref(leaf)));
+        answer.extend(self.answer.iter().map(ToString::to_string));
+        answer
+    }
+
+    /// The lists of revoked certificates that go with the roots.
+    #[must_use]
+    pub fn lists(&self) -> &Lists {
+        &self.lists
+    }
+
+    /// Certificates that were revoked here; lists that were plugged in are not in it.
+    #[must_use]
+    pub fn revoked(&self) -> &Revoked {
+        &self.revoked
+    }
+
     /// End of the signing certificate, in seconds since 1970.
     #[must_use]
     pub fn not_after(&self) -> i64 {
@@ -255,17 +355,28 @@ impl Authority {
     }
 }
 
-/// A signing certificate with a SPIFFE id must have its trust domain's id, without a path (X.509-SVID, section 4.1).
-fn check_trust_domain(root: &X509Certificate<'_>, trust_domain: &TrustDomain) -> Result<(), String> {
+/// A signing certificate with a SPIFFE id must have its trust domain's id, without a path (X.509-SVID, section 4.1). A
+/// root from before the trust domain was renamed has one of the `aliases`.
+fn check_trust_domain(
+    root: &X509Certificate<'_>,
+    trust_domain: &TrustDomain,
+    aliases: &[TrustDomain],
+) -> Result<(), String> {
     let san = root.subject_alternative_name().map_err(|e| e.to_string())?;
     let names = san
         .map(|san| san.value.general_names.as_slice())
         .unwrap_or_default();
-    let wanted = format!("spiffe://{trust_domain}");
+    let wanted = |uri: &str| {
+        let mut names = aliases.iter().chain([trust_domain]);
+        uri.strip_prefix("spiffe://")
+            .is_some_and(|name| names.any(|domain| domain.as_str() == name))
+    };
     for name in names {
         match name {
-            GeneralName::URI(uri) if *uri != wanted => {
-                return Err(format!("the root is {uri}'s, the trust domain is {trust_domain}"));
+            GeneralName::URI(uri) if !wanted(uri) => {
+                return Err(format!(
+                    "the root is {uri}'s, the trust domain is {trust_domain}; name the root's among trustDomainAliases when the trust domain was renamed"
+                ));
             }
             _ => {}
         }

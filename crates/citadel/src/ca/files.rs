@@ -10,6 +10,9 @@ use zeroize::Zeroizing;
 /// Largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
 
+/// How names of temporary files begin.
+const TEMPORARY: &str = ".new-";
+
 /// A file could not be read, written or trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -173,6 +176,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
     let dir = folder_of(path);
     let builder_mode = Permissions::from_mode(mode);
     let mut file = tempfile::Builder::new()
+        .prefix(TEMPORARY)
         .permissions(builder_mode.clone())
         .tempfile_in(dir)
         .map_err(&failed)?;
@@ -180,8 +184,76 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
     file.as_file().set_permissions(builder_mode).map_err(&failed)?;
     file.write_all(bytes).map_err(&failed)?;
     file.as_file().sync_all().map_err(&failed)?;
+    crash::point().map_err(&failed)?;
     file.persist(path).map_err(|e| failed(e.error))?;
+    crash::point().map_err(&failed)?;
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
+}
+
+/// Removes a file when it is there.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    let failed = write_error(path);
+    crash::point().map_err(&failed)?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => File::open(folder_of(path))
+            .and_then(|dir| dir.sync_all())
+            .map_err(failed),
+    }
+}
+
+/// Removes temporary files that a crash left: they may hold keys. The folder's lock must be held.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn sweep(dir: &Path) -> Result<(), FileError> {
+    for entry in fs::read_dir(dir).map_err(read_error(dir))? {
+        let entry = entry.map_err(read_error(dir))?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Places where a test lets the process end.
+mod crash {
+    #[cfg(not(test))]
+    #[allow(clippy::unnecessary_wraps, reason = "it fails in tests")]
+    pub(super) fn point() -> std::io::Result<()> {
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) use super::crash_test::point;
+}
+
+#[cfg(test)]
+pub(crate) mod crash_test {
+    use std::cell::Cell;
+    use std::io;
+
+    thread_local! {
+        static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+
+    /// Lets this thread's writing end at the point with this number, counted from 0; `None`: at none.
+    pub(crate) fn at(number: Option<usize>) {
+        LEFT.set(number);
+    }
+
+    pub(super) fn point() -> io::Result<()> {
+        match LEFT.get() {
+            Some(0) => Err(io::Error::other("crashed")),
+            left => {
+                LEFT.set(left.map(|left| left - 1));
+                Ok(())
+            }
+        }
+    }
 }
 
 /// Moves a file over another of the same folder, in one step that is on the disk when this returns.
@@ -190,7 +262,9 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
 /// When the disk refuses; then both are as they were.
 pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     let failed = write_error(to);
+    crash::point().map_err(&failed)?;
     fs::rename(from, to).map_err(&failed)?;
+    crash::point().map_err(&failed)?;
     File::open(folder_of(to))
         .and_then(|dir| dir.sync_all())
         .map_err(failed)

@@ -1,11 +1,14 @@
 //! The authority's folder: a root of our own, made at the first start and rotated, or one that was plugged in.
 //!
 //! Own: `root-key.pem` signs; `root-cert.pem` has all roots that the mesh trusts, among them the key's; `next-key.pem`
-//! is there while a rotation distributes the next root; `rotation.json` remembers times. Every step is a rename, so a
-//! crash at any point leaves the state before or after it. Several processes may share the folder: steps are taken
-//! under its lock.
+//! is there while a rotation distributes the next root; `retiring-key.pem`, while the old root is still trusted, signs
+//! lists of revoked certificates and nothing else; `rotation.json` remembers times. Every step is a rename, so a crash at
+//! any point leaves the state before or after it. Several processes may share the folder: steps are taken under its lock.
 //!
-//! Plugged in, by the names of Istio's `cacerts`: `ca-key.pem`, `ca-cert.pem`, `root-cert.pem`, `cert-chain.pem`.
+//! Plugged in, by the names of Istio's `cacerts`: `ca-key.pem`, `ca-cert.pem`, `root-cert.pem`, `cert-chain.pem`,
+//! `ca-crl.pem`. What Citadel itself notes is then in a state folder of its own, where there is one.
+//!
+//! Both: `revoked.json` has what was revoked.
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +25,7 @@ use super::authority::{Authority, AuthorityError, Parts, now};
 use super::files::{self, FileError};
 use super::key::Key;
 use super::profile;
+use super::revocation::Revoked;
 use super::rotation::Record;
 
 /// Name of the root's key in the CA's folder: PKCS #8 or SEC1, PEM, mode 0600.
@@ -30,6 +34,12 @@ pub const KEY_FILE: &str = "root-key.pem";
 pub const CERT_FILE: &str = "root-cert.pem";
 /// Name of the key of the root to come.
 pub const NEXT_KEY_FILE: &str = "next-key.pem";
+/// Name of the key of the root that was in force before.
+pub const RETIRING_KEY_FILE: &str = "retiring-key.pem";
+/// Name of the file with what was revoked.
+pub const REVOKED_FILE: &str = "revoked.json";
+/// Name of lists of revoked certificates that were plugged in, as in Istio.
+pub const PLUGGED_CRL_FILE: &str = "ca-crl.pem";
 /// Name of the rotation's record.
 pub const RECORD_FILE: &str = "rotation.json";
 /// Name of a plugged-in authority's key, as in Istio.
@@ -39,21 +49,26 @@ pub const PLUGGED_CERT_FILE: &str = "ca-cert.pem";
 /// Name of a plugged-in authority's chain, itself first, as in Istio.
 pub const PLUGGED_CHAIN_FILE: &str = "cert-chain.pem";
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     KEY_FILE,
     CERT_FILE,
     NEXT_KEY_FILE,
-    RECORD_FILE,
+    RETIRING_KEY_FILE,
     PLUGGED_KEY_FILE,
     PLUGGED_CERT_FILE,
     PLUGGED_CHAIN_FILE,
+    PLUGGED_CRL_FILE,
 ];
+const STATE_FILES: [&str; 2] = [RECORD_FILE, REVOKED_FILE];
 
 /// An authority's folder.
 #[derive(Debug, Clone)]
 pub struct Folder {
     dir: PathBuf,
+    /// Where a plugged-in authority's notes are; its own folder may be read-only.
+    state: Option<PathBuf>,
     trust_domain: TrustDomain,
+    aliases: Vec<TrustDomain>,
 }
 
 impl Authority {
@@ -72,10 +87,48 @@ impl Folder {
     /// The folder of this trust domain's authority; nothing is read yet.
     #[must_use]
     pub fn new(dir: PathBuf, trust_domain: TrustDomain) -> Self {
-        Self { dir, trust_domain }
+        Self {
+            dir,
+            state: None,
+            trust_domain,
+            aliases: Vec::new(),
+        }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// The folder with notes on a plugged-in authority elsewhere.
+    #[must_use]
+    pub fn with_state(self, state: Option<PathBuf>) -> Self {
+        Self { state, ..self }
+    }
+
+    /// The folder with other names of the trust domain.
+    #[must_use]
+    pub fn with_aliases(self, aliases: Vec<TrustDomain>) -> Self {
+        Self { aliases, ..self }
+    }
+
+    /// Where notes are kept: what was issued, what was revoked, where a rotation stands.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        match &self.state {
+            Some(state) if self.plugged() => state,
+            _ => &self.dir,
+        }
+    }
+
+    pub(super) fn state_path(&self, name: &str) -> PathBuf {
+        self.state_dir().join(name)
+    }
+
+    /// Waits for the right to change something, and clears away what a crash left half written.
+    pub(super) fn lock(&self) -> Result<std::fs::File, AuthorityError> {
+        files::private_dir(self.state_dir())?;
+        let lock = files::lock(self.state_dir())?;
+        files::sweep(self.state_dir())?;
+        Ok(lock)
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
@@ -91,13 +144,13 @@ impl Folder {
     /// As [`Authority::load_or_create`].
     pub fn load_or_create(&self) -> Result<Authority, AuthorityError> {
         if self.plugged() {
-            return self.load_plugged();
+            return Authority::assemble(self.plugged_parts()?, &self.trust_domain, now());
         }
         files::private_dir(&self.dir)?;
         // A folder that has both is only read, so it may be read-only.
         let _lock = match self.path(KEY_FILE).exists() && self.path(CERT_FILE).exists() {
             true => None,
-            false => Some(files::lock(&self.dir)?),
+            false => Some(self.lock()?),
         };
         match (self.key(KEY_FILE)?, self.roots()?) {
             (Some(key), Some(roots)) => self.join(key, roots, now()),
@@ -124,7 +177,11 @@ impl Folder {
         Ok(authority)
     }
 
-    fn self_signed(&self, key: &Key, now: OffsetDateTime) -> Result<CertificateDer<'static>, AuthorityError> {
+    pub(super) fn self_signed(
+        &self,
+        key: &Key,
+        now: OffsetDateTime,
+    ) -> Result<CertificateDer<'static>, AuthorityError> {
         let certificate = profile::root(&self.trust_domain, now)?.self_signed(key)?;
         Ok(certificate.der().clone())
     }
@@ -136,6 +193,10 @@ impl Folder {
         roots: Vec<CertificateDer<'static>>,
         now: OffsetDateTime,
     ) -> Result<Authority, AuthorityError> {
+        Authority::assemble(self.own_parts(key, roots)?, &self.trust_domain, now)
+    }
+
+    fn own_parts(&self, key: Key, roots: Vec<CertificateDer<'static>>) -> Result<Parts, AuthorityError> {
         let (key_path, path) = (self.path(KEY_FILE), self.path(CERT_FILE));
         let Some(certificate) = of_key(&roots, &key).or(only(&roots)).cloned() else {
             return Err(AuthorityError::WrongPair {
@@ -143,7 +204,14 @@ impl Folder {
                 certificate: path,
             });
         };
-        let parts = Parts {
+        let mut others = Vec::new();
+        for name in [NEXT_KEY_FILE, RETIRING_KEY_FILE] {
+            // What a step that was interrupted left without a root is taken up by the next.
+            let held = self.key(name)?;
+            others.extend(held.and_then(|held| Some((of_key(&roots, &held)?.clone(), held))));
+        }
+        others.retain(|(other, _)| *other != certificate);
+        Ok(Parts {
             key,
             key_path,
             certificate,
@@ -151,11 +219,17 @@ impl Folder {
             chain: Vec::new(),
             roots,
             roots_path: path,
-        };
-        Authority::assemble(parts, &self.trust_domain, now)
+            others: others
+                .into_iter()
+                .map(|(certificate, key)| (key, certificate))
+                .collect(),
+            revoked: self.revoked()?,
+            plugged_lists: self.plugged_lists()?,
+            aliases: self.aliases.clone(),
+        })
     }
 
-    fn load_plugged(&self) -> Result<Authority, AuthorityError> {
+    fn plugged_parts(&self) -> Result<Parts, AuthorityError> {
         let missing = |name: &str| AuthorityError::Missing(self.path(name));
         let key_path = self.path(PLUGGED_KEY_FILE);
         let pem = files::read_shared(&key_path)?.ok_or_else(|| missing(PLUGGED_KEY_FILE))?;
@@ -163,7 +237,9 @@ impl Folder {
         let own = self
             .certificates(PLUGGED_CERT_FILE)?
             .ok_or_else(|| missing(PLUGGED_CERT_FILE))?;
-        let roots = self.roots()?.ok_or_else(|| missing(CERT_FILE))?;
+        let mut roots = self.roots()?.ok_or_else(|| missing(CERT_FILE))?;
+        let distrusted = self.record()?.distrusted;
+        roots.retain(|root| !distrusted.contains(&fingerprint(root)));
         let certificate_path = self.path(PLUGGED_CERT_FILE);
         let certificate = own
             .first()
@@ -172,7 +248,7 @@ impl Folder {
         let mut chain = vec![certificate.clone()];
         chain.extend(own.into_iter().skip(1));
         chain.extend(self.certificates(PLUGGED_CHAIN_FILE)?.unwrap_or_default());
-        let parts = Parts {
+        Ok(Parts {
             key,
             key_path,
             certificate,
@@ -180,90 +256,33 @@ impl Folder {
             chain: intermediates(chain, &roots),
             roots,
             roots_path: self.path(CERT_FILE),
-        };
-        Authority::assemble(parts, &self.trust_domain, now())
+            others: Vec::new(),
+            revoked: self.revoked()?,
+            plugged_lists: self.plugged_lists()?,
+            aliases: self.aliases.clone(),
+        })
     }
 
-    /// Makes the next root, which is trusted from now on and does not sign yet. What an interrupted call left is used.
-    ///
-    /// # Errors
-    /// When files cannot be read or written; then nothing has changed that matters.
-    pub fn prepare(&self, emergency: bool) -> Result<(), AuthorityError> {
-        let _lock = files::lock(&self.dir)?;
-        let next = match self.key(NEXT_KEY_FILE)? {
-            Some(key) => key,
-            None => {
-                let key = Key::generate()?;
-                self.write_key(NEXT_KEY_FILE, &key)?;
-                key
-            }
-        };
-        let mut roots = self.roots()?.unwrap_or_default();
-        let now = now();
-        if of_key(&roots, &next).is_none() {
-            roots.push(self.self_signed(&next, now)?);
-            self.write_roots(&roots)?;
-        }
-        let record = Record {
-            prepared: Some(now.unix_timestamp()),
-            emergency,
-            activated: None,
-            ..self.record()?
-        };
-        self.write_record(&record)
+    fn plugged_lists(&self) -> Result<Option<(Vec<u8>, PathBuf)>, AuthorityError> {
+        let path = self.path(PLUGGED_CRL_FILE);
+        Ok(files::read(&path)?.map(|pem| (pem, path)))
     }
 
-    /// Lets the next root sign; the old key is overwritten.
+    /// What was revoked.
     ///
     /// # Errors
-    /// When files cannot be read or written; the step can be taken again.
-    pub fn activate(&self) -> Result<(), AuthorityError> {
-        let _lock = files::lock(&self.dir)?;
-        let (Some(_), Some(old)) = (self.key(NEXT_KEY_FILE)?, self.key(KEY_FILE)?) else {
-            return Ok(());
+    /// When the file cannot be read or is not what was written: then it is not known who is to be refused.
+    pub fn revoked(&self) -> Result<Revoked, AuthorityError> {
+        let path = self.state_path(REVOKED_FILE);
+        let Some(bytes) = files::read(&path)? else {
+            return Ok(Revoked::default());
         };
-        let mut record = self.record()?;
-        let roots = self.roots()?.unwrap_or_default();
-        record
-            .retiring
-            .extend(of_key(&roots, &old).map(|root| fingerprint(root)));
-        record.retiring.dedup();
-        let now = now().unix_timestamp();
-        record.prepared = None;
-        record.activated = Some(now);
-        record.reissue_before = if record.emergency {
-            now
-        } else {
-            record.reissue_before
-        };
-        self.write_record(&record)?;
-        Ok(files::rename(&self.path(NEXT_KEY_FILE), &self.path(KEY_FILE))?)
-    }
-
-    /// Trusts the old root no more.
-    ///
-    /// # Errors
-    /// When files cannot be read or written; the step can be taken again.
-    pub fn retire(&self) -> Result<(), AuthorityError> {
-        let _lock = files::lock(&self.dir)?;
-        let record = self.record()?;
-        let mut roots = self.roots()?.unwrap_or_default();
-        roots.retain(|root| !record.retiring.contains(&fingerprint(root)));
-        self.write_roots(&roots)?;
-        let record = Record {
-            reissue_before: record.reissue_before,
-            ..Record::default()
-        };
-        self.write_record(&record)
-    }
-
-    /// Notes that the next root counts as distributed from now on only, because nobody knows since when it is.
-    ///
-    /// # Errors
-    /// When the record cannot be read or written.
-    pub fn note(&self) -> Result<(), AuthorityError> {
-        let emergency = self.record()?.emergency;
-        self.prepare(emergency)
+        serde_json::from_slice(&bytes).map_err(|error| AuthorityError::Certificate {
+            path,
+            reason: format!(
+                "not a record of revoked certificates ({error}); put a good copy back, or take it away to revoke none"
+            ),
+        })
     }
 
     /// Whether the next root is there.
@@ -272,12 +291,27 @@ impl Folder {
         self.path(NEXT_KEY_FILE).exists()
     }
 
+    /// What the authority would be put together from now, without changing anything.
+    pub(super) fn parts(&self) -> Result<Parts, AuthorityError> {
+        if self.plugged() {
+            return self.plugged_parts();
+        }
+        let missing = |name: &str| AuthorityError::Missing(self.path(name));
+        let key = self.key(KEY_FILE)?.ok_or_else(|| missing(KEY_FILE))?;
+        self.own_parts(key, self.roots()?.ok_or_else(|| missing(CERT_FILE))?)
+    }
+
+    /// The trust domain.
+    pub(super) fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
     /// What is remembered of a rotation.
     ///
     /// # Errors
     /// When the file cannot be read or is not what was written.
     pub fn record(&self) -> Result<Record, AuthorityError> {
-        let path = self.path(RECORD_FILE);
+        let path = self.state_path(RECORD_FILE);
         let Some(bytes) = files::read(&path)? else {
             return Ok(Record::default());
         };
@@ -289,16 +323,16 @@ impl Folder {
         })
     }
 
-    fn write_record(&self, record: &Record) -> Result<(), AuthorityError> {
+    pub(super) fn write_record(&self, record: &Record) -> Result<(), AuthorityError> {
         let text = serde_json::to_string_pretty(record).unwrap_or_default();
         Ok(files::write_atomic(
-            &self.path(RECORD_FILE),
+            &self.state_path(RECORD_FILE),
             text.as_bytes(),
             0o600,
         )?)
     }
 
-    fn write_roots(&self, roots: &[CertificateDer<'static>]) -> Result<(), AuthorityError> {
+    pub(super) fn write_roots(&self, roots: &[CertificateDer<'static>]) -> Result<(), AuthorityError> {
         let text = certificates_to_pem(roots);
         Ok(files::write_atomic(
             &self.path(CERT_FILE),
@@ -307,18 +341,18 @@ impl Folder {
         )?)
     }
 
-    fn write_key(&self, name: &str, key: &Key) -> Result<(), FileError> {
+    pub(super) fn write_key(&self, name: &str, key: &Key) -> Result<(), FileError> {
         files::write_atomic(&self.path(name), key.to_pem().as_bytes(), 0o600)
     }
 
-    fn key(&self, name: &str) -> Result<Option<Key>, AuthorityError> {
+    pub(super) fn key(&self, name: &str) -> Result<Option<Key>, AuthorityError> {
         let path = self.path(name);
         files::read_private(&path)?
             .map(|pem| load_key(&path, &pem))
             .transpose()
     }
 
-    fn roots(&self) -> Result<Option<Vec<CertificateDer<'static>>>, AuthorityError> {
+    pub(super) fn roots(&self) -> Result<Option<Vec<CertificateDer<'static>>>, AuthorityError> {
         self.certificates(CERT_FILE)
     }
 
@@ -342,9 +376,10 @@ impl Folder {
     #[must_use]
     pub fn seen(&self) -> u64 {
         let mut hash = Xxh3::new();
-        for name in FILES {
+        let state = STATE_FILES.iter().map(|name| self.state_path(name));
+        for path in FILES.iter().map(|name| self.path(name)).chain(state) {
             // A file that cannot be read counts as absent here; loading says why.
-            let bytes = files::read(&self.path(name)).ok().flatten();
+            let bytes = files::read(&path).ok().flatten();
             hash.update(&[u8::from(bytes.is_some())]);
             hash.update(&bytes.unwrap_or_default());
             hash.update(&[0]);
@@ -361,7 +396,10 @@ fn load_key(path: &Path, pem: &[u8]) -> Result<Key, AuthorityError> {
 }
 
 /// The certificate of this key.
-fn of_key<'a>(certificates: &'a [CertificateDer<'static>], key: &Key) -> Option<&'a CertificateDer<'static>> {
+pub(super) fn of_key<'a>(
+    certificates: &'a [CertificateDer<'static>],
+    key: &Key,
+) -> Option<&'a CertificateDer<'static>> {
     let wanted = key.subject_public_key_info();
     certificates.iter().find(|der| {
         X509Certificate::from_der(der).is_ok_and(|(_, certificate)| certificate.public_key().raw == wanted)

@@ -1,7 +1,7 @@
 //! Leaf certificates, by SPIFFE X.509-SVID (section 4) to the letter.
 
 use rcgen::PublicKeyData;
-use runtime::spiffe::SpiffeId;
+use runtime::spiffe::{SpiffeId, SpiffeIdError};
 use rustls_pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
 
@@ -24,6 +24,9 @@ pub enum IssueError {
     /// The id is not of this trust domain, or names no workload.
     #[error("{0} is not a workload of this authority's trust domain")]
     Id(SpiffeId),
+    /// The trust domain leaves no room for a path.
+    #[error("trust domain: {0}")]
+    TrustDomain(#[from] SpiffeIdError),
     /// The cryptography library refused.
     #[error("signing failed: {0}")]
     Sign(#[from] rcgen::Error),

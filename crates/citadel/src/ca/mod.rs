@@ -4,13 +4,18 @@ mod authority;
 pub mod csr;
 pub mod files;
 pub mod folder;
+pub mod journal;
 mod key;
 mod leaf;
 mod profile;
+pub mod revocation;
 pub mod rotation;
+mod steps;
 
 pub(crate) use authority::now;
 pub use authority::{Authority, AuthorityError};
 pub(crate) use folder::is_key_of;
 pub use folder::{CERT_FILE, Folder, KEY_FILE};
+pub use journal::{Issued, Journal};
 pub use leaf::{IssueError, Leaf, MAX_LEAF_TTL};
+pub use revocation::{Entry, Revoked, Serial};

@@ -25,6 +25,9 @@ pub struct Record {
     /// SHA-256 of the roots to be retired, hexadecimal.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub retiring: Vec<String>,
+    /// SHA-256 of plugged-in roots that are trusted no more, hexadecimal: their file is its owner's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub distrusted: Vec<String>,
     /// The steps are short, because a key was exposed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub emergency: bool,
@@ -156,6 +159,13 @@ mod tests {
         check(&record(Some(1000), None), true, 1105, Step::Activate);
         check(&record(None, Some(1105)), false, 1209, Step::Wait(Some(1210)));
         check(&record(None, Some(1105)), false, 1210, Step::Retire);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_delays_steps_and_one_that_is_ahead_skips_none() {
+        check(&record(Some(1600), None), true, 1000, Step::Wait(Some(1705)));
+        check(&record(Some(1000), None), true, 1705, Step::Activate);
+        check(&record(None, Some(1605)), false, 1005, Step::Wait(Some(1710)));
     }
 
     #[test]

@@ -298,3 +298,24 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         "never: {what}"
     );
 }
+
+/// A request to the admin server's routes.
+pub async fn admin(
+    context: &Context,
+    method: &str,
+    path: &str,
+) -> (axum::http::StatusCode, serde_json::Value) {
+    let request = axum::http::Request::builder()
+        .method(method)
+        .uri(path)
+        .body(axum::body::Body::empty())
+        .unwrap();
+    let answer = tower::ServiceExt::oneshot(context.admin.router(), request)
+        .await
+        .unwrap();
+    let status = answer.status();
+    let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+    let value = serde_json::from_slice(&body)
+        .unwrap_or_else(|_| serde_json::Value::String(String::from_utf8_lossy(&body).into_owned()));
+    (status, value)
+}

@@ -1,0 +1,146 @@
+//! The authority as it is now, shared by all that sign or tell of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rcgen::PublicKeyData;
+use runtime::logging::utc;
+use runtime::spiffe::SpiffeId;
+use tokio::sync::watch;
+
+use crate::ca::rotation::Record;
+use crate::ca::{self, Authority, IssueError, Issued, Journal, Leaf, Serial};
+
+/// What holders of certificates are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trust {
+    /// PEM of the roots that the mesh trusts, the one that signs first.
+    pub roots: Arc<str>,
+    /// Certificates issued before this time (seconds since 1970) are to be renewed at once; 0 for none.
+    pub reissue_before: i64,
+    /// PEM of lists of revoked certificates; empty for none.
+    pub crl: Arc<str>,
+    /// The lists speak of leaves alone.
+    pub crl_leaf_only: bool,
+    /// Other names of the trust domain.
+    pub aliases: Arc<[String]>,
+}
+
+/// How a certificate was asked for, for the audit log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    /// How the caller was recognised.
+    pub(crate) by: &'a str,
+    /// The kind of key.
+    pub(crate) key: &'a str,
+    /// Where the caller is.
+    pub(crate) remote: &'a str,
+}
+
+/// The authority as it is now. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Current {
+    authority: Arc<ArcSwap<Authority>>,
+    trust: watch::Sender<Trust>,
+    journal: Arc<Journal>,
+    unnoted: Arc<AtomicBool>,
+}
+
+impl Current {
+    pub(crate) fn new(authority: Authority, record: &Record, journal: Journal) -> Self {
+        let trust = trust(&authority, record);
+        Self {
+            authority: Arc::new(ArcSwap::from_pointee(authority)),
+            trust: watch::Sender::new(trust),
+            journal: Arc::new(journal),
+            unnoted: Arc::default(),
+        }
+    }
+
+    /// The authority that signs now.
+    #[must_use]
+    pub fn authority(&self) -> Arc<Authority> {
+        self.authority.load_full()
+    }
+
+    /// What holders are told, now and at each change.
+    #[must_use]
+    pub fn trust(&self) -> watch::Receiver<Trust> {
+        self.trust.subscribe()
+    }
+
+    pub(crate) fn replace(&self, authority: Authority, record: &Record) {
+        let news = trust(&authority, record);
+        self.authority.store(Arc::new(authority));
+        self.trust.send_if_modified(|trust| {
+            let changed = *trust != news;
+            *trust = news;
+            changed
+        });
+    }
+
+    /// Signs `key` for `id`, notes the certificate in the journal and in the audit log, and gives it with the authority
+    /// that signed. A journal that cannot be written holds nobody up: the certificate is kept in memory.
+    ///
+    /// # Errors
+    /// As [`Authority::issue`].
+    pub(crate) fn sign(
+        &self,
+        key: &impl PublicKeyData,
+        id: &SpiffeId,
+        ttl: Duration,
+        asked: Asked<'_>,
+    ) -> Result<(Leaf, Arc<Authority>), IssueError> {
+        let authority = self.authority();
+        let leaf = authority.issue(key, id, ttl, ca::now())?;
+        self.note(&leaf, id);
+        tracing::info!(target: "citadel::audit", %id, serial = %leaf.serial, not_after = utc(leaf.not_after),
+            by = asked.by, key = asked.key, remote = asked.remote, "certificate issued");
+        Ok((leaf, authority))
+    }
+
+    fn note(&self, leaf: &Leaf, id: &SpiffeId) {
+        let Ok(serial) = Serial::parse(&leaf.serial) else {
+            return;
+        };
+        let issued = Issued {
+            serial,
+            not_after: leaf.not_after,
+            identity: id.to_string(),
+        };
+        let noted = self.journal.note(issued);
+        let was_bad = self.unnoted.swap(noted.is_err(), Ordering::Relaxed);
+        if let (Err(error), false) = (noted, was_bad) {
+            tracing::error!(%error, "issued certificates cannot be noted; they are kept in memory until they can");
+        }
+    }
+
+    /// The journal of what was issued.
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Whether certificates could not be noted since the journal was last tidied.
+    pub(crate) fn unnoted(&self) -> &AtomicBool {
+        &self.unnoted
+    }
+
+    /// Whether the certificate with this serial number (hexadecimal, with or without colons) was revoked here.
+    pub(crate) fn is_revoked(&self, serial: &str) -> bool {
+        Serial::parse(serial)
+            .is_ok_and(|serial| self.authority.load().revoked().entries.contains_key(&serial))
+    }
+}
+
+fn trust(authority: &Authority, record: &Record) -> Trust {
+    let (bundle, lists) = (authority.bundle(), authority.lists());
+    Trust {
+        roots: bundle.to_pem().into(),
+        reissue_before: record.reissue_before,
+        crl: lists.pem.as_str().into(),
+        crl_leaf_only: lists.leaf_only,
+        aliases: bundle.aliases().iter().map(ToString::to_string).collect(),
+    }
+}
