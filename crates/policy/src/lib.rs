@@ -53,7 +53,7 @@ pub use quota::{Due, QuotaDenial, Store};
 pub use record::{FieldValue, Fields};
 pub use redis_quota::{Algorithm, RedisServer};
 pub use report::{Delivery, Reports, Sample};
-pub use request::{Connection, Party, Protocol, ReporterKind, Request, Response};
+pub use request::{Connection, Extra, Party, Protocol, ReporterKind, Request, Response};
 pub use requirements::{
     Check, DescriptorEntry, Direction, Headers, Ports, QuotaDescriptor, Report, Requirements, Traffic,
 };

@@ -1,9 +1,10 @@
 //! What a request owes to quotas, and what the stores' answers mean for it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use config::ObjectKey;
-use expr::Value;
+use expr::{Use, Value};
 
 use crate::redis_quota::{Algorithm, RedisServer};
 use crate::request::Request;
@@ -124,6 +125,50 @@ impl Rules {
         Ok(due)
     }
 
+    /// What a caller charges that names the quota and the amount itself, as callers of Istio's Mixer API do: the quota as in
+    /// a QuotaSpec, by the instance's name, alone or with its kind and namespace. Nothing when no rule has it for this
+    /// request, and the quota then is without limit.
+    ///
+    /// # Errors
+    /// As [`Rules::due`].
+    pub fn wanted(
+        &self,
+        quota: &str,
+        amount: u64,
+        request: &Request<'_>,
+    ) -> Result<Vec<Due>, Box<QuotaDenial>> {
+        let short = quota.split('.').next().unwrap_or_default();
+        let namespace = request.destination.workload.map(|w| w.namespace.as_str());
+        let mut due = Vec::new();
+        for rule in self.of(namespace) {
+            for action in rule.quotas.iter().filter(|action| action.quota == short) {
+                if !applies(rule, action, request)? {
+                    break;
+                }
+                due.push(charge_of(rule, action, amount, request)?);
+            }
+        }
+        Ok(due)
+    }
+
+    /// What [`Rules::wanted`] reads to decide.
+    pub fn quota_reads(&self, quota: &str, namespace: Option<&str>) -> BTreeSet<Use> {
+        let short = quota.split('.').next().unwrap_or_default();
+        let named = |rule: &&Arc<Rule>| rule.quotas.iter().any(|action| action.quota == short);
+        self.of(namespace)
+            .filter(named)
+            .flat_map(|rule| rule.quota_uses())
+            .collect()
+    }
+
+    /// What [`Rules::check`] reads to decide on requests to a namespace.
+    pub fn check_reads(&self, namespace: Option<&str>) -> BTreeSet<Use> {
+        self.of(namespace)
+            .filter(|rule| rule.has_check())
+            .flat_map(|rule| rule.check_uses())
+            .collect()
+    }
+
     fn due_of(&self, rule: &Rule, request: &Request<'_>, due: &mut Vec<Due>) -> Result<(), Box<QuotaDenial>> {
         let Some(service) = request.service else {
             return Ok(());
@@ -133,30 +178,42 @@ impl Rules {
             if amount == 0 {
                 continue;
             }
-            match rule.condition.holds(request) {
-                Ok(false) => return Ok(()),
-                Ok(true) => {}
-                Err(error) => return Err(broken(rule, action, &error.to_string())),
+            if !applies(rule, action, request)? {
+                return Ok(());
             }
-            let dimensions = dimensions(action, request).map_err(|why| broken(rule, action, &why))?;
-            let Some((limit, algorithm)) = limit(action, &dimensions) else {
-                return Err(exhausted(&rule.key, &action.quota, None));
-            };
-            due.push(Due {
-                store: match &action.redis {
-                    Some(server) => Store::Redis(server.clone(), algorithm),
-                    None => Store::Memory,
-                },
-                key: key(action, &dimensions),
-                limit,
-                amount,
-                fail_open: rule.fail_open,
-                quota: action.quota.clone(),
-                rule: rule.key.clone(),
-            });
+            due.push(charge_of(rule, action, amount, request)?);
         }
         Ok(())
     }
+}
+
+fn applies(rule: &Rule, action: &QuotaAction, request: &Request<'_>) -> Result<bool, Box<QuotaDenial>> {
+    let holds = rule.condition.holds(request);
+    holds.map_err(|error| broken(rule, action, &error.to_string()))
+}
+
+fn charge_of(
+    rule: &Rule,
+    action: &QuotaAction,
+    amount: u64,
+    request: &Request<'_>,
+) -> Result<Due, Box<QuotaDenial>> {
+    let dimensions = dimensions(action, request).map_err(|why| broken(rule, action, &why))?;
+    let Some((limit, algorithm)) = limit(action, &dimensions) else {
+        return Err(exhausted(&rule.key, &action.quota, None));
+    };
+    Ok(Due {
+        store: match &action.redis {
+            Some(server) => Store::Redis(server.clone(), algorithm),
+            None => Store::Memory,
+        },
+        key: key(action, &dimensions),
+        limit,
+        amount,
+        fail_open: rule.fail_open,
+        quota: action.quota.clone(),
+        rule: rule.key.clone(),
+    })
 }
 
 fn exhausted(rule: &ObjectKey, quota: &str, retry_after: Option<i64>) -> Box<QuotaDenial> {

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use expr::{Attributes, StringLookup, Timestamp, Value};
@@ -153,6 +154,18 @@ pub struct Request<'a> {
     pub response: Response<'a>,
     /// The connection's traffic.
     pub connection: Connection<'a>,
+    /// Attributes that nothing above gives, as a caller that is believed in them sent them.
+    pub extra: Extra<'a>,
+}
+
+/// Attributes beside those that a [`Request`] has fields for; they never stand in the place of one that these give.
+#[derive(Clone, Copy, Default)]
+pub struct Extra<'a>(pub Option<&'a (dyn Attributes + Sync)>);
+
+impl fmt::Debug for Extra<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Extra" } else { "None" })
+    }
 }
 
 fn text(text: Option<&str>) -> Option<Value<'_>> {
@@ -337,6 +350,12 @@ impl Party<'_> {
 
 impl Attributes for Request<'_> {
     fn get(&self, name: &str) -> Option<Value<'_>> {
+        self.own(name).or_else(|| self.extra.0?.get(name))
+    }
+}
+
+impl Request<'_> {
+    fn own(&self, name: &str) -> Option<Value<'_>> {
         let (group, field) = name.split_once('.')?;
         match group {
             "request" => self.of_request(field),
