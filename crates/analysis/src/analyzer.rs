@@ -6,6 +6,18 @@ use config::{Kind, Object, Origin};
 
 use crate::{Code, Message, Set};
 
+/// How an analyzer looks at a mesh. The smaller its look, the less runs again after a change: what it reads beside is noted
+/// by the [`Set`] meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Check {
+    /// At each object of these kinds by itself.
+    Each(&'static [Kind], fn(&Set<'_>, &Object, &mut Report)),
+    /// At the objects of a kind together that are in one namespace.
+    Namespace(Kind, fn(&Set<'_>, &str, &mut Report)),
+    /// At everything at once.
+    Mesh(fn(&Set<'_>, &mut Report)),
+}
+
 /// One check over several objects.
 #[derive(Clone, Copy, Debug)]
 pub struct Analyzer {
@@ -24,7 +36,7 @@ pub struct Analyzer {
     /// Whether it also reads [`crate::Facts`] about the cluster.
     pub facts: bool,
     /// The check.
-    pub(crate) run: fn(&Set<'_>, &mut Report),
+    pub(crate) check: Check,
 }
 
 impl Analyzer {
@@ -34,7 +46,7 @@ impl Analyzer {
         about: &'static str,
         codes: &'static [Code],
         inputs: &'static [Kind],
-        run: fn(&Set<'_>, &mut Report),
+        check: Check,
     ) -> Self {
         Self {
             name,
@@ -44,7 +56,7 @@ impl Analyzer {
             inputs,
             clock: false,
             facts: false,
-            run,
+            check,
         }
     }
 
@@ -69,6 +81,11 @@ impl Analyzer {
     /// Whether this is one of its names.
     pub fn is_named(&self, name: &str) -> bool {
         self.name == name || self.alias == Some(name)
+    }
+
+    /// Whether it cannot be asked while these kinds are not seen: it would take them for absent.
+    pub(crate) fn is_blind(&self, unseen: &[Kind]) -> bool {
+        self.inputs.iter().any(|kind| unseen.contains(kind))
     }
 }
 

@@ -1,10 +1,15 @@
-//! Analysis of objects that change: keeps what each analyzer has said, and reruns those only that read what has changed.
+//! Analysis of objects that change: keeps what each analyzer has said of which object, and looks again only where something
+//! has changed that it has read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use config::{Finding, Kind, Object, ObjectKey, Status};
 
+use crate::analyzer::Check;
+use crate::ledger::{Ledger, Look, Subject};
+use crate::store::Change;
+use crate::term::{Term, TermId};
 use crate::{ALL, Analyzer, Code, Facts, Message, Report, Set, Store, of_findings, run};
 
 /// What analysis says of a mesh at one time. Cheap to clone and to compare by its version.
@@ -16,8 +21,10 @@ pub struct Analysis {
     pub counts: BTreeMap<Code, usize>,
     /// Counts the changes; 0 before the first run.
     pub version: u64,
-    /// Names of the analyzers that ran for this version.
+    /// Names of the analyzers that looked at something for this version.
     pub ran: Vec<&'static str>,
+    /// How many looks at objects, namespaces or the whole mesh that took.
+    pub looks: usize,
     /// Names of the analyzers that cannot run, since the source does not show them what they read.
     pub skipped: Vec<&'static str>,
 }
@@ -53,16 +60,26 @@ pub struct Input<'a> {
     pub unseen: &'a [Kind],
 }
 
-/// Analyses a mesh again and again.
+/// Analyses a mesh again and again. A change costs what it concerns: the looks of analyzers at the changed objects, and those
+/// that have read something that it touches.
 #[derive(Debug, Default)]
 pub struct Engine {
     store: Store,
+    ledger: Ledger,
     /// What validation of single objects has said.
     findings: Vec<Finding>,
+    /// The objects that it has said something of.
+    validated: BTreeSet<ObjectKey>,
     unseen: Vec<Kind>,
-    /// What each of [`ALL`] has said, and last what validation has, each by object.
-    said: Vec<Vec<Message>>,
     current: Arc<Analysis>,
+}
+
+/// What has to be looked at again.
+#[derive(Debug, Default)]
+struct Work {
+    looks: BTreeSet<Look>,
+    /// Objects whose messages have to be put together anew.
+    touched: BTreeSet<ObjectKey>,
 }
 
 impl Engine {
@@ -73,33 +90,15 @@ impl Engine {
 
     /// Takes a new complete state. `now` is in seconds since 1970. Gives the new analysis when it differs.
     pub fn replace(&mut self, input: Input<'_>, now: i64) -> Option<Arc<Analysis>> {
-        let mut changed: BTreeSet<Kind> = BTreeSet::new();
         self.store.mark();
-        for object in input.objects {
-            if self.store.insert(object.clone()) {
-                changed.insert(object.kind);
-            }
-        }
-        changed.extend(self.store.sweep());
-        for (key, status) in input.statuses {
-            if self.store.set_status(key, Some(status)) {
-                changed.insert(key.kind);
-            }
-        }
-        changed.extend(self.store.retain_statuses(|key| input.statuses.contains_key(key)));
-        let findings = self.findings != input.findings;
-        if findings {
-            self.findings = input.findings.to_vec();
-        }
-        if self.unseen != input.unseen {
-            changed.extend(self.unseen.iter().chain(input.unseen));
-            self.unseen = input.unseen.to_vec();
-        }
-        self.rerun(
-            |analyzer| reads(analyzer, &changed),
-            findings || !changed.is_empty(),
-            now,
-        )
+        let objects = input.objects.iter().cloned();
+        let mut changes: Vec<Change> = objects.filter_map(|object| self.store.put(object)).collect();
+        changes.extend(self.store.sweep());
+        let statuses = self.statuses(input.statuses);
+        let mut work = self.work(&changes, &statuses);
+        self.see(input.unseen, &mut work);
+        self.validate(input.findings, &mut work);
+        self.run(work, now)
     }
 
     /// Takes single changes: objects that are new or different, and those that are gone.
@@ -109,106 +108,188 @@ impl Engine {
         gone: &[ObjectKey],
         now: i64,
     ) -> Option<Arc<Analysis>> {
-        let mut changed: BTreeSet<Kind> = BTreeSet::new();
-        for object in objects {
-            let kind = object.kind;
-            if self.store.insert(object) {
-                changed.insert(kind);
-            }
-        }
-        changed.extend(
-            gone.iter()
-                .filter(|key| self.store.remove(key))
-                .map(|key| key.kind),
-        );
-        self.rerun(|analyzer| reads(analyzer, &changed), !changed.is_empty(), now)
+        let objects = objects.into_iter();
+        let mut changes: Vec<Change> = objects.filter_map(|object| self.store.put(object)).collect();
+        changes.extend(gone.iter().filter_map(|key| self.store.take(key)));
+        let work = self.work(&changes, &[]);
+        self.run(work, now)
     }
 
     /// Takes facts about the cluster.
     pub fn facts(&mut self, facts: Facts, now: i64) -> Option<Arc<Analysis>> {
         match self.store.set_facts(facts) {
-            true => self.rerun(|analyzer| analyzer.facts, false, now),
+            true => self.run(self.readers([Term::Facts.id()]), now),
             false => None,
         }
     }
 
     /// Time has passed: certificates may have expired.
     pub fn tick(&mut self, now: i64) -> Option<Arc<Analysis>> {
-        self.rerun(|analyzer| analyzer.clock, false, now)
+        self.run(self.readers([Term::Clock.id()]), now)
     }
 
-    fn rerun(
-        &mut self,
-        wanted: impl Fn(&Analyzer) -> bool,
-        findings: bool,
-        now: i64,
-    ) -> Option<Arc<Analysis>> {
-        let first = self.said.is_empty();
-        self.said.resize_with(ALL.len() + 1, Vec::new);
+    /// Takes the statuses; the objects whose status is another one.
+    fn statuses(&mut self, statuses: &BTreeMap<ObjectKey, Status>) -> Vec<ObjectKey> {
+        let store = &mut self.store;
+        let news = statuses
+            .iter()
+            .filter(|(key, status)| store.set_status(key, Some(status)));
+        let mut changed: Vec<ObjectKey> = news.map(|(key, _)| key.clone()).collect();
+        changed.extend(self.store.retain_statuses(|key| statuses.contains_key(key)));
+        changed
+    }
+
+    fn readers(&self, terms: impl IntoIterator<Item = TermId>) -> Work {
+        Work {
+            looks: self.ledger.readers(terms).cloned().collect(),
+            touched: BTreeSet::new(),
+        }
+    }
+
+    /// What follows from changes of objects and of statuses.
+    fn work(&self, changes: &[Change], statuses: &[ObjectKey]) -> Work {
+        let mut terms: Vec<TermId> = changes.iter().flat_map(Change::terms).collect();
+        terms.sort_unstable();
+        terms.dedup();
+        let mut work = self.readers(terms);
+        // An annotation may say that the object is not to be told of.
+        let changed = changes.iter().filter_map(Change::object).map(Object::key);
+        work.touched.extend(changed);
+        for key in work.touched.iter().chain(statuses) {
+            work.looks.extend(looks_at(key));
+        }
+        work
+    }
+
+    /// Takes the kinds that cannot be seen: analyzers that read them fall silent, and others begin to look.
+    fn see(&mut self, unseen: &[Kind], work: &mut Work) {
+        if self.unseen == unseen {
+            return;
+        }
+        for (number, analyzer) in ALL.iter().enumerate() {
+            if analyzer.is_blind(&self.unseen) != analyzer.is_blind(unseen) {
+                work.looks.extend(self.ledger.of(number).cloned());
+                work.looks.extend(all_looks(&self.store, number, analyzer));
+            }
+        }
+        self.unseen = unseen.to_vec();
+    }
+
+    /// Takes what validation says. It is kept like what one more analyzer says.
+    fn validate(&mut self, findings: &[Finding], work: &mut Work) {
+        if self.findings == findings {
+            return;
+        }
+        self.findings = findings.to_vec();
+        let mut said: BTreeMap<ObjectKey, Vec<Message>> = BTreeMap::new();
+        for message in of_findings(findings) {
+            if let Some(key) = message.object.clone() {
+                said.entry(key).or_default().push(message);
+            }
+        }
+        let before = std::mem::replace(&mut self.validated, said.keys().cloned().collect());
+        let over = before.into_iter().filter(|key| !self.validated.contains(key));
+        let over: Vec<_> = over.map(|key| (key, Vec::new())).collect();
+        for (key, messages) in over.into_iter().chain(said) {
+            let look = Look {
+                analyzer: ALL.len(),
+                subject: Subject::Object(key),
+            };
+            self.ledger.write(look, Vec::new(), messages, &mut work.touched);
+        }
+    }
+
+    fn run(&mut self, mut work: Work, now: i64) -> Option<Arc<Analysis>> {
+        let (mut ran, mut looks) = (BTreeSet::new(), 0);
+        let is_first = self.current.version == 0;
+        if is_first {
+            for (number, analyzer) in ALL.iter().enumerate() {
+                ran.insert(number);
+                work.looks.extend(all_looks(&self.store, number, analyzer));
+            }
+        }
         let set = Set::new(&self.store, now);
-        let mut touched: BTreeSet<ObjectKey> = BTreeSet::new();
-        let mut ran = Vec::new();
-        let (by_analyzer, by_validation) = self.said.split_at_mut(ALL.len());
-        for (analyzer, said) in ALL.iter().zip(by_analyzer) {
-            if first || wanted(analyzer) {
-                let mut report = Report::default();
-                if !is_blind(analyzer, &self.unseen) {
-                    set.show(analyzer, &mut report);
-                }
-                exchange(said, sorted(&set, report.messages), &mut touched);
-                ran.push(analyzer.name);
+        for look in work.looks {
+            let Some(analyzer) = ALL.get(look.analyzer) else {
+                continue;
+            };
+            let (mut report, mut reads) = (Report::default(), Vec::new());
+            if !analyzer.is_blind(&self.unseen) {
+                ran.insert(look.analyzer);
+                looks += 1;
+                reads = set.show(analyzer, &look.subject, &mut report);
             }
+            let touched = &mut work.touched;
+            self.ledger.write(look, reads, report.messages, touched);
         }
-        if first || findings {
-            for said in by_validation {
-                exchange(said, sorted(&set, of_findings(&self.findings)), &mut touched);
-            }
-        }
-        if !first && touched.is_empty() {
+        let told = self.told(work.touched);
+        let blind = ALL.iter().filter(|analyzer| analyzer.is_blind(&self.unseen));
+        let skipped: Vec<&str> = blind.map(|analyzer| analyzer.name).collect();
+        if !is_first && told.is_empty() && skipped == self.current.skipped {
             return None;
         }
-        self.current = Arc::new(self.merged(touched, ran));
+        let ran = ran.into_iter().filter_map(|number| Some(ALL.get(number)?.name));
+        let mut next = (*self.current).clone();
+        next.version += 1;
+        (next.skipped, next.ran, next.looks) = (skipped, ran.collect(), looks);
+        for (key, messages) in told {
+            tell(&mut next, key, messages);
+        }
+        self.current = Arc::new(next);
         Some(self.current.clone())
     }
 
-    /// The last analysis with the touched objects' messages put together anew.
-    fn merged(&self, touched: BTreeSet<ObjectKey>, ran: Vec<&'static str>) -> Analysis {
-        let mut next = (*self.current).clone();
-        next.version += 1;
-        let blind = ALL.iter().filter(|analyzer| is_blind(analyzer, &self.unseen));
-        next.skipped = blind.map(|analyzer| analyzer.name).collect();
-        next.ran = ran;
-        for key in touched {
-            let mut messages: Vec<Message> = self
-                .said
-                .iter()
-                .flat_map(|said| about(said, &key))
-                .cloned()
-                .collect();
+    /// What is said of the touched objects, as far as it is another thing than before.
+    fn told(&self, touched: BTreeSet<ObjectKey>) -> Vec<(ObjectKey, Vec<Message>)> {
+        let set = Set::new(&self.store, 0);
+        let told = touched.into_iter().map(|key| {
+            let said = self.ledger.said_of(&key);
+            let said = said.filter(|message| !run::is_suppressed(&set, message));
+            let mut messages: Vec<Message> = said.cloned().collect();
             messages.sort_by(Message::by_severity);
             messages.dedup_by(|a, b| a.repeats(b));
-            for message in next.of(&key).to_vec() {
-                count(&mut next.counts, message.code, -1);
-            }
-            for message in &messages {
-                count(&mut next.counts, message.code, 1);
-            }
-            match messages.is_empty() {
-                true => next.objects.remove(&key),
-                false => next.objects.insert(key, messages.into()),
-            };
-        }
-        next
+            (key, messages)
+        });
+        told.filter(|(key, messages)| self.current.of(key) != messages.as_slice())
+            .collect()
     }
 }
 
-fn reads(analyzer: &Analyzer, changed: &BTreeSet<Kind>) -> bool {
-    analyzer.inputs.iter().any(|kind| changed.contains(kind))
+/// The looks that are at an object itself, or at its namespace.
+fn looks_at(key: &ObjectKey) -> impl Iterator<Item = Look> {
+    let looks = ALL.iter().enumerate().filter_map(|(analyzer, each)| {
+        let subject = match each.check {
+            Check::Each(kinds, _) if kinds.contains(&key.kind) => Subject::Object(key.clone()),
+            Check::Namespace(kind, _) if kind == key.kind => Subject::Namespace(key.namespace.clone()),
+            _ => return None,
+        };
+        Some(Look { analyzer, subject })
+    });
+    looks.collect::<Vec<_>>().into_iter()
 }
 
-/// Whether an analyzer would take what cannot be seen for absent.
-fn is_blind(analyzer: &Analyzer, unseen: &[Kind]) -> bool {
-    analyzer.inputs.iter().any(|kind| unseen.contains(kind))
+/// The looks of one analyzer at everything.
+fn all_looks(store: &Store, number: usize, analyzer: &Analyzer) -> impl Iterator<Item = Look> {
+    let subjects = Set::new(store, 0).subjects(analyzer).into_iter();
+    subjects.map(move |subject| Look {
+        analyzer: number,
+        subject,
+    })
+}
+
+/// Puts an object's messages in place of those before.
+fn tell(analysis: &mut Analysis, key: ObjectKey, messages: Vec<Message>) {
+    let Analysis { objects, counts, .. } = analysis;
+    for message in objects.get(&key).into_iter().flat_map(|before| before.iter()) {
+        count(counts, message.code, -1);
+    }
+    for message in &messages {
+        count(counts, message.code, 1);
+    }
+    match messages.is_empty() {
+        true => objects.remove(&key),
+        false => objects.insert(key, messages.into()),
+    };
 }
 
 fn count(counts: &mut BTreeMap<Code, usize>, code: Code, by: isize) {
@@ -221,48 +302,4 @@ fn count(counts: &mut BTreeMap<Code, usize>, code: Code, by: isize) {
         0 => counts.remove(&code),
         now => counts.insert(code, now),
     };
-}
-
-/// Messages by object, without those that are suppressed.
-fn sorted(set: &Set<'_>, mut messages: Vec<Message>) -> Vec<Message> {
-    messages.retain(|message| message.object.is_some() && !run::is_suppressed(set, message));
-    messages.sort_by(|a, b| a.object.cmp(&b.object).then_with(|| a.by_severity(b)));
-    messages
-}
-
-/// The messages about one object among messages that are in the order of their objects.
-fn about<'a>(messages: &'a [Message], key: &ObjectKey) -> &'a [Message] {
-    let start = messages.partition_point(|message| message.object.as_ref() < Some(key));
-    let rest = messages.get(start..).unwrap_or_default();
-    let len = rest.partition_point(|message| message.object.as_ref() == Some(key));
-    rest.get(..len).unwrap_or_default()
-}
-
-/// Puts `new` in place of `old`, and adds to `touched` the objects of which they say different things.
-fn exchange(old: &mut Vec<Message>, new: Vec<Message>, touched: &mut BTreeSet<ObjectKey>) {
-    let differ = |a: &[Message], b: &[Message], touched: &mut BTreeSet<ObjectKey>| {
-        let mut rest = b;
-        for group in a.chunk_by(|a, b| a.object == b.object) {
-            let Some(key) = group.first().and_then(|message| message.object.as_ref()) else {
-                continue;
-            };
-            // Both are in the order of objects, so each is walked once.
-            while rest
-                .first()
-                .is_some_and(|message| message.object.as_ref() < Some(key))
-            {
-                rest = rest.get(1..).unwrap_or_default();
-            }
-            let len = rest
-                .iter()
-                .take_while(|message| message.object.as_ref() == Some(key))
-                .count();
-            if rest.get(..len) != Some(group) {
-                touched.insert(key.clone());
-            }
-        }
-    };
-    differ(old, &new, touched);
-    differ(&new, old, touched);
-    *old = new;
 }

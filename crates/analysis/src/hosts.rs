@@ -1,14 +1,13 @@
 //! Which service a host names, seen from a namespace: ServiceEntries and Kubernetes' Services by the scope that they are
 //! exported to. Coarser than `model`'s services, as Istio's analysis is: objects are taken as they are, valid or not.
 
-use std::collections::HashMap;
-
 use config::networking::ServiceEntry;
-use config::{Object, kube};
+use config::{Kind, Object, Spec, kube};
 use model::{DNS_DOMAIN, host};
 
 use crate::Set;
 use crate::selector::Labels;
+use crate::term::Term;
 
 /// Exported to every namespace.
 pub(crate) const EVERYWHERE: &str = "*";
@@ -51,79 +50,80 @@ impl<'a> Service<'a> {
     }
 }
 
-/// The services of a set by host.
-#[derive(Debug)]
-pub(crate) struct Hosts<'a> {
-    /// By host, then by scope: a namespace or [`EVERYWHERE`].
-    exact: HashMap<String, HashMap<String, Service<'a>>>,
-    /// Scope, suffix behind the `*`, service.
-    wildcards: Vec<(String, String, Service<'a>)>,
+/// The service that `name` means for an object of `namespace` with that `exportTo`: one exported to all, or to a namespace
+/// that the object itself is exported to, or else one with a wildcard that covers the name. A Kubernetes Service is stronger
+/// than a ServiceEntry.
+pub(crate) fn find<'a>(
+    set: &Set<'a>,
+    name: &str,
+    namespace: &str,
+    export_to: &[String],
+) -> Option<Service<'a>> {
+    let host = fqdn(name, namespace);
+    let own = [".".to_owned()];
+    let seen = if export_to.is_empty() { &own } else { export_to };
+    let seen = seen
+        .iter()
+        .map(|scope| if scope == "." { namespace } else { scope });
+    let mut scopes = [EVERYWHERE].into_iter().chain(seen);
+    let found = scopes.find_map(|scope| {
+        [Kind::Service, Kind::ServiceEntry].into_iter().find_map(|kind| {
+            let mut all = set.found(kind, Term::Host(&host)).rev();
+            all.find_map(|object| defined(object, &host, scope))
+        })
+    });
+    found.or_else(|| covering(set, name, namespace))
 }
 
-impl<'a> Hosts<'a> {
-    pub(crate) fn of(set: &Set<'a>) -> Self {
-        let mut hosts = Self {
-            exact: HashMap::new(),
-            wildcards: Vec::new(),
+/// The service, when the object is one of that host and is exported to that scope.
+fn defined<'a>(object: &'a Object, host: &str, scope: &str) -> Option<Service<'a>> {
+    let namespace = object.meta.namespace.as_str();
+    let (service, is_meant) = match &object.spec {
+        Spec::ServiceEntry(entry) => {
+            let mut names = entry.hosts.iter();
+            let is_meant = names.any(|name| fqdn(name, namespace) == host);
+            (Service::Entry(entry), is_meant)
+        }
+        Spec::Service(service) => {
+            let is_meant = fqdn(&object.meta.name, namespace) == host;
+            (Service::Kubernetes(service), is_meant)
+        }
+        _ => return None,
+    };
+    let is_seen = || exported(object).iter().any(|to| to == scope);
+    (is_meant && is_seen()).then_some(service)
+}
+
+/// The first ServiceEntry with a wildcard that covers the name.
+fn covering<'a>(set: &Set<'a>, name: &str, namespace: &str) -> Option<Service<'a>> {
+    let bare = name.strip_prefix('*').unwrap_or(name);
+    let mut entries = set.found(Kind::ServiceEntry, Term::WildcardHost);
+    entries.find_map(|object| {
+        let Spec::ServiceEntry(entry) = &object.spec else {
+            return None;
         };
-        for (object, entry) in set.service_entries() {
-            let scopes = scopes(&entry.export_to, &object.meta.namespace);
-            for name in &entry.hosts {
-                hosts.add(name, object, &scopes, Service::Entry(entry));
-            }
-        }
-        for (object, service) in set.services() {
-            let exported: Vec<String> = object
-                .meta
-                .annotations
-                .get("networking.istio.io/exportTo")
-                .into_iter()
-                .flat_map(|value| value.split(','))
-                .map(|value| value.trim().to_owned())
-                .filter(|value| !value.is_empty())
-                .collect();
-            let scopes = scopes(&exported, &object.meta.namespace);
-            hosts.add(&object.meta.name, object, &scopes, Service::Kubernetes(service));
-        }
-        hosts
-    }
+        let mut suffixes = entry.hosts.iter().filter_map(|host| host.strip_prefix('*'));
+        let is_seen = || {
+            let to = exported(object);
+            to.iter().any(|scope| scope == EVERYWHERE || scope == namespace)
+        };
+        (suffixes.any(|suffix| bare.ends_with(suffix)) && is_seen()).then_some(Service::Entry(entry))
+    })
+}
 
-    fn add(&mut self, name: &str, object: &Object, scopes: &[String], service: Service<'a>) {
-        let name = fqdn(name, &object.meta.namespace);
-        for scope in scopes {
-            if let Some(suffix) = name.strip_prefix('*') {
-                self.wildcards.push((scope.clone(), suffix.to_owned(), service));
-            }
-            self.exact
-                .entry(name.clone())
-                .or_default()
-                .insert(scope.clone(), service);
-        }
+/// The scopes that a service is exported to: by `exportTo`, or by the annotation of a Kubernetes Service.
+fn exported(object: &Object) -> Vec<String> {
+    let namespace = &object.meta.namespace;
+    if let Spec::ServiceEntry(entry) = &object.spec {
+        return scopes(&entry.export_to, namespace);
     }
-
-    /// The service that `name` means for an object of `namespace` with that `exportTo`: one exported to all, or to a
-    /// namespace that the object itself is exported to, or else one with a wildcard that covers the name.
-    pub(crate) fn find(&self, name: &str, namespace: &str, export_to: &[String]) -> Option<Service<'a>> {
-        let host = fqdn(name, namespace);
-        if let Some(found) = self.exact.get(&host) {
-            let own = [".".to_owned()];
-            let seen = if export_to.is_empty() { &own } else { export_to };
-            let seen = seen
-                .iter()
-                .map(|scope| if scope == "." { namespace } else { scope });
-            let mut scopes = [EVERYWHERE].into_iter().chain(seen);
-            if let Some(service) = scopes.find_map(|scope| found.get(scope)) {
-                return Some(*service);
-            }
-        }
-        let bare = name.strip_prefix('*').unwrap_or(name);
-        let covers =
-            |scope: &str, suffix: &str| (scope == EVERYWHERE || scope == namespace) && bare.ends_with(suffix);
-        self.wildcards
-            .iter()
-            .find(|(scope, suffix, _)| covers(scope, suffix))
-            .map(|(_, _, service)| *service)
-    }
+    let annotation = object.meta.annotations.get("networking.istio.io/exportTo");
+    let listed = annotation.into_iter().flat_map(|value| value.split(','));
+    let listed: Vec<String> = listed
+        .map(|value| value.trim().to_owned())
+        .filter(|value| !value.is_empty())
+        .collect();
+    scopes(&listed, namespace)
 }
 
 /// A short name made full; others as they are.

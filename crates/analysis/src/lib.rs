@@ -13,12 +13,14 @@ mod defaults;
 mod engine;
 mod facts;
 mod hosts;
+mod ledger;
 mod message;
 mod run;
 mod schema;
 mod selector;
 mod set;
 mod store;
+mod term;
 mod workload;
 
 pub use analyzer::{Analyzer, Report};

@@ -12,7 +12,9 @@ pub const SUPPRESS: &str = "galley.istio.io/analyze-suppress";
 pub fn run<'a>(set: &Set<'_>, analyzers: impl IntoIterator<Item = &'a Analyzer>) -> Vec<Message> {
     let mut report = Report::default();
     for analyzer in analyzers {
-        set.show(analyzer, &mut report);
+        for subject in set.subjects(analyzer) {
+            set.show(analyzer, &subject, &mut report);
+        }
     }
     let mut messages = report.messages;
     messages.retain(|message| !is_suppressed(set, message));

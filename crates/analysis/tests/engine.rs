@@ -37,12 +37,70 @@ const WORLD: &str = "
 {apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {name: b, namespace: shop}, spec: {egress: [{hosts: ['./*']}]}}
 ---
 {apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: shop}, spec: {rules: [{from: [{source: {namespaces: [other]}}]}]}}
+---
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: q, namespace: shop}, spec: {selector: {matchLabels: {version: v2}}, rules: [{from: [{source: {namespaces: ['o*']}}]}]}}
+---
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: root, namespace: istio-system}, spec: {selector: {matchLabels: {app: web}}}}
+---
+{apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: {name: tokens, namespace: shop}, spec: {selector: {matchLabels: {app: gw}}, jwtRules: [{issuer: me}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: claims, namespace: shop}, spec: {hosts: [web.example], gateways: [front], http: [{match: [{headers: {'@request.auth.claims.group': {exact: admin}}}], route: [{destination: {host: x.out.example}}]}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: mesh, namespace: shop}, spec: {hosts: [web], http: [{route: [{destination: {host: web, subset: v2}}]}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: any, namespace: other}, spec: {hosts: ['*.example'], exportTo: [.], http: [{route: [{destination: {host: web.shop.svc.cluster.local}}]}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: out, namespace: shop}, spec: {hosts: ['*.out.example'], ports: [{number: 443, name: tls, protocol: TLS}], resolution: NONE}}
+---
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: x, namespace: shop}, spec: {hosts: [x.out.example], exportTo: [., other], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, workloadSelector: {labels: {app: web}}}}
+---
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: y, namespace: other}, spec: {hosts: [x.out.example], ports: [{number: 80, name: tcp, protocol: TCP}], resolution: DNS}}
+---
+{apiVersion: networking.istio.io/v1, kind: WorkloadEntry, metadata: {name: vm, namespace: shop}, spec: {address: 10.0.0.1, labels: {app: web, version: v2}}}
+---
+{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: x, namespace: other}, spec: {host: x.out.example, subsets: [{name: v2, labels: {version: v2}}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: zone, namespace: other}, spec: {host: web.shop.svc.cluster.local, subsets: [{name: a, labels: {topology.kubernetes.io/region: a}}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: same, namespace: other}, spec: {selector: {app: gw}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [web.example]}, {port: {number: 443, name: https, protocol: HTTPS}, hosts: [b.example], tls: {mode: SIMPLE, credentialName: web}}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: tls, namespace: other}, spec: {selector: {app: gw}, servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: [a.example], tls: {mode: SIMPLE, credentialName: web}}]}}
+---
+{apiVersion: v1, kind: Secret, metadata: {name: web, namespace: shop}, stringData: {tls.crt: x, tls.key: y}}
+---
+{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {name: c, namespace: shop}, spec: {workloadSelector: {labels: {app: web}}, egress: [{hosts: ['./*']}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {name: d, namespace: shop}, spec: {workloadSelector: {labels: {version: v2}}, egress: [{hosts: ['./*']}]}}
+---
+{apiVersion: telemetry.istio.io/v1, kind: Telemetry, metadata: {name: a, namespace: shop}, spec: {selector: {matchLabels: {app: web}}, accessLogging: [{disabled: false}]}}
+---
+{apiVersion: telemetry.istio.io/v1, kind: Telemetry, metadata: {name: b, namespace: shop}, spec: {selector: {matchLabels: {version: v2}}}}
+---
+{apiVersion: telemetry.istio.io/v1, kind: Telemetry, metadata: {name: c, namespace: shop}, spec: {}}
+---
+{apiVersion: telemetry.istio.io/v1, kind: Telemetry, metadata: {name: d, namespace: shop}, spec: {}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: web-udp, namespace: shop}, spec: {selector: {app: web}, ports: [{name: x, port: 80, protocol: UDP}]}}
+---
+{apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: shop}, spec: {template: {metadata: {labels: {app: web}}, spec: {containers: [{name: istio-proxy, image: auto}]}}}}
+---
+{apiVersion: apps/v1, kind: Deployment, metadata: {name: istiod, namespace: istio-system, labels: {app: istiod}}, spec: {template: {metadata: {labels: {app: istiod}}, spec: {containers: [{name: discovery, image: pilot}]}}}}
+---
+{apiVersion: v1, kind: ConfigMap, metadata: {name: istio-sidecar-injector, namespace: istio-system}, data: {values: '{\"sidecarInjectorWebhook\":{\"enableNamespacesByDefault\":true},\"global\":{\"hub\":\"h\",\"tag\":\"1\",\"proxy\":{\"image\":\"p\"}}}'}}
+---
+{apiVersion: admissionregistration.k8s.io/v1, kind: MutatingWebhookConfiguration, metadata: {name: inject}, webhooks: [{name: a.istio.io, clientConfig: {service: {name: web, namespace: shop}}, namespaceSelector: {matchLabels: {istio-injection: enabled}}}]}
+---
+{apiVersion: v1, kind: Node, metadata: {name: n, labels: {topology.kubernetes.io/region: a}}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: web-2, namespace: shop, labels: {app: web, gateway.networking.k8s.io/gateway-name: g}}, spec: {nodeName: n, containers: [{name: web, image: web}]}}
 ";
 
 fn world() -> Vec<Arc<Object>> {
     let parsed = config::parse("world.yaml", WORLD.as_bytes(), "default");
     assert!(!parsed.has_errors(), "{:?}", parsed.findings);
-    parsed.objects.into_iter().map(Arc::new).collect()
+    let mesh = config::parse_mesh_config("mesh.yaml", b"rootNamespace: shop\n", "istio-system");
+    let objects = parsed.objects.into_iter().chain(mesh.objects);
+    objects.map(Arc::new).collect()
 }
 
 /// What may happen to one of the objects.
@@ -50,8 +108,8 @@ fn world() -> Vec<Arc<Object>> {
 enum Event {
     Come,
     Go,
-    /// Other labels.
-    Relabel,
+    /// Another label.
+    Label(&'static str, &'static str),
     /// It asks not to be told of.
     Suppress,
 }
@@ -60,10 +118,13 @@ fn events() -> impl Strategy<Value = Vec<(Index, Event)>> {
     let event = prop_oneof![
         4 => Just(Event::Come),
         2 => Just(Event::Go),
-        2 => Just(Event::Relabel),
+        1 => Just(Event::Label("version", "v2")),
+        1 => Just(Event::Label("app", "web")),
+        1 => Just(Event::Label("istio-injection", "disabled")),
+        1 => Just(Event::Label("istio.io/dataplane-mode", "ambient")),
         1 => Just(Event::Suppress),
     ];
-    proptest::collection::vec((any::<Index>(), event), 1..40)
+    proptest::collection::vec((any::<Index>(), event), 1..80)
 }
 
 fn apply(held: &mut BTreeMap<ObjectKey, Arc<Object>>, object: &Arc<Object>, event: &Event) {
@@ -74,8 +135,8 @@ fn apply(held: &mut BTreeMap<ObjectKey, Arc<Object>>, object: &Arc<Object>, even
             held.remove(&object.key());
             return;
         }
-        Event::Relabel => {
-            new.meta.labels.insert("version".to_owned(), "v2".to_owned());
+        Event::Label(key, value) => {
+            new.meta.labels.insert((*key).to_owned(), (*value).to_owned());
         }
         Event::Suppress => {
             new.meta.annotations.insert(SUPPRESS.to_owned(), "*".to_owned());
@@ -170,6 +231,56 @@ fn nothing_new_is_no_analysis_and_a_change_reruns_what_reads_it() {
             .is_empty(),
         "its subset is gone"
     );
+}
+
+/// One service of many, with what belongs to it.
+const SERVICE: &str = "
+{apiVersion: v1, kind: Namespace, metadata: {name: nsNUM, labels: {istio-injection: enabled}}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: appNUM, namespace: nsNUM}, spec: {selector: {app: appNUM}, ports: [{name: http, port: 80}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: appNUM-1, namespace: nsNUM, labels: {app: appNUM, version: v1}}, spec: {containers: [{name: app, image: app}]}}
+---
+{apiVersion: apps/v1, kind: Deployment, metadata: {name: appNUM, namespace: nsNUM}, spec: {template: {metadata: {labels: {app: appNUM}}, spec: {containers: [{name: app, image: app}]}}}}
+---
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: appNUM, namespace: nsNUM}, spec: {hosts: [appNUM.example], gateways: [front], http: [{route: [{destination: {host: appNUM, subset: v1}}]}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: appNUM, namespace: nsNUM}, spec: {host: appNUM, subsets: [{name: v1, labels: {app: appNUM, version: v1}}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: front, namespace: nsNUM}, spec: {selector: {app: appNUM}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [appNUM.example]}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: out, namespace: nsNUM}, spec: {hosts: [outNUM.example], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}}
+---
+{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {name: appNUM, namespace: nsNUM}, spec: {workloadSelector: {labels: {app: appNUM}}, egress: [{hosts: ['./*']}]}}
+---
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: appNUM, namespace: nsNUM}, spec: {selector: {matchLabels: {app: appNUM}}, rules: [{from: [{source: {namespaces: [nsNUM]}}]}]}}
+---
+{apiVersion: telemetry.istio.io/v1, kind: Telemetry, metadata: {name: appNUM, namespace: nsNUM}, spec: {selector: {matchLabels: {app: appNUM}}}}
+";
+
+#[test]
+fn a_change_costs_what_it_concerns() {
+    let service = |number: usize| {
+        let yaml = SERVICE.replace("NUM", &number.to_string());
+        let parsed = config::parse("many.yaml", yaml.as_bytes(), "default");
+        assert!(!parsed.has_errors(), "{:?}", parsed.findings);
+        parsed.objects.into_iter().map(Arc::new)
+    };
+    let objects: Vec<Arc<Object>> = (0..300).flat_map(service).collect();
+    let none = BTreeMap::new();
+    let mut engine = Engine::default();
+    let first = engine.replace(input(&objects, &none, &[], &[]), NOW);
+    assert!(first.expect("the first").looks > 3000);
+    for object in service(7) {
+        // What changes is said, so that there is an analysis to ask.
+        let gone = engine
+            .apply([], &[object.key()], NOW)
+            .map_or(0, |analysis| analysis.looks);
+        let back = engine
+            .apply([object.clone()], &[], NOW)
+            .map_or(0, |analysis| analysis.looks);
+        assert!(gone < 20 && back < 20, "{}: {gone}, {back} looks", object.key());
+    }
 }
 
 #[test]

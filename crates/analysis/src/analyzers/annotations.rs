@@ -4,8 +4,9 @@ use config::{Kind, Object, Spec};
 
 use super::annotation_table::{self, Annotation, Stage};
 use super::annotation_values;
+use crate::analyzer::Check;
 use crate::workload::INJECT;
-use crate::{Analyzer, Code, Report, Set};
+use crate::{Analyzer, Code, Report};
 
 const INPUTS: &[Kind] = &[Kind::Namespace, Kind::Service, Kind::Pod, Kind::Deployment];
 
@@ -20,7 +21,7 @@ pub(crate) const ANNOTATIONS: Analyzer = Analyzer::new(
         Code::DeprecatedAnnotation,
     ],
     INPUTS,
-    |set, report| each(set, report, check),
+    Check::Each(INPUTS, |_, object, report| each(object, report, check)),
 );
 
 /// Annotations of alpha features. Not among those that run by default, since injection itself sets some.
@@ -29,7 +30,7 @@ pub(crate) const ALPHA: Analyzer = Analyzer::new(
     "Annotations of alpha features",
     &[Code::AlphaAnnotation],
     INPUTS,
-    |set, report| each(set, report, check_alpha),
+    Check::Each(INPUTS, |_, object, report| each(object, report, check_alpha)),
 )
 .alias("annotations.AlphaAnalyzer");
 
@@ -62,21 +63,17 @@ impl Found<'_> {
     }
 }
 
-fn each(set: &Set<'_>, report: &mut Report, check: fn(&Found<'_>, &mut Report)) {
-    for object in INPUTS.iter().flat_map(|kind| set.of(*kind)) {
-        for (key, value) in &object.meta.annotations {
-            if is_istio(key) && !IGNORED.contains(&key.as_str()) {
-                let known = annotation_table::find(key);
-                check(
-                    &Found {
-                        object,
-                        key,
-                        value,
-                        known,
-                    },
-                    report,
-                );
-            }
+fn each(object: &Object, report: &mut Report, check: fn(&Found<'_>, &mut Report)) {
+    for (key, value) in &object.meta.annotations {
+        if is_istio(key) && !IGNORED.contains(&key.as_str()) {
+            let known = annotation_table::find(key);
+            let found = Found {
+                object,
+                key,
+                value,
+                known,
+            };
+            check(&found, report);
         }
     }
 }

@@ -1,10 +1,9 @@
 //! AuthorizationPolicies that select nobody or name namespaces that are not there.
 
-use std::collections::BTreeMap;
+use config::{Kind, Object, Spec, security::AuthorizationPolicy};
 
-use config::{Kind, Object, security::AuthorizationPolicy};
-
-use crate::selector;
+use crate::analyzer::Check;
+use crate::selector::{self, Labels};
 use crate::set::Workload;
 use crate::workload::{pod_in_mesh, pod_is_ambient};
 use crate::{Analyzer, Code, Report, Set};
@@ -21,49 +20,31 @@ pub(crate) const POLICIES: Analyzer = Analyzer::new(
         Kind::Pod,
         Kind::WorkloadEntry,
     ],
-    run,
+    Check::Each(&[Kind::AuthorizationPolicy], run),
 )
 .alias("auth.AuthorizationPoliciesAnalyzer");
 
-/// The mesh's workloads, by namespace.
-type Workloads<'a> = BTreeMap<&'a str, Vec<Workload<'a>>>;
-
-fn run(set: &Set<'_>, report: &mut Report) {
-    let mut members = Workloads::new();
-    for workload in set.all_workloads() {
-        let object = workload.object;
-        let in_mesh = |pod| pod_in_mesh(set, object, pod) || pod_is_ambient(object);
-        if workload.pod.is_none_or(in_mesh) {
-            let near = members.entry(object.meta.namespace.as_str()).or_default();
-            near.push(workload);
-        }
-    }
-    for (object, policy) in set.authorization_policies() {
-        workloads(set, object, policy, &members, report);
+fn run(set: &Set<'_>, object: &Object, report: &mut Report) {
+    if let Spec::AuthorizationPolicy(policy) = &object.spec {
+        workloads(set, object, policy, report);
         namespaces(set, object, policy, report);
     }
 }
 
-fn workloads(
-    set: &Set<'_>,
-    object: &Object,
-    policy: &AuthorizationPolicy,
-    members: &Workloads<'_>,
-    report: &mut Report,
-) {
+fn workloads(set: &Set<'_>, object: &Object, policy: &AuthorizationPolicy, report: &mut Report) {
     if policy.target_ref.is_some() || !policy.target_refs.is_empty() {
         return;
     }
     let namespace = object.meta.namespace.as_str();
     let everywhere = namespace == set.mesh().root_namespace;
-    let mut seen = members
-        .iter()
-        .filter(|(of, _)| everywhere || **of == namespace)
-        .flat_map(|(_, workloads)| workloads);
+    let seen = (!everywhere).then_some(namespace);
     let (found, wanted) = match &policy.selector {
-        None => (everywhere || seen.next().is_some(), "the namespace".to_owned()),
+        None => (
+            everywhere || selects_member(set, &Labels::new(), seen),
+            "the namespace".to_owned(),
+        ),
         Some(wanted) => (
-            seen.any(|workload| workload.has(&wanted.match_labels)),
+            selects_member(set, &wanted.match_labels, seen),
             selector::text(&wanted.match_labels),
         ),
     };
@@ -77,6 +58,15 @@ fn workloads(
     }
 }
 
+/// Whether one of the mesh's workloads is selected.
+fn selects_member(set: &Set<'_>, selector: &Labels, namespace: Option<&str>) -> bool {
+    set.workloads(selector, namespace).any(|workload: Workload<'_>| {
+        let object = workload.object;
+        let in_mesh = |pod| pod_in_mesh(set, object, pod) || pod_is_ambient(object);
+        workload.pod.is_none_or(in_mesh)
+    })
+}
+
 fn namespaces(set: &Set<'_>, object: &Object, policy: &AuthorizationPolicy, report: &mut Report) {
     for (i, rule) in policy.rules.iter().enumerate() {
         for (j, from) in rule.from.iter().enumerate() {
@@ -86,10 +76,7 @@ fn namespaces(set: &Set<'_>, object: &Object, policy: &AuthorizationPolicy, repo
                 ("notNamespaces", &source.not_namespaces),
             ] {
                 for (k, pattern) in patterns.iter().enumerate() {
-                    let known = set
-                        .of(Kind::Namespace)
-                        .any(|namespace| covers(pattern, &namespace.meta.name));
-                    if !known {
+                    if !is_known(set, pattern) {
                         let path = format!("spec.rules[{i}].from[{j}].source.{field}[{k}]");
                         report.say(
                             Code::ReferencedResourceNotFound,
@@ -101,6 +88,17 @@ fn namespaces(set: &Set<'_>, object: &Object, policy: &AuthorizationPolicy, repo
                 }
             }
         }
+    }
+}
+
+/// Whether some namespace is covered by a pattern.
+fn is_known(set: &Set<'_>, pattern: &str) -> bool {
+    match pattern.contains('*') {
+        true => set.names(Kind::Namespace).any(|name| covers(pattern, name)),
+        // Names of namespaces are in lower case.
+        false => set
+            .get(Kind::Namespace, "", &pattern.to_ascii_lowercase())
+            .is_some(),
     }
 }
 

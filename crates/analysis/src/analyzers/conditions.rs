@@ -1,7 +1,8 @@
 //! Conditions that a controller has written and that say no.
 
-use config::{Condition, Kind};
+use config::{Condition, Kind, Object};
 
+use crate::analyzer::Check;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether an object's status has a condition that is known to be bad news.
@@ -10,7 +11,7 @@ pub(crate) const CONDITIONS: Analyzer = Analyzer::new(
     "Conditions in an object's status that are bad news",
     &[Code::NegativeConditionStatus],
     KINDS,
-    run,
+    Check::Each(KINDS, run),
 );
 
 const KINDS: &[Kind] = &[
@@ -23,18 +24,16 @@ const KINDS: &[Kind] = &[
     Kind::KubernetesGrpcRoute,
 ];
 
-fn run(set: &Set<'_>, report: &mut Report) {
-    for object in KINDS.iter().flat_map(|kind| set.of(*kind)) {
-        let conditions = set.status(object).map(|status| status.conditions.as_slice());
-        for condition in conditions.unwrap_or_default() {
-            if is_negative(object.kind, condition) {
-                report.say(
-                    Code::NegativeConditionStatus,
-                    object,
-                    "status.conditions",
-                    &[&condition.r#type, &condition.reason, &condition.message],
-                );
-            }
+fn run(set: &Set<'_>, object: &Object, report: &mut Report) {
+    let conditions = set.status(object).map(|status| status.conditions.as_slice());
+    for condition in conditions.unwrap_or_default() {
+        if is_negative(object.kind, condition) {
+            report.say(
+                Code::NegativeConditionStatus,
+                object,
+                "status.conditions",
+                &[&condition.r#type, &condition.reason, &condition.message],
+            );
         }
     }
 }

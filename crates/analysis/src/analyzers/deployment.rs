@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use config::kube::{IntOrString, PodSpec, SecurityContext, Service};
-use config::{Kind, Object, kube::Deployment};
+use config::kube::{Deployment, IntOrString, PodSpec, SecurityContext, Service};
+use config::{Kind, Object, Spec};
 use model::selects;
 
+use crate::analyzer::Check;
 use crate::workload::{PROXY, deployment_in_mesh, is_control_plane, label};
 use crate::{Analyzer, Code, Report, Set};
 
@@ -15,7 +16,7 @@ pub(crate) const APPLICATION_UID: Analyzer = Analyzer::new(
     "Applications that run as the sidecar's user",
     &[Code::InvalidApplicationUID],
     &[Kind::Pod, Kind::Deployment],
-    application_uid,
+    Check::Each(&[Kind::Pod, Kind::Deployment], application_uid),
 )
 .alias("applicationUID.Analyzer");
 
@@ -28,26 +29,25 @@ pub(crate) const SERVICE_ASSOCIATION: Analyzer = Analyzer::new(
         Code::DeploymentConflictingPorts,
     ],
     &[Kind::Service, Kind::Deployment, Kind::Namespace],
-    service_association,
+    Check::Each(&[Kind::Deployment], service_association),
 )
 .alias("deployment.MultiServiceAnalyzer");
 
 /// The sidecar's user id, by which its own traffic is told apart.
 const PROXY_UID: i64 = 1337;
 
-fn application_uid(set: &Set<'_>, report: &mut Report) {
-    let pods = set.all_pods().map(|(object, pod)| (object, &pod.spec, "spec"));
-    let deployments = set
-        .deployments()
-        .map(|(object, deployment)| (object, &deployment.spec.template.spec, "spec.template.spec"));
-    for (object, spec, at) in pods.chain(deployments) {
-        if is_control_plane(object) {
-            continue;
-        }
-        // Once for an object, whatever runs as that user.
-        if let Some(path) = proxy_user(spec) {
-            report.say(Code::InvalidApplicationUID, object, format!("{at}.{path}"), &[]);
-        }
+fn application_uid(_: &Set<'_>, object: &Object, report: &mut Report) {
+    let (spec, at) = match &object.spec {
+        Spec::Pod(pod) => (&pod.spec, "spec"),
+        Spec::Deployment(deployment) => (&deployment.spec.template.spec, "spec.template.spec"),
+        _ => return,
+    };
+    if is_control_plane(object) {
+        return;
+    }
+    // Once for an object, whatever runs as that user.
+    if let Some(path) = proxy_user(spec) {
+        report.say(Code::InvalidApplicationUID, object, format!("{at}.{path}"), &[]);
     }
 }
 
@@ -66,37 +66,28 @@ fn proxy_user(spec: &PodSpec) -> Option<String> {
     Some(format!("containers[{index}].{field}"))
 }
 
-fn service_association(set: &Set<'_>, report: &mut Report) {
-    let mut services: BTreeMap<&str, Vec<(&Object, &Service)>> = BTreeMap::new();
-    for (object, service) in set
-        .services()
-        .filter(|(_, service)| !service.spec.selector.is_empty())
-    {
-        let of_namespace = services.entry(object.meta.namespace.as_str()).or_default();
-        of_namespace.push((object, service));
-    }
-    for (object, deployment) in set.deployments() {
-        let waypoint = label(object, "gateway.istio.io/managed") == Some("istio.io-mesh-controller");
-        if !waypoint && deployment_in_mesh(set, object, deployment) {
-            let near = services.get(object.meta.namespace.as_str());
-            association(object, deployment, near.map_or(&[], Vec::as_slice), report);
-        }
+fn service_association(set: &Set<'_>, object: &Object, report: &mut Report) {
+    let Spec::Deployment(deployment) = &object.spec else {
+        return;
+    };
+    let waypoint = label(object, "gateway.istio.io/managed") == Some("istio.io-mesh-controller");
+    if !waypoint && deployment_in_mesh(set, object, deployment) {
+        association(object, &in_front(set, object, deployment), report);
     }
 }
 
-fn association(
-    object: &Object,
-    deployment: &Deployment,
-    services: &[(&Object, &Service)],
-    report: &mut Report,
-) {
+/// The Services that select a Deployment's pods.
+fn in_front<'a>(set: &Set<'a>, object: &Object, deployment: &Deployment) -> Vec<(&'a Object, &'a Service)> {
     let labels = &deployment.spec.template.metadata.labels;
+    let each = labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    set.services_of(&object.meta.namespace, each, |selector| selects(selector, labels))
+}
+
+/// `services` are those in front of it.
+fn association(object: &Object, services: &[(&Object, &Service)], report: &mut Report) {
     let mut protocols: BTreeMap<u32, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     let mut targets: BTreeMap<String, BTreeMap<u32, String>> = BTreeMap::new();
-    for (service, body) in services
-        .iter()
-        .filter(|(_, service)| selects(&service.spec.selector, labels))
-    {
+    for (service, body) in services {
         let name = super::full_name(service);
         for port in &body.spec.ports {
             let protocol = match port.protocol.as_str() {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use config::Kind;
 use config::networking::{ApplyTo, EnvoyConfigObjectPatch, PatchOperation};
 
+use crate::analyzer::Check;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether operations fit what they are applied to, and relative ones have a priority.
@@ -19,7 +20,7 @@ pub(crate) const PATCHES: Analyzer = Analyzer::new(
         Code::EnvoyFilterUsesRelativeOperationWithProxyVersion,
     ],
     &[Kind::EnvoyFilter],
-    run,
+    Check::Mesh(run),
 );
 
 fn run(set: &Set<'_>, report: &mut Report) {

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use config::kube::WebhookClientConfig;
-use config::{Kind, Object};
+use config::{Kind, Object, Spec};
 
+use crate::analyzer::Check;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether Istio's webhooks have an address, by name.
@@ -15,25 +16,27 @@ pub(crate) const WEBHOOKS: Analyzer = Analyzer::new(
         Code::InvalidExternalControlPlaneConfig,
         Code::ExternalControlPlaneAddressIsNotAHostname,
     ],
-    &[
-        Kind::ValidatingWebhookConfiguration,
-        Kind::MutatingWebhookConfiguration,
-    ],
-    run,
+    INPUTS,
+    Check::Each(INPUTS, run),
 );
 
-fn run(set: &Set<'_>, report: &mut Report) {
-    let validators = set
-        .validators()
-        .filter(|(object, _)| is_validator(&object.meta.name));
-    let injectors = set
-        .injectors()
-        .filter(|(object, _)| object.meta.name.starts_with("istio-sidecar-injector"));
-    for (object, configuration) in validators.chain(injectors) {
-        for (index, webhook) in configuration.webhooks.iter().enumerate() {
-            let path = format!("webhooks[{index}].clientConfig");
-            check(object, &webhook.name, &webhook.client_config, path, report);
-        }
+const INPUTS: &[Kind] = &[
+    Kind::ValidatingWebhookConfiguration,
+    Kind::MutatingWebhookConfiguration,
+];
+
+fn run(_: &Set<'_>, object: &Object, report: &mut Report) {
+    let name = object.meta.name.as_str();
+    let is_meant = match object.kind {
+        Kind::ValidatingWebhookConfiguration => is_validator(name),
+        _ => name.starts_with("istio-sidecar-injector"),
+    };
+    let Spec::WebhookConfiguration(configuration) = &object.spec else {
+        return;
+    };
+    for (index, webhook) in configuration.webhooks.iter().enumerate().filter(|_| is_meant) {
+        let path = format!("webhooks[{index}].clientConfig");
+        check(object, &webhook.name, &webhook.client_config, path, report);
     }
 }
 

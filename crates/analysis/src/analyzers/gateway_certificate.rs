@@ -1,10 +1,12 @@
 //! Gateways that present the same certificate from the same proxies.
 
-use config::Kind;
 use config::networking::{Gateway, ServerTlsSettings};
+use config::{Kind, Object, Spec};
 use model::selects;
 
-use super::full_name;
+use super::{by_name, full_name};
+use crate::analyzer::Check;
+use crate::term::Term;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether two gateways of the same proxies share a certificate, on which HTTP/2 clients would reuse a connection.
@@ -13,27 +15,36 @@ pub(crate) const DUPLICATES: Analyzer = Analyzer::new(
     "Gateways of the same proxies that present the same certificate",
     &[Code::GatewayDuplicateCertificate],
     &[Kind::Gateway],
-    run,
+    Check::Each(&[Kind::Gateway], run),
 );
 
-fn run(set: &Set<'_>, report: &mut Report) {
-    let gateways: Vec<_> = set
-        .gateways()
-        .filter(|(_, gateway)| tls(gateway).next().is_some())
-        .collect();
-    for (object, gateway) in &gateways {
-        let near = gateways.iter().filter(|(other, body)| {
-            other.key() != object.key() && selects(&gateway.selector, &body.selector)
-        });
-        for (other, body) in near {
-            let shared =
-                tls(gateway).find(|(_, mine)| tls(body).any(|(_, theirs)| same_certificate(mine, theirs)));
-            if let Some((index, _)) = shared {
-                let names = format!("{}, {}", full_name(object), full_name(other));
-                let path = format!("spec.servers[{index}].tls");
-                report.say(Code::GatewayDuplicateCertificate, object, path, &[&names]);
-            }
+fn run(set: &Set<'_>, object: &Object, report: &mut Report) {
+    let Spec::Gateway(gateway) = &object.spec else {
+        return;
+    };
+    let near = tls(gateway).flat_map(|(_, mine)| set.found(Kind::Gateway, presents(mine)));
+    for other in by_name(near) {
+        let Spec::Gateway(body) = &other.spec else {
+            continue;
+        };
+        if other.key() == object.key() || !selects(&gateway.selector, &body.selector) {
+            continue;
         }
+        let shared =
+            tls(gateway).find(|(_, mine)| tls(body).any(|(_, theirs)| same_certificate(mine, theirs)));
+        if let Some((index, _)) = shared {
+            let names = format!("{}, {}", full_name(object), full_name(other));
+            let path = format!("spec.servers[{index}].tls");
+            report.say(Code::GatewayDuplicateCertificate, object, path, &[&names]);
+        }
+    }
+}
+
+/// The term by which Gateways with the same certificate are found.
+fn presents(tls: &ServerTlsSettings) -> Term<'_> {
+    match tls.credential_name.as_str() {
+        "" => Term::CertificateFile(&tls.server_certificate),
+        name => Term::Credential(name),
     }
 }
 

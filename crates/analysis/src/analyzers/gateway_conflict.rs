@@ -1,13 +1,13 @@
 //! Gateways that serve the same hosts on the same port of the same proxies.
 
-use std::collections::BTreeMap;
-
 use config::networking::{Gateway, Server};
-use config::{Kind, Object};
+use config::{Kind, Object, Spec};
 use model::selects;
 
-use super::full_name;
+use super::{by_name, full_name};
+use crate::analyzer::Check;
 use crate::selector::{self, Labels};
+use crate::term::Term;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether two gateways claim the same host.
@@ -16,46 +16,49 @@ pub(crate) const CONFLICTS: Analyzer = Analyzer::new(
     "Gateways that serve the same hosts on the same port of the same proxies",
     &[Code::ConflictingGateways],
     &[Kind::Gateway, Kind::Pod, Kind::WorkloadEntry],
-    run,
+    Check::Each(&[Kind::Gateway], run),
 );
 
-fn run(set: &Set<'_>, report: &mut Report) {
-    let mut by_port: BTreeMap<u32, Vec<(&Object, &Gateway, &Server)>> = BTreeMap::new();
-    for (object, gateway) in set.gateways() {
-        for server in &gateway.servers {
-            let users = by_port.entry(port(server)).or_default();
-            users.push((object, gateway, server));
+fn run(set: &Set<'_>, object: &Object, report: &mut Report) {
+    let Spec::Gateway(gateway) = &object.spec else {
+        return;
+    };
+    for (index, server) in gateway.servers.iter().enumerate() {
+        let mut names: Vec<String> = others(set, object, gateway, server)
+            .into_iter()
+            .map(full_name)
+            .collect();
+        names.sort();
+        if !names.is_empty() {
+            report.say(
+                Code::ConflictingGateways,
+                object,
+                format!("spec.servers[{index}].hosts"),
+                &[
+                    &names.join(", "),
+                    &selector::text(&gateway.selector),
+                    &port(server),
+                    &server.hosts.join(", "),
+                ],
+            );
         }
     }
-    for (object, gateway) in set.gateways() {
-        for (index, server) in gateway.servers.iter().enumerate() {
-            let others = by_port.get(&port(server)).map_or(&[][..], Vec::as_slice);
-            let mut names: Vec<String> = others
-                .iter()
-                .filter(|(other, body, theirs)| {
-                    other.key() != object.key()
-                        && shares_host(server, theirs)
-                        && same_proxies(set, &gateway.selector, &body.selector)
-                })
-                .map(|(other, _, _)| full_name(other))
-                .collect();
-            names.sort();
-            names.dedup();
-            if !names.is_empty() {
-                report.say(
-                    Code::ConflictingGateways,
-                    object,
-                    format!("spec.servers[{index}].hosts"),
-                    &[
-                        &names.join(", "),
-                        &selector::text(&gateway.selector),
-                        &port(server),
-                        &server.hosts.join(", "),
-                    ],
-                );
-            }
+}
+
+/// Other Gateways with a server that claims one of this server's hosts.
+fn others<'a>(set: &Set<'a>, object: &Object, gateway: &Gateway, server: &Server) -> Vec<&'a Object> {
+    let hosts = server.hosts.iter();
+    let near = hosts.flat_map(|host| set.found(Kind::Gateway, Term::Served(port(server), host)));
+    let claims = |other: &&'a Object| match &other.spec {
+        Spec::Gateway(body) => {
+            other.key() != object.key()
+                && (body.servers.iter())
+                    .any(|theirs| port(theirs) == port(server) && shares_host(server, theirs))
+                && same_proxies(set, &gateway.selector, &body.selector)
         }
-    }
+        _ => false,
+    };
+    by_name(near).into_iter().filter(claims).collect()
 }
 
 fn port(server: &Server) -> u32 {
@@ -76,5 +79,5 @@ fn same_proxies(set: &Set<'_>, a: &Labels, b: &Labels) -> bool {
         (_, true) => a,
         _ => return false,
     };
-    !set.workloads(narrow, None).is_empty()
+    set.workloads(narrow, None).next().is_some()
 }

@@ -8,6 +8,7 @@ use config::networking::{Server, ServerTlsSettings};
 use config::{Kind, Object, Spec};
 
 use super::credential;
+use crate::analyzer::Check;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether a credential will do.
@@ -26,7 +27,7 @@ pub(crate) const CREDENTIALS: Analyzer = Analyzer::new(
         Kind::Secret,
         Kind::SecretFacts,
     ],
-    run,
+    Check::Each(&[Kind::Gateway], check),
 )
 .by_clock();
 
@@ -34,17 +35,11 @@ pub(crate) const CREDENTIALS: Analyzer = Analyzer::new(
 /// renewed by machines live short and are renewed earlier.
 const SOON: i64 = 14 * 24 * 3600;
 
-fn run(set: &Set<'_>, report: &mut Report) {
-    for (object, _) in set.gateways() {
-        check(set, object, report);
-    }
-}
-
 fn check(set: &Set<'_>, object: &Object, report: &mut Report) {
     let Spec::Gateway(gateway) = &object.spec else {
         return;
     };
-    let Some(workload) = set.workloads(&gateway.selector, None).into_iter().next() else {
+    let Some(workload) = set.workloads(&gateway.selector, None).next() else {
         return;
     };
     let place = Place {

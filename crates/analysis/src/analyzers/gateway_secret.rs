@@ -5,6 +5,7 @@ use std::fmt::Display;
 use config::{Kind, Object, Spec};
 
 use super::credential;
+use crate::analyzer::Check;
 use crate::selector;
 use crate::{Analyzer, Code, Report, Set};
 
@@ -20,21 +21,15 @@ pub(crate) const SECRETS: Analyzer = Analyzer::new(
         Kind::Secret,
         Kind::SecretFacts,
     ],
-    run,
+    Check::Each(&[Kind::Gateway], check),
 )
 .by_clock();
-
-fn run(set: &Set<'_>, report: &mut Report) {
-    for (object, _) in set.gateways() {
-        check(set, object, report);
-    }
-}
 
 fn check(set: &Set<'_>, object: &Object, report: &mut Report) {
     let Spec::Gateway(gateway) = &object.spec else {
         return;
     };
-    let Some(workload) = set.workloads(&gateway.selector, None).into_iter().next() else {
+    let Some(workload) = set.workloads(&gateway.selector, None).next() else {
         let selector = selector::text(&gateway.selector);
         report.say(
             Code::ReferencedResourceNotFound,

@@ -1,8 +1,9 @@
 //! Proxies whose image is left to injection, where none takes place.
 
-use config::Kind;
-use config::kube::{PodSpec, Webhook};
+use config::kube::{Deployment, PodSpec};
+use config::{Kind, Object, Spec};
 
+use crate::analyzer::Check;
 use crate::selector::{Labels, matches};
 use crate::workload::PROXY;
 use crate::{Analyzer, Code, Report, Set};
@@ -21,41 +22,45 @@ pub(crate) const IMAGE_AUTO: Analyzer = Analyzer::new(
         Kind::Deployment,
         Kind::MutatingWebhookConfiguration,
     ],
-    run,
+    Check::Each(&[Kind::Pod, Kind::Deployment], run),
 );
 
-fn run(set: &Set<'_>, report: &mut Report) {
-    let webhooks: Vec<&Webhook> = set
-        .injectors()
-        .flat_map(|(_, configuration)| &configuration.webhooks)
-        .filter(|webhook| webhook.name.ends_with("istio.io"))
-        .collect();
-    for (object, pod) in set.all_pods() {
+fn run(set: &Set<'_>, object: &Object, report: &mut Report) {
+    let name = &object.meta.name;
+    match &object.spec {
         // A pod that exists was not injected, whatever the webhooks select by now.
-        if let Some(index) = auto(&pod.spec) {
-            let path = format!("spec.containers[{index}].image");
-            let code = Code::ImageAutoWithoutInjectionError;
-            report.say(code, object, path, &[&"pod", &object.meta.name]);
+        Spec::Pod(pod) => {
+            if let Some(index) = auto(&pod.spec) {
+                let path = format!("spec.containers[{index}].image");
+                let code = Code::ImageAutoWithoutInjectionError;
+                report.say(code, object, path, &[&"pod", name]);
+            }
         }
+        Spec::Deployment(deployment) => {
+            let index = auto(&deployment.spec.template.spec);
+            if let Some(index) = index.filter(|_| !is_injected(set, object, deployment)) {
+                let path = format!("spec.template.spec.containers[{index}].image");
+                let code = Code::ImageAutoWithoutInjectionWarning;
+                report.say(code, object, path, &[&"deployment", name]);
+            }
+        }
+        _ => {}
     }
+}
+
+fn is_injected(set: &Set<'_>, object: &Object, deployment: &Deployment) -> bool {
     let none = Labels::new();
-    for (object, deployment) in set.deployments() {
-        let template = &deployment.spec.template;
-        let Some(index) = auto(&template.spec) else {
-            continue;
-        };
-        let namespace = set.namespace(&object.meta.namespace);
-        let of_namespace = namespace.map_or(&none, |namespace| &namespace.meta.labels);
-        let injected = webhooks.iter().any(|webhook| {
-            matches(webhook.namespace_selector.as_ref(), of_namespace)
-                && matches(webhook.object_selector.as_ref(), &template.metadata.labels)
-        });
-        if !injected {
-            let path = format!("spec.template.spec.containers[{index}].image");
-            let code = Code::ImageAutoWithoutInjectionWarning;
-            report.say(code, object, path, &[&"deployment", &object.meta.name]);
-        }
-    }
+    let namespace = set.namespace(&object.meta.namespace);
+    let of_namespace = namespace.map_or(&none, |namespace| &namespace.meta.labels);
+    let configurations = set.injectors();
+    let mut webhooks = configurations
+        .flat_map(|(_, configuration)| &configuration.webhooks)
+        .filter(|webhook| webhook.name.ends_with("istio.io"));
+    webhooks.any(|webhook| {
+        let labels = &deployment.spec.template.metadata.labels;
+        matches(webhook.namespace_selector.as_ref(), of_namespace)
+            && matches(webhook.object_selector.as_ref(), labels)
+    })
 }
 
 fn auto(spec: &PodSpec) -> Option<usize> {

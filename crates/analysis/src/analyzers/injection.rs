@@ -1,10 +1,11 @@
 //! Namespaces that ask for injection in no way or in too many, and pods that missed it.
 
-use config::kube::ConfigMap;
-use config::{Kind, Object};
+use config::kube::{ConfigMap, Pod};
+use config::{Kind, Object, Spec};
 use serde_json::Value;
 
 use super::full_name;
+use crate::analyzer::Check;
 use crate::workload::{DATAPLANE_MODE, INJECT, INJECTION as LABEL, REVISION, label, proxy_image};
 use crate::{Analyzer, Code, Report, Set};
 
@@ -19,26 +20,28 @@ pub(crate) const INJECTION: Analyzer = Analyzer::new(
         Code::NamespaceInjectionEnabledByDefault,
     ],
     &[Kind::Namespace, Kind::Pod, Kind::ConfigMap],
-    run,
+    Check::Each(&[Kind::Namespace, Kind::Pod], run),
 );
 
 /// Where the control plane is; it is not injected.
 const CONTROL_PLANE: &str = "istio-system";
 
-fn run(set: &Set<'_>, report: &mut Report) {
-    for namespace in set.of(Kind::Namespace).filter(|n| n.meta.name != CONTROL_PLANE) {
-        check_namespace(set, namespace, report);
+fn run(set: &Set<'_>, object: &Object, report: &mut Report) {
+    match &object.spec {
+        Spec::Pod(pod) => check_pod(set, object, pod, report),
+        _ if object.meta.name != CONTROL_PLANE => check_namespace(set, object, report),
+        _ => {}
     }
-    for (object, pod) in set.all_pods() {
-        let injected = object.meta.namespace != CONTROL_PLANE
-            && set
-                .get(Kind::Namespace, "", &object.meta.namespace)
-                .is_some_and(|n| {
-                    label(n, LABEL) == Some("enabled") && label(n, DATAPLANE_MODE) != Some("ambient")
-                });
-        if injected && !opts_out(object) && !pod.spec.host_network && proxy_image(&pod.spec).is_none() {
-            report.say(Code::PodMissingProxy, object, "", &[&full_name(object)]);
-        }
+}
+
+fn check_pod(set: &Set<'_>, object: &Object, pod: &Pod, report: &mut Report) {
+    let namespace = object.meta.namespace.as_str();
+    if namespace == CONTROL_PLANE || opts_out(object) || pod.spec.host_network {
+        return;
+    }
+    let asks = |n: &Object| label(n, LABEL) == Some("enabled") && label(n, DATAPLANE_MODE) != Some("ambient");
+    if proxy_image(&pod.spec).is_none() && set.get(Kind::Namespace, "", namespace).is_some_and(asks) {
+        report.say(Code::PodMissingProxy, object, "", &[&full_name(object)]);
     }
 }
 

@@ -1,13 +1,12 @@
 //! Pods whose proxy is not the one that the injector would give them now.
 
-use std::collections::BTreeMap;
-
-use config::Kind;
 use config::kube::ConfigMap;
+use config::{Kind, Object, Spec};
 use serde_json::Value;
 
 use super::injection::{config_map_name, values};
 use super::proxy_image_type::ImageTypes;
+use crate::analyzer::Check;
 use crate::workload::{INJECTION, PROXY, REVISION, containers, label};
 use crate::{Analyzer, Code, Report, Set};
 
@@ -23,47 +22,34 @@ pub(crate) const IMAGES: Analyzer = Analyzer::new(
         Kind::MeshConfig,
         Kind::ProxyConfig,
     ],
-    run,
+    Check::Each(&[Kind::Namespace], run),
 );
 
-fn run(set: &Set<'_>, report: &mut Report) {
-    let images: BTreeMap<&str, String> = set
-        .config_maps()
-        .filter(|(object, _)| object.meta.name.starts_with("istio-sidecar-injector"))
-        .map(|(object, map)| (object.meta.name.as_str(), image(map)))
-        .collect();
-    if images.is_empty() {
-        return;
-    }
-    let types = ImageTypes::of(set);
-    let mut stale: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (object, pod) in set.all_pods() {
-        let Some(namespace) = set.get(Kind::Namespace, "", &object.meta.namespace) else {
-            continue;
-        };
-        let revision = match label(namespace, REVISION) {
-            None if label(namespace, INJECTION) != Some("enabled") => continue,
-            revision => revision.unwrap_or_default(),
-        };
+fn run(set: &Set<'_>, namespace: &Object, report: &mut Report) {
+    let revision = match label(namespace, REVISION) {
+        None if label(namespace, INJECTION) != Some("enabled") => return,
+        revision => revision.unwrap_or_default(),
+    };
+    let name = config_map_name(revision);
+    let maps = set.config_maps().filter(|(object, _)| object.meta.name == name);
+    let Some((_, map)) = maps.last() else { return };
+    let (image, types) = (image(map), ImageTypes::of(set));
+    let is_stale = |object: &&Object| {
         let chosen = object.meta.annotations.get("sidecar.istio.io/proxyImage");
-        let Some(image) = images.get(config_map_name(revision).as_str()) else {
-            continue;
+        let Spec::Pod(pod) = &object.spec else {
+            return false;
         };
-        if chosen.is_some_and(|chosen| !chosen.is_empty()) {
-            continue;
-        }
-        let typed = format!("{image}-{}", types.of_pod(object));
         let mut proxies = containers(&pod.spec).filter(|container| container.name == PROXY);
-        if proxies.any(|proxy| proxy.image != *image && proxy.image != typed) {
-            let pods = stale.entry(namespace.meta.name.as_str()).or_default();
-            pods.push(object.meta.name.as_str());
-        }
-    }
-    for (name, pods) in stale {
-        if let Some(namespace) = set.get(Kind::Namespace, "", name) {
-            let code = Code::PodsIstioProxyImageMismatchInNamespace;
-            report.say(code, namespace, "", &[&pods.join(", ")]);
-        }
+        chosen.is_none_or(String::is_empty)
+            && proxies.any(|proxy| {
+                proxy.image != image && proxy.image != format!("{image}-{}", types.of_pod(object))
+            })
+    };
+    let pods = set.of_namespace(Kind::Pod, &namespace.meta.name).filter(is_stale);
+    let names: Vec<&str> = pods.map(|object| object.meta.name.as_str()).collect();
+    if !names.is_empty() {
+        let code = Code::PodsIstioProxyImageMismatchInNamespace;
+        report.say(code, namespace, "", &[&names.join(", ")]);
     }
 }
 

@@ -1,9 +1,9 @@
 //! Gateway API: policies that select its gateways by labels, and definitions that are too old.
 
-use config::selector::{PolicyTargetReference, WorkloadSelector};
-use config::{Kind, Object};
-use model::selects;
+use config::selector::WorkloadSelector;
+use config::{Kind, Object, Spec};
 
+use crate::analyzer::Check;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether policies try to select gateways of Gateway API by labels.
@@ -18,7 +18,7 @@ pub(crate) const SELECTORS: Analyzer = Analyzer::new(
         Kind::WasmPlugin,
         Kind::Pod,
     ],
-    selectors,
+    Check::Each(POLICIES, selectors),
 );
 
 /// Whether Gateway API's definitions are as new as Istio needs.
@@ -27,7 +27,7 @@ pub(crate) const DEFINITIONS: Analyzer = Analyzer::new(
     "Gateway API definitions that are too old to be read",
     &[Code::GatewayAPICRDVersionBelowMinimum],
     &[Kind::CustomResourceDefinition],
-    definitions,
+    Check::Each(&[Kind::CustomResourceDefinition], definitions),
 );
 
 /// Label that a gateway's pods have.
@@ -43,65 +43,51 @@ const OLDEST: [(&str, [u64; 3]); 4] = [
     ("tcproutes.gateway.networking.k8s.io", [1, 6, 0]),
 ];
 
-/// A policy, its selector and what it is attached to otherwise.
-type Policy<'a> = (
-    &'a Object,
-    Option<&'a WorkloadSelector>,
-    Option<&'a PolicyTargetReference>,
-    &'a [PolicyTargetReference],
-);
+/// Policies that can select workloads by labels.
+const POLICIES: &[Kind] = &[
+    Kind::AuthorizationPolicy,
+    Kind::RequestAuthentication,
+    Kind::Telemetry,
+    Kind::WasmPlugin,
+];
 
-macro_rules! policy {
-    () => {
-        |(object, spec)| {
-            (
-                object,
-                spec.selector.as_ref(),
-                spec.target_ref.as_ref(),
-                spec.target_refs.as_slice(),
-            )
-        }
+/// A policy's selector, unless it names what it is for.
+fn selector(object: &Object) -> Option<&WorkloadSelector> {
+    let (selector, target, targets) = match &object.spec {
+        Spec::AuthorizationPolicy(p) => (&p.selector, &p.target_ref, &p.target_refs),
+        Spec::RequestAuthentication(p) => (&p.selector, &p.target_ref, &p.target_refs),
+        Spec::Telemetry(p) => (&p.selector, &p.target_ref, &p.target_refs),
+        Spec::WasmPlugin(p) => (&p.selector, &p.target_ref, &p.target_refs),
+        _ => return None,
     };
+    let by_name = target.is_some() || !targets.is_empty();
+    selector.as_ref().filter(|_| !by_name)
 }
 
-fn selectors(set: &Set<'_>, report: &mut Report) {
-    let policies = set.authorization_policies().map::<Policy<'_>, _>(policy!());
-    let policies = policies.chain(set.request_authentications().map(policy!()));
-    let policies = policies.chain(set.telemetries().map(policy!()));
-    let policies = policies.chain(set.wasm_plugins().map(policy!()));
-    let gateways: Vec<_> = set
-        .all_pods()
-        .filter_map(|(object, _)| Some((object, object.meta.labels.get(GATEWAY_NAME)?)))
-        .collect();
-    for (object, selector, target, targets) in policies {
-        let Some(selector) = selector.filter(|_| target.is_none() && targets.is_empty()) else {
-            continue;
-        };
-        for (pod, gateway) in &gateways {
-            let selected = pod.meta.namespace == object.meta.namespace
-                && selects(&selector.match_labels, &pod.meta.labels);
-            if selected {
-                report.say(Code::IneffectiveSelector, object, "spec.selector", &[gateway]);
-            }
+fn selectors(set: &Set<'_>, object: &Object, report: &mut Report) {
+    let Some(selector) = selector(object) else {
+        return;
+    };
+    for (pod, _) in set.pods(&selector.match_labels, Some(&object.meta.namespace)) {
+        if let Some(gateway) = pod.meta.labels.get(GATEWAY_NAME) {
+            report.say(Code::IneffectiveSelector, object, "spec.selector", &[gateway]);
         }
     }
 }
 
-fn definitions(set: &Set<'_>, report: &mut Report) {
-    for (object, _) in set.definitions() {
-        let name = object.meta.name.as_str();
-        let oldest = OLDEST.iter().find(|(definition, _)| *definition == name);
-        let given = object.meta.annotations.get(BUNDLE_VERSION);
-        let (Some((_, oldest)), Some(given)) = (oldest, given) else {
-            continue;
-        };
-        if version(given).is_some_and(|given| given < *oldest) {
-            let [major, minor, patch] = oldest;
-            let oldest = format!("{major}.{minor}.{patch}");
-            let path = format!("metadata.annotations[{BUNDLE_VERSION:?}]");
-            let code = Code::GatewayAPICRDVersionBelowMinimum;
-            report.say(code, object, path, &[&name, given, &oldest]);
-        }
+fn definitions(_: &Set<'_>, object: &Object, report: &mut Report) {
+    let name = object.meta.name.as_str();
+    let oldest = OLDEST.iter().find(|(definition, _)| *definition == name);
+    let given = object.meta.annotations.get(BUNDLE_VERSION);
+    let (Some((_, oldest)), Some(given)) = (oldest, given) else {
+        return;
+    };
+    if version(given).is_some_and(|given| given < *oldest) {
+        let [major, minor, patch] = oldest;
+        let oldest = format!("{major}.{minor}.{patch}");
+        let path = format!("metadata.annotations[{BUNDLE_VERSION:?}]");
+        let code = Code::GatewayAPICRDVersionBelowMinimum;
+        report.say(code, object, path, &[&name, given, &oldest]);
     }
 }
 

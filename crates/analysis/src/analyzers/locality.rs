@@ -19,10 +19,10 @@ pub(crate) fn some_pod_has(set: &Set<'_>, wanted: &Labels) -> bool {
     let is_place = |key: &String| [REGION, ZONE, SUBZONE, HOSTNAME].contains(&key.as_str());
     let (places, own): (Labels, Labels) = wanted.clone().into_iter().partition(|(key, _)| is_place(key));
     match places.is_empty() {
-        true => set.has_pod(&own),
+        true => set.pods(&own, None).next().is_some(),
         false => {
-            let candidates = set.pods(&own, None);
-            candidates.iter().any(|pod| selects(&places, &labels(set, pod)))
+            let mut candidates = set.pods(&own, None);
+            candidates.any(|pod| selects(&places, &labels(set, &pod)))
         }
     }
 }

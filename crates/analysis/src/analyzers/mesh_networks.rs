@@ -2,6 +2,7 @@
 
 use config::{Kind, Object};
 
+use crate::analyzer::Check;
 use crate::workload::label;
 use crate::{Analyzer, Code, Report, Set};
 
@@ -11,7 +12,7 @@ pub(crate) const REGISTRIES: Analyzer = Analyzer::new(
     "Registries in MeshNetworks that nobody knows",
     &[Code::UnknownMeshNetworksServiceRegistry],
     &[Kind::MeshNetworks, Kind::Secret, Kind::SecretFacts],
-    run,
+    Check::Mesh(run),
 )
 .alias("meshnetworks.MeshNetworksAnalyzer");
 

@@ -112,6 +112,15 @@ fn full_name(object: &Object) -> String {
     }
 }
 
+/// Objects of one kind by namespace and name, each once.
+fn by_name<'a>(objects: impl Iterator<Item = &'a Object>) -> Vec<&'a Object> {
+    let name = |object: &&'a Object| (object.meta.namespace.as_str(), object.meta.name.as_str());
+    let mut objects: Vec<&Object> = objects.collect();
+    objects.sort_by(|a, b| name(a).cmp(&name(b)));
+    objects.dedup_by(|a, b| name(a) == name(b));
+    objects
+}
+
 /// The names of objects, sorted and joined.
 fn names<'a>(objects: impl IntoIterator<Item = &'a Object>) -> String {
     let mut names: Vec<&str> = objects

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use config::kube::{IntOrString, Service, ServicePort};
 use config::{Object, Spec};
 
+use crate::analyzer::Check;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether Services of one name and namespace agree in all clusters, which clients take for one.
@@ -13,7 +14,7 @@ pub(crate) const SERVICES: Analyzer = Analyzer::new(
     "Services that are not the same in all clusters of the mesh",
     &[Code::MultiClusterInconsistentService],
     &[],
-    run,
+    Check::Mesh(run),
 )
 .alias("services.MultiClusterServiceAnalyzer")
 .by_facts();

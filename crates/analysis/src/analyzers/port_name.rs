@@ -1,9 +1,10 @@
 //! Ports of Services that do not say their protocol.
 
-use config::Kind;
 use config::kube::{IntOrString, ServicePort};
+use config::{Kind, Object, Spec};
 use model::Protocol;
 
+use crate::analyzer::Check;
 use crate::workload::{is_control_plane, label};
 use crate::{Analyzer, Code, Report, Set};
 
@@ -16,7 +17,7 @@ pub(crate) const NAMES: Analyzer = Analyzer::new(
         Code::ExternalNameServiceTypeInvalidPortName,
     ],
     &[Kind::Service],
-    run,
+    Check::Each(&[Kind::Service], run),
 );
 
 /// Label of Services that a controller makes for Gateway API, and its values.
@@ -27,26 +28,27 @@ const CONTROLLERS: &[&str] = &[
     "istio.io-eastwest-controller",
 ];
 
-fn run(set: &Set<'_>, report: &mut Report) {
-    for (object, service) in set.services() {
-        let managed = label(object, MANAGED).is_some_and(|controller| CONTROLLERS.contains(&controller));
-        if managed || is_control_plane(object) {
+fn run(_: &Set<'_>, object: &Object, report: &mut Report) {
+    let Spec::Service(service) = &object.spec else {
+        return;
+    };
+    let managed = label(object, MANAGED).is_some_and(|controller| CONTROLLERS.contains(&controller));
+    if managed || is_control_plane(object) {
+        return;
+    }
+    let external = service.spec.r#type == "ExternalName";
+    for (index, port) in service.spec.ports.iter().enumerate() {
+        let plain = external && port.name == "tcp";
+        if protocol(port) != Protocol::Auto && !plain {
             continue;
         }
-        let external = service.spec.r#type == "ExternalName";
-        for (index, port) in service.spec.ports.iter().enumerate() {
-            let plain = external && port.name == "tcp";
-            if protocol(port) != Protocol::Auto && !plain {
-                continue;
-            }
-            let path = format!("spec.ports[{index}].name");
-            if external {
-                let code = Code::ExternalNameServiceTypeInvalidPortName;
-                report.say(code, object, path, &[&name(port)]);
-            } else {
-                let code = Code::PortNameIsNotUnderNamingConvention;
-                report.say(code, object, path, &[&name(port), &port.port, &target(port)]);
-            }
+        let path = format!("spec.ports[{index}].name");
+        if external {
+            let code = Code::ExternalNameServiceTypeInvalidPortName;
+            report.say(code, object, path, &[&name(port)]);
+        } else {
+            let code = Code::PortNameIsNotUnderNamingConvention;
+            report.say(code, object, path, &[&name(port), &port.port, &target(port)]);
         }
     }
 }

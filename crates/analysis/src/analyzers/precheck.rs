@@ -3,6 +3,7 @@
 use config::kube::CustomResourceDefinition;
 use config::{Kind, Object};
 
+use crate::analyzer::Check;
 use crate::{Analyzer, Code, Report, Set};
 
 /// The API server's version.
@@ -11,7 +12,7 @@ pub(crate) const VERSION: Analyzer = Analyzer::new(
     "Whether the cluster's Kubernetes is new enough",
     &[Code::UnsupportedKubernetesVersion],
     &[],
-    version,
+    Check::Mesh(version),
 )
 .by_facts();
 
@@ -21,7 +22,7 @@ pub(crate) const PERMISSIONS: Analyzer = Analyzer::new(
     "Whether the caller may create what an installation consists of",
     &[Code::InsufficientPermissions],
     &[],
-    permissions,
+    Check::Mesh(permissions),
 )
 .by_facts();
 
@@ -34,7 +35,7 @@ pub(crate) const GATEWAY_API: Analyzer = Analyzer::new(
         Code::FutureUnsupportedGatewayAPIVersion,
     ],
     &[Kind::CustomResourceDefinition],
-    gateway_api,
+    Check::Mesh(gateway_api),
 );
 
 /// What has changed since an older release.
@@ -43,7 +44,7 @@ pub(crate) const UPDATE: Analyzer = Analyzer::new(
     "What behaves differently from the Istio release that is to be replaced",
     &[Code::UpdateIncompatibility],
     &[Kind::Service],
-    update,
+    Check::Mesh(update),
 )
 .by_facts();
 

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use config::{Kind, Object};
+use config::networking::ServiceEntry;
+use config::{Kind, Object, Spec};
 
-use super::full_name;
+use super::{by_name, full_name};
+use crate::analyzer::Check;
 use crate::hosts::{EVERYWHERE, scopes};
+use crate::term::Term;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether TCP ports have addresses, by which their traffic can be told.
@@ -14,7 +17,7 @@ pub(crate) const ADDRESSES: Analyzer = Analyzer::new(
     "TCP ports of ServiceEntries without addresses",
     &[Code::ServiceEntryAddressesRequired],
     &[Kind::ServiceEntry, Kind::MeshConfig],
-    addresses,
+    Check::Each(&[Kind::ServiceEntry], addresses),
 )
 .alias("serviceentry.Analyzer");
 
@@ -24,25 +27,23 @@ pub(crate) const PROTOCOLS: Analyzer = Analyzer::new(
     "ServiceEntries that give one host and port different protocols",
     &[Code::ConflictingServiceEntryProtocol],
     &[Kind::ServiceEntry],
-    protocols,
+    Check::Each(&[Kind::ServiceEntry], protocols),
 );
 
-fn addresses(set: &Set<'_>, report: &mut Report) {
-    if allocates(set) {
+fn addresses(set: &Set<'_>, object: &Object, report: &mut Report) {
+    let Spec::ServiceEntry(entry) = &object.spec else {
+        return;
+    };
+    let given = set
+        .status(object)
+        .is_some_and(|status| !status.addresses.is_empty());
+    if given || !entry.addresses.is_empty() || allocates(set) {
         return;
     }
-    for (object, entry) in set.service_entries() {
-        let given = set
-            .status(object)
-            .is_some_and(|status| !status.addresses.is_empty());
-        if given || !entry.addresses.is_empty() {
-            continue;
-        }
-        for (index, port) in entry.ports.iter().enumerate() {
-            if port.protocol.is_empty() || port.protocol.eq_ignore_ascii_case("TCP") {
-                let path = format!("spec.ports[{index}]");
-                report.say(Code::ServiceEntryAddressesRequired, object, path, &[]);
-            }
+    for (index, port) in entry.ports.iter().enumerate() {
+        if port.protocol.is_empty() || port.protocol.eq_ignore_ascii_case("TCP") {
+            let path = format!("spec.ports[{index}]");
+            report.say(Code::ServiceEntryAddressesRequired, object, path, &[]);
         }
     }
 }
@@ -56,45 +57,65 @@ fn allocates(set: &Set<'_>) -> bool {
     on("ISTIO_META_DNS_CAPTURE") && (on("ISTIO_META_DNS_AUTO_ALLOCATE") || on("PILOT_ENABLE_IP_AUTOALLOCATE"))
 }
 
-/// A definition of a port: protocol in upper case, and the entry.
+fn protocols(set: &Set<'_>, object: &Object, report: &mut Report) {
+    let Spec::ServiceEntry(entry) = &object.spec else {
+        return;
+    };
+    let ports = entry.ports.iter().map(|port| port.number);
+    let places = entry
+        .hosts
+        .iter()
+        .flat_map(|host| ports.clone().map(move |port| (host.as_str(), port)));
+    for (host, port) in places.collect::<BTreeSet<_>>() {
+        // Once for an object: the first conflict is the one to look into.
+        if let Some((names, protocols)) = conflict(set, object, host, port) {
+            let code = Code::ConflictingServiceEntryProtocol;
+            report.say(code, object, "spec.ports", &[&names, &host, &port, &protocols]);
+            return;
+        }
+    }
+}
+
+/// A protocol that a host's port is given, and the object that gives it.
 type Definition<'a> = (String, &'a Object);
 
-fn protocols(set: &Set<'_>, report: &mut Report) {
-    // By host and port, then by scope.
-    let mut index: BTreeMap<(&str, u32), BTreeMap<String, Vec<Definition<'_>>>> = BTreeMap::new();
-    for (object, entry) in set.service_entries() {
-        let scopes = scopes(&entry.export_to, &object.meta.namespace);
-        for host in &entry.hosts {
-            for port in &entry.ports {
-                let of_port = index.entry((host, port.number)).or_default();
-                for scope in &scopes {
-                    let definition = (port.protocol.to_ascii_uppercase(), object);
-                    of_port.entry(scope.clone()).or_default().push(definition);
-                }
+/// The ServiceEntries that give the port different protocols where the object counts too, and those protocols.
+fn conflict(set: &Set<'_>, object: &Object, host: &str, port: u32) -> Option<(String, String)> {
+    let mut by_scope: BTreeMap<String, Vec<Definition<'_>>> = BTreeMap::new();
+    for other in by_name(set.found(Kind::ServiceEntry, Term::EntryHost(host))) {
+        let Spec::ServiceEntry(entry) = &other.spec else {
+            continue;
+        };
+        for protocol in given(entry, host, port) {
+            for scope in scopes(&entry.export_to, &other.meta.namespace) {
+                by_scope.entry(scope).or_default().push((protocol.clone(), other));
             }
         }
     }
-    let mut said = BTreeSet::new();
-    for ((host, port), by_scope) in &index {
-        let everywhere = by_scope.get(EVERYWHERE);
-        for (scope, own) in by_scope {
-            let seen: Vec<&Definition<'_>> = match scope == EVERYWHERE {
-                true => own.iter().collect(),
-                false => own.iter().chain(everywhere.into_iter().flatten()).collect(),
-            };
-            let protocols: BTreeSet<&str> = seen.iter().map(|(protocol, _)| protocol.as_str()).collect();
-            if protocols.len() < 2 {
-                continue;
-            }
-            let names: BTreeSet<String> = seen.iter().map(|(_, object)| full_name(object)).collect();
-            let names = names.into_iter().collect::<Vec<_>>().join(", ");
-            let protocols = protocols.into_iter().collect::<Vec<_>>().join(", ");
-            for (_, object) in seen {
-                if said.insert(object.key()) {
-                    let code = Code::ConflictingServiceEntryProtocol;
-                    report.say(code, object, "spec.ports", &[&names, host, port, &protocols]);
-                }
-            }
+    let everywhere = by_scope.get(EVERYWHERE);
+    by_scope.iter().find_map(|(scope, own)| {
+        let seen: Vec<&Definition<'_>> = match scope == EVERYWHERE {
+            true => own.iter().collect(),
+            false => own.iter().chain(everywhere.into_iter().flatten()).collect(),
+        };
+        let protocols: BTreeSet<&str> = seen.iter().map(|(protocol, _)| protocol.as_str()).collect();
+        let counts = seen.iter().any(|(_, other)| other.key() == object.key());
+        if protocols.len() < 2 || !counts {
+            return None;
         }
-    }
+        let names: BTreeSet<String> = seen.iter().map(|(_, object)| full_name(object)).collect();
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
+        let protocols = protocols.into_iter().collect::<Vec<_>>().join(", ");
+        Some((names, protocols))
+    })
+}
+
+/// The protocols that a ServiceEntry gives that port of that host.
+fn given(entry: &ServiceEntry, host: &str, port: u32) -> Vec<String> {
+    let is_meant = entry.hosts.iter().any(|name| name == host);
+    let ports = entry
+        .ports
+        .iter()
+        .filter(|given| is_meant && given.number == port);
+    ports.map(|given| given.protocol.to_ascii_uppercase()).collect()
 }

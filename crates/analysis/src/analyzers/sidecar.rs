@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use config::{Kind, Object, ObjectKey};
+use config::{Kind, Object, ObjectKey, Spec};
 
 use super::names;
+use crate::analyzer::Check;
 use crate::selector;
 use crate::workload::{namespace_is_ambient, pod_is_ambient};
 use crate::{Analyzer, Code, Report, Set};
@@ -20,40 +21,47 @@ pub(crate) const SELECTORS: Analyzer = Analyzer::new(
         Code::IneffectivePolicy,
     ],
     &[Kind::Sidecar, Kind::Pod, Kind::WorkloadEntry, Kind::Namespace],
-    run,
+    Check::Namespace(Kind::Sidecar, run),
 );
 
-fn run(set: &Set<'_>, report: &mut Report) {
+fn run(set: &Set<'_>, namespace: &str, report: &mut Report) {
     let mut by_pod: BTreeMap<ObjectKey, (&Object, Vec<&Object>)> = BTreeMap::new();
-    let mut by_namespace: BTreeMap<&str, Vec<&Object>> = BTreeMap::new();
-    for (object, sidecar) in set.sidecars() {
-        let namespace = object.meta.namespace.as_str();
-        let wanted = sidecar
-            .workload_selector
-            .as_ref()
-            .map(|selector| &selector.labels);
-        let Some(wanted) = wanted.filter(|labels| !labels.is_empty()) else {
-            by_namespace.entry(namespace).or_default().push(object);
+    let mut of_all: Vec<&Object> = Vec::new();
+    for object in set.of_namespace(Kind::Sidecar, namespace) {
+        let Spec::Sidecar(sidecar) = &object.spec else {
             continue;
         };
-        let workloads = set.workloads(wanted, Some(namespace));
-        if workloads.is_empty() {
+        let wanted = sidecar.workload_selector.as_ref();
+        let wanted = wanted.map(|selector| &selector.labels);
+        let Some(wanted) = wanted.filter(|labels| !labels.is_empty()) else {
+            of_all.push(object);
+            continue;
+        };
+        let mut selected = false;
+        for workload in set.workloads(wanted, Some(namespace)) {
+            selected = true;
+            let key = workload.object.key();
+            let known = by_pod.entry(key).or_insert((workload.object, Vec::new()));
+            known.1.push(object);
+        }
+        if !selected {
             let code = Code::ReferencedResourceNotFound;
             let path = "spec.workloadSelector.labels";
             report.say(code, object, path, &[&"pod with labels", &selector::text(wanted)]);
         }
-        for workload in workloads {
-            by_pod
-                .entry(workload.object.key())
-                .or_insert((workload.object, Vec::new()))
-                .1
-                .push(object);
-        }
     }
+    of_pods(&by_pod, report);
+    if !of_all.is_empty() {
+        of_namespace(set, namespace, &of_all, report);
+    }
+}
+
+/// Of Sidecars that select pods.
+fn of_pods(by_pod: &BTreeMap<ObjectKey, (&Object, Vec<&Object>)>, report: &mut Report) {
     let mut ambient = BTreeSet::new();
     for (pod, sidecars) in by_pod.values() {
-        let reason = "the selected workload is in ambient mode";
         if pod_is_ambient(pod) {
+            let reason = "the selected workload is in ambient mode";
             ineffective(sidecars, reason, &mut ambient, report);
         } else if sidecars.len() > 1 {
             let all = names(sidecars.iter().copied());
@@ -64,21 +72,19 @@ fn run(set: &Set<'_>, report: &mut Report) {
             }
         }
     }
-    for (namespace, sidecars) in by_namespace {
-        let known = set.get(Kind::Namespace, "", namespace);
-        if known.is_some_and(namespace_is_ambient) {
-            ineffective(
-                &sidecars,
-                "the namespace is in ambient mode",
-                &mut ambient,
-                report,
-            );
-        } else if sidecars.len() > 1 {
-            let all = names(sidecars.iter().copied());
-            for object in sidecars {
-                let code = Code::MultipleSidecarsWithoutWorkloadSelectors;
-                report.say(code, object, "", &[&all, &namespace]);
-            }
+}
+
+/// Of Sidecars for all pods of a namespace.
+fn of_namespace(set: &Set<'_>, namespace: &str, sidecars: &[&Object], report: &mut Report) {
+    let known = set.get(Kind::Namespace, "", namespace);
+    if known.is_some_and(namespace_is_ambient) {
+        let reason = "the namespace is in ambient mode";
+        ineffective(sidecars, reason, &mut BTreeSet::new(), report);
+    } else if sidecars.len() > 1 {
+        let all = names(sidecars.iter().copied());
+        for object in sidecars {
+            let code = Code::MultipleSidecarsWithoutWorkloadSelectors;
+            report.say(code, object, "", &[&all, &namespace]);
         }
     }
 }

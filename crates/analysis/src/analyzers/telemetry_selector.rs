@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use config::{Kind, Object, ObjectKey};
+use config::telemetry::Telemetry;
+use config::{Kind, Object, ObjectKey, Spec};
 
 use super::names;
+use crate::analyzer::Check;
 use crate::selector;
 use crate::{Analyzer, Code, Report, Set};
 
@@ -17,7 +19,7 @@ pub(crate) const SELECTORS: Analyzer = Analyzer::new(
         Code::ConflictingTelemetryWorkloadSelectors,
     ],
     &[Kind::Telemetry, Kind::Pod, Kind::WorkloadEntry],
-    selectors,
+    Check::Namespace(Kind::Telemetry, selectors),
 );
 
 /// Whether at most one Telemetry is meant for a whole namespace.
@@ -26,24 +28,34 @@ pub(crate) const DEFAULTS: Analyzer = Analyzer::new(
     "Several Telemetries for one whole namespace",
     &[Code::MultipleTelemetriesWithoutWorkloadSelectors],
     &[Kind::Telemetry],
-    defaults,
+    Check::Namespace(Kind::Telemetry, defaults),
 );
 
-fn selectors(set: &Set<'_>, report: &mut Report) {
+/// The Telemetries of a namespace.
+fn all<'a>(set: &Set<'a>, namespace: &str) -> impl Iterator<Item = (&'a Object, &'a Telemetry)> + use<'a> {
+    let objects = set.of_namespace(Kind::Telemetry, namespace);
+    objects.filter_map(|object| match &object.spec {
+        Spec::Telemetry(telemetry) => Some((object, &**telemetry)),
+        _ => None,
+    })
+}
+
+fn selectors(set: &Set<'_>, namespace: &str, report: &mut Report) {
     let mut by_pod: BTreeMap<ObjectKey, Vec<&Object>> = BTreeMap::new();
-    for (object, telemetry) in set.telemetries() {
+    for (object, telemetry) in all(set, namespace) {
         let wanted = telemetry.selector.as_ref().map(|selector| &selector.match_labels);
         let Some(wanted) = wanted.filter(|labels| !labels.is_empty()) else {
             continue;
         };
-        let workloads = set.workloads(wanted, Some(&object.meta.namespace));
-        if workloads.is_empty() {
+        let mut selected = false;
+        for workload in set.workloads(wanted, Some(namespace)) {
+            selected = true;
+            by_pod.entry(workload.object.key()).or_default().push(object);
+        }
+        if !selected {
             let code = Code::ReferencedResourceNotFound;
             let path = "spec.selector.matchLabels";
             report.say(code, object, path, &[&"pod with labels", &selector::text(wanted)]);
-        }
-        for workload in workloads {
-            by_pod.entry(workload.object.key()).or_default().push(object);
         }
     }
     for (pod, telemetries) in by_pod.iter().filter(|(_, telemetries)| telemetries.len() > 1) {
@@ -56,20 +68,17 @@ fn selectors(set: &Set<'_>, report: &mut Report) {
     }
 }
 
-fn defaults(set: &Set<'_>, report: &mut Report) {
-    let mut by_namespace: BTreeMap<&str, Vec<&Object>> = BTreeMap::new();
-    for (object, telemetry) in set.telemetries() {
+fn defaults(set: &Set<'_>, namespace: &str, report: &mut Report) {
+    let for_all = all(set, namespace).filter(|(_, telemetry)| {
         let attached = telemetry.target_ref.is_some() || !telemetry.target_refs.is_empty();
-        if telemetry.selector.is_none() && !attached {
-            let of_namespace = by_namespace.entry(object.meta.namespace.as_str()).or_default();
-            of_namespace.push(object);
-        }
-    }
-    for (namespace, telemetries) in by_namespace.iter().filter(|(_, all)| all.len() > 1) {
+        telemetry.selector.is_none() && !attached
+    });
+    let telemetries: Vec<&Object> = for_all.map(|(object, _)| object).collect();
+    if telemetries.len() > 1 {
         let all = names(telemetries.iter().copied());
         for object in telemetries {
             let code = Code::MultipleTelemetriesWithoutWorkloadSelectors;
-            report.say(code, object, "", &[&all, namespace]);
+            report.say(code, object, "", &[&all, &namespace]);
         }
     }
 }

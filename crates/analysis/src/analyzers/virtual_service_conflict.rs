@@ -7,6 +7,7 @@ use config::{Kind, Object};
 use model::{MESH_GATEWAY, host};
 
 use super::full_name;
+use crate::analyzer::Check;
 use crate::hosts::{EVERYWHERE, fqdn, scopes};
 use crate::{Analyzer, Code, Report, Set};
 
@@ -16,7 +17,7 @@ pub(crate) const HOSTS: Analyzer = Analyzer::new(
     "VirtualServices that give sidecars routes for the same host",
     &[Code::ConflictingMeshGatewayVirtualServiceHosts],
     &[Kind::VirtualService],
-    run,
+    Check::Mesh(run),
 );
 
 /// VirtualServices by scope and host.
@@ -43,6 +44,10 @@ fn run(set: &Set<'_>, report: &mut Report) {
         .collect();
     let mut said = BTreeSet::new();
     for ((scope, name), own) in &index {
+        // Most hosts have one rule: nothing is to be put together for them.
+        if scope == EVERYWHERE && own.len() < 2 {
+            continue;
+        }
         let mut users: BTreeMap<_, &Object> = own.iter().map(|o| (o.key(), *o)).collect();
         if scope != EVERYWHERE {
             for object in exported(&index, &wildcards, name) {

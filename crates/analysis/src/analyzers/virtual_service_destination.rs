@@ -1,13 +1,15 @@
 //! Destinations of VirtualServices: hosts and ports that are not there, and subsets that an ingress passes by.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use config::networking::{Destination, VirtualService};
-use config::{Kind, Object};
+use config::{Kind, Object, Spec};
 use model::MESH_GATEWAY;
 
 use super::full_name;
-use crate::hosts::{Hosts, Service};
+use crate::analyzer::Check;
+use crate::hosts::{self, Service};
+use crate::term::Term;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether destinations are services that the VirtualService's namespace sees, and name one of their ports.
@@ -20,7 +22,7 @@ pub(crate) const DESTINATIONS: Analyzer = Analyzer::new(
         Code::IngressRouteRulesNotAffected,
     ],
     &[Kind::ServiceEntry, Kind::VirtualService, Kind::Service],
-    run,
+    Check::Each(&[Kind::VirtualService], run),
 );
 
 /// The destination of a route that names none.
@@ -30,26 +32,25 @@ static NOWHERE: Destination = Destination {
     port: None,
 };
 
-fn run(set: &Set<'_>, report: &mut Report) {
-    let hosts = Hosts::of(set);
-    let subsets = subset_users(set);
-    for (object, service) in set.virtual_services() {
-        for Place { path, mirror, to } in destinations(service) {
-            match hosts.find(&to.host, &object.meta.namespace, &service.export_to) {
-                Some(found) => check_port(object, path, to, found, report),
-                None => {
-                    let what = if mirror {
-                        "service for the mirror"
-                    } else {
-                        "service for the host"
-                    };
-                    let path = path + ".host";
-                    report.say(Code::ReferencedResourceNotFound, object, path, &[&what, &to.host]);
-                }
+fn run(set: &Set<'_>, object: &Object, report: &mut Report) {
+    let Spec::VirtualService(service) = &object.spec else {
+        return;
+    };
+    for Place { path, mirror, to } in destinations(service) {
+        match hosts::find(set, &to.host, &object.meta.namespace, &service.export_to) {
+            Some(found) => check_port(object, path, to, found, report),
+            None => {
+                let what = if mirror {
+                    "service for the mirror"
+                } else {
+                    "service for the host"
+                };
+                let path = path + ".host";
+                report.say(Code::ReferencedResourceNotFound, object, path, &[&what, &to.host]);
             }
         }
-        passed_by(object, service, &subsets, report);
     }
+    passed_by(set, object, service, report);
 }
 
 /// A destination and where it is written.
@@ -130,27 +131,22 @@ fn check_port(object: &Object, path: String, to: &Destination, found: Service<'_
 }
 
 /// VirtualServices that send requests for a host to a subset of that host, by host.
-fn subset_users<'a>(set: &Set<'a>) -> BTreeMap<&'a str, Vec<&'a Object>> {
-    let mut users: BTreeMap<&str, Vec<&Object>> = BTreeMap::new();
-    for (object, service) in set.virtual_services() {
-        let routes = service.http.iter().flat_map(|route| &route.route);
-        for to in routes.filter_map(|to| to.destination.as_ref()) {
-            if !to.subset.is_empty() && service.hosts.contains(&to.host) {
-                users.entry(&to.host).or_default().push(object);
-            }
+fn subset_users<'a>(set: &Set<'a>, host: &str) -> impl Iterator<Item = &'a Object> {
+    let found = set.found(Kind::VirtualService, Term::SubsetRoute(host));
+    found.filter(move |object| match &object.spec {
+        Spec::VirtualService(service) => {
+            let routes = service.http.iter().flat_map(|route| &route.route);
+            let mut to = routes.filter_map(|route| route.destination.as_ref());
+            service.hosts.iter().any(|name| name == host)
+                && to.any(|to| to.host == host && !to.subset.is_empty())
         }
-    }
-    users
+        _ => false,
+    })
 }
 
 /// Routes of a gateway to a whole host for which another VirtualService chooses a subset: that one is for sidecars, and the
 /// gateway does not go through it.
-fn passed_by(
-    object: &Object,
-    service: &VirtualService,
-    subsets: &BTreeMap<&str, Vec<&Object>>,
-    report: &mut Report,
-) {
+fn passed_by(set: &Set<'_>, object: &Object, service: &VirtualService, report: &mut Report) {
     if !service.gateways.iter().any(|gateway| gateway != MESH_GATEWAY) {
         return;
     }
@@ -160,7 +156,7 @@ fn passed_by(
             let Some(to) = to.destination.as_ref().filter(|to| to.subset.is_empty()) else {
                 continue;
             };
-            for other in subsets.get(to.host.as_str()).into_iter().flatten() {
+            for other in subset_users(set, &to.host) {
                 if !said.insert(other.key()) {
                     continue;
                 }

@@ -1,12 +1,11 @@
 //! VirtualServices of gateways that route by claims of tokens which nobody checks.
 
-use std::collections::BTreeMap;
-
 use config::networking::{Gateway, VirtualService};
 use config::{Kind, Object, Spec};
 use model::MESH_GATEWAY;
 
 use super::{full_name, reference};
+use crate::analyzer::Check;
 use crate::selector::Labels;
 use crate::{Analyzer, Code, Report, Set};
 
@@ -22,7 +21,7 @@ pub(crate) const CLAIMS: Analyzer = Analyzer::new(
         Kind::Pod,
         Kind::WorkloadEntry,
     ],
-    run,
+    Check::Each(&[Kind::VirtualService], run),
 );
 
 /// What stands for claims among a match's headers: `@request.auth.claims.NAME` or `@request.auth.claims[NAME]`.
@@ -30,25 +29,28 @@ const CLAIM: &str = "@request.auth.claims";
 /// RequestAuthentications there hold for the whole mesh.
 const ROOT: &str = "istio-system";
 
-fn run(set: &Set<'_>, report: &mut Report) {
-    let mut checks: BTreeMap<&str, Vec<Labels>> = BTreeMap::new();
-    for (object, authentication) in set.request_authentications() {
-        let wanted = authentication.selector.as_ref();
-        let wanted = wanted
-            .map(|selector| selector.match_labels.clone())
-            .unwrap_or_default();
-        checks.entry(&object.meta.namespace).or_default().push(wanted);
-    }
-    for (object, service) in set.virtual_services() {
-        let Some(claim) = claim(service) else { continue };
-        for name in service.gateways.iter().filter(|name| *name != MESH_GATEWAY) {
-            let (namespace, name) = reference(name, &object.meta.namespace);
-            let found = set.get(Kind::Gateway, namespace, name);
-            if let Some((found, Spec::Gateway(gateway))) = found.map(|found| (found, &found.spec)) {
-                check(set, object, claim, (found, gateway), &checks, report);
-            }
+fn run(set: &Set<'_>, object: &Object, report: &mut Report) {
+    let Spec::VirtualService(service) = &object.spec else {
+        return;
+    };
+    let Some(claim) = claim(service) else { return };
+    for name in service.gateways.iter().filter(|name| *name != MESH_GATEWAY) {
+        let (namespace, name) = reference(name, &object.meta.namespace);
+        let found = set.get(Kind::Gateway, namespace, name);
+        if let Some((found, Spec::Gateway(gateway))) = found.map(|found| (found, &found.spec)) {
+            check(set, object, claim, (found, gateway), report);
         }
     }
+}
+
+/// The labels of the workloads that a RequestAuthentication is for.
+fn wanted(object: &Object) -> &Labels {
+    static ALL: Labels = Labels::new();
+    let selector = match &object.spec {
+        Spec::RequestAuthentication(authentication) => authentication.selector.as_ref(),
+        _ => None,
+    };
+    selector.map_or(&ALL, |selector| &selector.match_labels)
 }
 
 fn check(
@@ -56,17 +58,16 @@ fn check(
     object: &Object,
     claim: &str,
     (found, gateway): (&Object, &Gateway),
-    checks: &BTreeMap<&str, Vec<Labels>>,
     report: &mut Report,
 ) {
     for workload in set.workloads(&gateway.selector, None) {
         let pod = workload.object;
-        let near = [ROOT, pod.meta.namespace.as_str()];
-        let mut near = near
-            .iter()
-            .filter_map(|namespace| checks.get(namespace))
-            .flatten();
-        if !near.any(|wanted| workload.has(wanted)) {
+        let mut near = [ROOT, pod.meta.namespace.as_str()].into_iter();
+        let is_checked = |namespace: &str| {
+            let mut all = set.of_namespace(Kind::RequestAuthentication, namespace);
+            all.any(|object| workload.has(wanted(object)))
+        };
+        if !near.any(is_checked) {
             let code = Code::JwtClaimBasedRoutingWithoutRequestAuthN;
             let args: [&dyn std::fmt::Display; 3] = [&claim, &full_name(found), &pod.meta.name];
             report.say(code, object, "spec.http", &args);

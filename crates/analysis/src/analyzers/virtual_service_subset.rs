@@ -1,11 +1,12 @@
 //! Subsets that VirtualServices route to and no DestinationRule defines.
 
-use std::collections::BTreeSet;
-
-use config::Kind;
+use config::networking::Destination;
+use config::{Kind, Object, Spec};
 
 use super::virtual_service_destination::{Place, destinations};
+use crate::analyzer::Check;
 use crate::hosts::fqdn;
+use crate::term::Term;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether a DestinationRule has each subset.
@@ -14,32 +15,36 @@ pub(crate) const SUBSETS: Analyzer = Analyzer::new(
     "Subsets that VirtualServices route to and no DestinationRule defines",
     &[Code::ReferencedResourceNotFound],
     &[Kind::VirtualService, Kind::DestinationRule],
-    run,
+    Check::Each(&[Kind::VirtualService], run),
 );
 
-fn run(set: &Set<'_>, report: &mut Report) {
-    let mut known = BTreeSet::new();
-    for (object, rule) in set.destination_rules() {
-        let host = fqdn(&rule.host, &object.meta.namespace);
-        known.extend(
-            rule.subsets
-                .iter()
-                .map(|subset| (host.clone(), subset.name.as_str())),
-        );
-    }
-    for (object, service) in set.virtual_services() {
-        for Place { path, mirror, to } in destinations(service) {
-            let host = fqdn(&to.host, &object.meta.namespace);
-            if !to.subset.is_empty() && !known.contains(&(host, to.subset.as_str())) {
-                let what = if mirror {
-                    "subset for the mirror"
-                } else {
-                    "subset for the host"
-                };
-                let missing = format!("{} {}", to.host, to.subset);
-                let path = path + ".subset";
-                report.say(Code::ReferencedResourceNotFound, object, path, &[&what, &missing]);
-            }
+fn run(set: &Set<'_>, object: &Object, report: &mut Report) {
+    let Spec::VirtualService(service) = &object.spec else {
+        return;
+    };
+    for Place { path, mirror, to } in destinations(service) {
+        if !to.subset.is_empty() && !is_defined(set, to, &object.meta.namespace) {
+            let what = if mirror {
+                "subset for the mirror"
+            } else {
+                "subset for the host"
+            };
+            let missing = format!("{} {}", to.host, to.subset);
+            let path = path + ".subset";
+            report.say(Code::ReferencedResourceNotFound, object, path, &[&what, &missing]);
         }
     }
+}
+
+/// Whether a DestinationRule for the host has the subset.
+fn is_defined(set: &Set<'_>, to: &Destination, namespace: &str) -> bool {
+    let host = fqdn(&to.host, namespace);
+    let mut rules = set.found(Kind::DestinationRule, Term::RuleHost(&host));
+    rules.any(|object| match &object.spec {
+        Spec::DestinationRule(rule) => {
+            fqdn(&rule.host, &object.meta.namespace) == host
+                && rule.subsets.iter().any(|subset| subset.name == to.subset)
+        }
+        _ => false,
+    })
 }

@@ -6,6 +6,7 @@ use config::kube::{Webhook, WebhookConfiguration};
 use config::selector::LabelSelector;
 use config::{Kind, Object};
 
+use crate::analyzer::Check;
 use crate::selector::{Labels, matches};
 use crate::workload::{INJECT, INJECTION, REVISION, label};
 use crate::{Analyzer, Code, Report, Set};
@@ -16,7 +17,7 @@ pub(crate) const WEBHOOKS: Analyzer = Analyzer::new(
     "Injection webhooks that overlap, or that no Service serves",
     &[Code::InvalidWebhook],
     &[Kind::MutatingWebhookConfiguration, Kind::Service],
-    run,
+    Check::Mesh(run),
 );
 
 /// A webhook by its full name, `CONFIGURATION/WEBHOOK`.
