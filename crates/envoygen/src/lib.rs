@@ -33,7 +33,7 @@ mod view;
 mod wire;
 
 pub use generator::Generator;
-pub use mixer::Asks;
+pub use mixer::{Asks, PortAsks};
 pub use output::{Output, Resource, SetAside, type_url};
 pub use patch::PatchId;
 pub use proxy::{Interception, Proxy, ProxyError, ProxyKind};

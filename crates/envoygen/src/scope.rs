@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use config::ObjectKey;
 use config::networking::PatchContext;
 use model::{Locality, Snapshot, Workload};
-use policy::{Direction, Traffic, WorkloadView};
+use policy::{Direction, Ports, Traffic, WorkloadView};
 
 use crate::generator::Generator;
-use crate::mixer::Asks;
+use crate::mixer::{Asks, PortAsks};
 use crate::patch::PatchId;
 use crate::proxy::{Interception, Proxy, ProxyKind};
 
@@ -203,11 +203,23 @@ fn traced_as(proxy: &Proxy, labels: &BTreeMap<String, String>, snapshot: &Snapsh
 /// What a workload must ask of Mixer in one direction.
 fn asks(generator: &Generator, workload: &Workload, direction: Direction) -> Asks {
     let view = WorkloadView::of(&generator.snapshot, workload);
-    let of = |tcp| generator.rules.requirements(&view, Traffic { direction, tcp });
-    Asks {
-        http: of(false),
-        tcp: of(true),
+    let of = |tcp, ports| {
+        let traffic = Traffic { direction, tcp };
+        generator.rules.requirements_at(&view, traffic, ports)
+    };
+    let (http, tcp) = (of(false, Ports::Undeclared), of(true, Ports::Undeclared));
+    let mut ports = BTreeMap::new();
+    if direction == Direction::Inbound {
+        for port in view.services.iter().flat_map(|service| &service.ports) {
+            let at = || PortAsks {
+                http: of(false, Ports::Only(*port)),
+                tcp: of(true, Ports::Only(*port)),
+            };
+            ports.entry(*port).or_insert_with(at);
+        }
+        ports.retain(|_, own| own.http != http || own.tcp != tcp);
     }
+    Asks { http, tcp, ports }
 }
 
 fn client_labels(

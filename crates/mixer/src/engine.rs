@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescript
 use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
 use feed::State;
 use parking_lot::Mutex;
-use policy::{Code, Due, HeaderChange, MetricDefinition, QuotaDenial, Request, Store, Verdict, Windows};
+use policy::{Asked, Code, Due, HeaderChange, MetricDefinition, QuotaDenial, Request, Store, Verdict, Windows};
 use runtime::Metrics;
 use tokio::sync::watch;
 
@@ -169,15 +169,15 @@ impl Engine {
         self.kit.drained(grace).await;
     }
 
-    /// Decides on a request. `fail_open` restricts the rules to those of that failure mode.
+    /// Decides on a request by the rules that the proxy asks.
     pub(crate) async fn check(
         &self,
         message: &CheckRequest,
         caller: &str,
-        fail_open: Option<bool>,
+        asked: &Asked<'_>,
     ) -> Result<Decision, Undecided> {
         let start = self.clock.now();
-        let decided = match self.decide(message, caller, fail_open) {
+        let decided = match self.decide(message, caller, asked) {
             Ok((verdict, due, adapters)) => Ok(self.conclude(verdict, due, &adapters).await),
             Err(why) => {
                 self.undecided(&why);
@@ -199,7 +199,7 @@ impl Engine {
         &self,
         message: &CheckRequest,
         caller: &str,
-        fail_open: Option<bool>,
+        asked: &Asked<'_>,
     ) -> Result<(Verdict, Result<Vec<Due>, Box<QuotaDenial>>, Arc<Adapters>), Undecided> {
         let policies = self.policies()?;
         let check = Check::new(message, caller)
@@ -208,12 +208,12 @@ impl Engine {
             .own(&policies.mesh)
             .ok_or_else(|| Undecided::UnknownCaller(caller.to_owned()))?;
         let request = check.request(&policies.mesh, own);
-        let verdict = policies.rules.check(&request, fail_open);
+        let verdict = policies.rules.check_asked(&request, asked);
         for (rule, error) in &verdict.errors {
             self.rule_failed(rule, error);
         }
         let due = match verdict.is_ok() {
-            true => policies.rules.remote_due(&request, fail_open),
+            true => policies.rules.remote_due(&request, asked.fail_open),
             false => Ok(Vec::new()),
         };
         Ok((verdict, due, policies.adapters.clone()))

@@ -233,7 +233,8 @@ fn checks_are_answered() {
         ..ProptestConfig::with_cases(2000)
     };
     proptest!(config, |(request in check(), mode in any::<Option<bool>>())| {
-        if let Ok(decision) = futures::executor::block_on(engine.check(&request, CATALOG, mode)) {
+        let asked = policy::Asked { fail_open: mode, rules: None };
+        if let Ok(decision) = futures::executor::block_on(engine.check(&request, CATALOG, &asked)) {
             prop_assert!(matches!(decision.http_status, 200 | 403 | 500));
         }
     });

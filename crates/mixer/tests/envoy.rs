@@ -33,7 +33,11 @@ const BOUND: Duration = Duration::from_secs(30);
 /// The sample's objects, with addresses of the test's own.
 fn state(block: &Block) -> Arc<State> {
     let texts = [
-        include_str!("../../cli/src/sample/mixer.yaml").to_owned(),
+        // Labels of the caller are Mixer's to know, so that the proxy must ask.
+        include_str!("../../cli/src/sample/mixer.yaml").replace(
+            r#"request.headers["x-user"] == "mallory""#,
+            r#"request.headers["x-user"] == "mallory" && source.labels["app"] == "frontend""#,
+        ),
         include_str!("../../cli/src/sample/services.yaml").to_owned(),
         include_str!("../../cli/src/sample/workloads.yaml").replace("127.1.0.", &block.prefix()),
     ];

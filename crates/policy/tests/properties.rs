@@ -181,6 +181,8 @@ proptest! {
         let verdict = sent.with(&to, &Headers::All, |request| rules.check(request, None));
         let requirements = rules.requirements(&to, INBOUND);
         match requirements.checks.first() {
+            // What the proxy refuses by itself has a property of its own (`compile`).
+            None if !requirements.refusals.is_empty() => {}
             None => prop_assert!(verdict.is_ok(), "{condition}: {}", verdict.body),
             Some(check) => {
                 let seen = sent.with(&to, &check.headers, |request| rules.check(request, Some(false)));

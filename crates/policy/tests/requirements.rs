@@ -54,11 +54,14 @@ fn headers_that_rules_read_are_sent_and_no_others() {
         assert_eq!(requirements.checks[0].headers, expected, "{condition}");
     };
     check(
-        r#"(request.headers["X-User"] | request.useragent) == "john""#,
+        r#"(request.headers["X-User"] | request.useragent) == "john" && source.uid == "x""#,
         named(&["user-agent", "x-user"]),
     );
     check(r#"request.headers[toLower(source.uid)] == "x""#, Headers::All);
-    check(r#"context.protocol == "grpc""#, named(&["content-type"]));
+    check(
+        r#"context.protocol == "grpc" && source.uid == "x""#,
+        named(&["content-type"]),
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ use envoy_types::pb::envoy::config::core::v3::Metadata;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain};
 use envoy_types::pb::envoy::config::route::v3::{self as routes, route_action};
 use model::PeerModes;
+use policy::{Refusal, Requirements};
 
 use crate::authz::Authz;
 use crate::cluster;
@@ -102,12 +103,22 @@ impl Build<'_> {
             .collect()
     }
 
+    /// What the proxy refuses by itself, where MeshConfig does not turn Mixer's policies off.
+    fn refusals<'r>(&self, asks: &'r Requirements) -> &'r [Refusal] {
+        match self.generator.snapshot.mesh().disable_policy_checks {
+            true => &[],
+            false => &asks.refusals,
+        }
+    }
+
     fn http(&self, port: &Port, stat_prefix: &str, peer: Peer) -> Vec<Filter> {
-        let asks = &self.scope.asks.http;
+        let asks = self.scope.asks.http_at(port.number);
         let peers = (peer == Peer::Mutual).then(metrics::peer_filter);
         let own = self.tokens.filter.iter().chain(&self.authz.http).cloned();
         let mut filters: Vec<_> = peers.into_iter().chain(own).collect();
         let mut limits = Vec::new();
+        let refusals = self.refusals(asks);
+        filters.extend(mixer::refusals(refusals));
         if let Some(mixer) = &self.mixers.check {
             filters.extend(mixer::checks(mixer, &asks.checks));
             filters.extend(mixer::quotas(mixer, &asks.quotas));
@@ -121,7 +132,10 @@ impl Build<'_> {
             class: Class::SidecarInbound,
             stat_prefix: stat_prefix.to_owned(),
             routes: Routes::Inline(Box::new(inbound_routes(port, limits))),
-            decides: self.authz.decides() || (!asks.checks.is_empty() && self.mixers.check.is_some()),
+            replies: mixer::replies(refusals),
+            decides: self.authz.decides()
+                || !refusals.is_empty()
+                || (!asks.checks.is_empty() && self.mixers.check.is_some()),
             filters: self.extensions.weave(filters, Side::Server, port.number),
             access_log: self
                 .telemetry
@@ -137,10 +151,11 @@ impl Build<'_> {
     }
 
     fn tcp(&self, port: &Port, peer: Peer) -> Vec<Filter> {
-        let asks = &self.scope.asks.tcp;
+        let asks = self.scope.asks.tcp_at(port.number);
         let cluster = port.cluster.clone();
         let mut filters = self.extensions.network(Side::Server, port.number);
         filters.extend(self.authz.tcp.iter().cloned());
+        filters.extend(mixer::tcp_refusals(self.refusals(asks)));
         filters.extend(
             self.mixers
                 .check

@@ -290,6 +290,7 @@ impl Gateways<'_> {
             filters: self.extensions.weave(filters, Side::Client, bind.port),
             access_log: self.http_log.clone(),
             tracing: self.tracing.clone(),
+            replies: Vec::new(),
             decides: self.decides,
         }
         .build()

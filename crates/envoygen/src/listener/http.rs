@@ -5,7 +5,7 @@ use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use envoy_types::pb::envoy::config::listener::v3::Filter;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpConnectionManager, HttpFilter, Rds,
+    HttpConnectionManager, HttpFilter, LocalReplyConfig, Rds, ResponseMapper,
     http_connection_manager::{
         ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier, SetCurrentClientCertDetails,
         UpgradeConfig,
@@ -47,6 +47,8 @@ pub(crate) struct Http<'a> {
     pub(crate) filters: Vec<HttpFilter>,
     pub(crate) access_log: Vec<AccessLog>,
     pub(crate) tracing: Option<Traced>,
+    /// Answers of the proxy's own that read otherwise.
+    pub(crate) replies: Vec<ResponseMapper>,
     /// Whether policies decide by path here, so that a path must have one spelling only.
     pub(crate) decides: bool,
 }
@@ -75,6 +77,10 @@ impl Http<'_> {
             ..Default::default()
         };
         manager.http_filters.push(filter::router());
+        manager.local_reply_config = (!self.replies.is_empty()).then(|| LocalReplyConfig {
+            mappers: self.replies,
+            ..Default::default()
+        });
         if let Some(traced) = self.tracing {
             manager.request_id_extension = Some(request_ids(traced.by_request_id));
             manager.tracing = Some(traced.tracing);

@@ -342,6 +342,7 @@ impl Sidecar<'_> {
             ),
             access_log: self.http_log.clone(),
             tracing: self.tracing.clone(),
+            replies: Vec::new(),
             decides: false,
         }
         .build()

@@ -1,21 +1,24 @@
 //! Checks: ext_authz filters, one for each failure mode, with the headers that its rules read and no other.
 
-use envoy_types::pb::envoy::config::core::v3::ApiVersion;
+use envoy_types::pb::envoy::config::core::v3::{ApiVersion, GrpcService};
 use envoy_types::pb::envoy::config::listener::v3::Filter;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{ExtAuthz, ext_authz::Services};
 use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3::ExtAuthz as NetworkExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use envoy_types::pb::envoy::r#type::matcher::v3::ListStringMatcher;
 use envoy_types::pb::envoy::r#type::v3::{HttpStatus, StatusCode};
-use policy::{Check, FAIL_CLOSED, FAIL_OPEN, FAILURE_MODE_METADATA, Headers};
+use policy::{Check, FAIL_CLOSED, FAIL_OPEN, FAILURE_MODE_METADATA, Headers, RULES_METADATA};
 
-use super::service;
+use super::{native, service};
 use crate::filter;
 use crate::wire::{exact, plain_any};
 
-/// The HTTP filters of some checks.
+/// The HTTP filters of some checks. Which requests are asked about is found out before an answer changes them.
 pub(crate) fn http_filters(cluster: &str, checks: &[Check]) -> Vec<HttpFilter> {
-    checks.iter().map(|check| http(cluster, check)).collect()
+    let markers = checks.iter().filter_map(native::marker);
+    markers
+        .chain(checks.iter().map(|check| http(cluster, check)))
+        .collect()
 }
 
 fn http(cluster: &str, check: &Check) -> HttpFilter {
@@ -23,10 +26,9 @@ fn http(cluster: &str, check: &Check) -> HttpFilter {
     let claims = check.claims.then(|| filter::JWT.to_owned());
     let config = ExtAuthz {
         transport_api_version: ApiVersion::V3 as i32,
-        services: Some(Services::GrpcService(service(
-            cluster,
-            &[(FAILURE_MODE_METADATA, mode)],
-        ))),
+        services: Some(Services::GrpcService(asked(cluster, check))),
+        filter_enabled_metadata: native::marked(check),
+        include_tls_session: true,
         failure_mode_allow: check.fail_open,
         status_on_error: Some(HttpStatus {
             code: StatusCode::ServiceUnavailable as i32,
@@ -48,7 +50,8 @@ fn network(cluster: &str, check: &Check) -> Filter {
     let mode = mode(check);
     let config = NetworkExtAuthz {
         stat_prefix: format!("mixer_{mode}"),
-        grpc_service: Some(service(cluster, &[(FAILURE_MODE_METADATA, mode)])),
+        grpc_service: Some(asked(cluster, check)),
+        include_tls_session: true,
         failure_mode_allow: check.fail_open,
         transport_api_version: ApiVersion::V3 as i32,
         ..Default::default()
@@ -59,7 +62,18 @@ fn network(cluster: &str, check: &Check) -> Filter {
     )
 }
 
-fn mode(check: &Check) -> &'static str {
+/// The call, with which rules it asks for.
+fn asked(cluster: &str, check: &Check) -> GrpcService {
+    let rules = check.selective.then(|| check.rules.join(","));
+    let rules = rules.as_deref().map(|rules| (RULES_METADATA, rules));
+    let metadata: Vec<_> = [(FAILURE_MODE_METADATA, mode(check))]
+        .into_iter()
+        .chain(rules)
+        .collect();
+    service(cluster, &metadata)
+}
+
+pub(super) fn mode(check: &Check) -> &'static str {
     if check.fail_open { FAIL_OPEN } else { FAIL_CLOSED }
 }
 

@@ -1,11 +1,15 @@
-//! Calls to Mixer: checks (ext_authz), quotas (rate limit service) and reports (access log service). Which of them a workload
-//! needs `policy` says; here it becomes Envoy's configuration.
+//! Mixer's rules in a proxy: what it refuses by itself (RBAC), and calls to Mixer, which are checks (ext_authz), quotas (rate
+//! limit service) and reports (access log service). Which of them a workload needs at which port `policy` says; here it becomes
+//! Envoy's configuration.
 
 mod address;
 mod check;
+mod matcher;
+mod native;
 mod quota;
 mod report;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use config::Finding;
@@ -23,15 +27,27 @@ use crate::generator::Generator;
 use crate::wire::{duration, u32_value};
 
 pub(crate) use check::{http_filters as checks, network_filters as tcp_checks};
+pub(crate) use native::{http_filter as refusals, network_filter as tcp_refusals, replies};
 pub(crate) use quota::{filters as quotas, rate_limits};
 pub(crate) use report::{http_log, tcp_log};
 
 /// Longest wait for Mixer's answer, retries included; then the failure mode holds.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// What a workload's proxy asks of Mixer for HTTP and for TCP.
+/// What a workload's proxy does for Mixer's rules, for HTTP and for TCP.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Asks {
+    /// For HTTP and gRPC, at ports that are not below.
+    pub http: Requirements,
+    /// For other connections, at ports that are not below.
+    pub tcp: Requirements,
+    /// At ports of the workload's services that need something else.
+    pub ports: BTreeMap<u16, PortAsks>,
+}
+
+/// What a workload's proxy does for Mixer's rules at one port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct PortAsks {
     /// For HTTP and gRPC.
     pub http: Requirements,
     /// For other connections.
@@ -39,14 +55,27 @@ pub struct Asks {
 }
 
 impl Asks {
+    /// What is asked for requests to a port.
+    pub(crate) fn http_at(&self, port: u16) -> &Requirements {
+        self.ports.get(&port).map_or(&self.http, |own| &own.http)
+    }
+
+    /// What is asked for other connections to a port.
+    pub(crate) fn tcp_at(&self, port: u16) -> &Requirements {
+        self.ports.get(&port).map_or(&self.tcp, |own| &own.tcp)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Requirements> {
+        let ports = self.ports.values().flat_map(|own| [&own.http, &own.tcp]);
+        [&self.http, &self.tcp].into_iter().chain(ports)
+    }
+
     fn checks(&self) -> bool {
-        [&self.http, &self.tcp]
-            .iter()
-            .any(|r| !r.checks.is_empty() || !r.quotas.is_empty())
+        self.all().any(|r| !r.checks.is_empty() || !r.quotas.is_empty())
     }
 
     fn reports(&self) -> bool {
-        self.http.report.is_some() || self.tcp.report.is_some()
+        self.all().any(|r| r.report.is_some())
     }
 }
 

@@ -96,7 +96,7 @@ pub(crate) fn at_end(log: &mut AccessLog) {
 }
 
 /// Entries for which a CEL expression holds.
-fn cel(expression: &str) -> AccessLogFilter {
+pub(crate) fn cel(expression: &str) -> AccessLogFilter {
     let config = ExpressionFilter {
         expression: expression.to_owned(),
         ..Default::default()

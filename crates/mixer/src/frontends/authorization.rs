@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::service::auth::v3::{
 };
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::rpc;
-use policy::{Code, FAIL_CLOSED, FAIL_OPEN, FAILURE_MODE_METADATA, HeaderChange};
+use policy::{Asked, Code, FAIL_CLOSED, FAIL_OPEN, FAILURE_MODE_METADATA, HeaderChange, RULES_METADATA};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
@@ -25,13 +25,26 @@ pub(crate) struct Checks(pub(crate) Arc<Engine>);
 impl Authorization for Checks {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
         let caller = super::caller(request.extensions())?;
-        let fail_open = failure_mode(request.metadata())?;
-        let decision = self.0.check(request.get_ref(), &caller, fail_open).await?;
+        let asked = asked(request.metadata())?;
+        let decision = self.0.check(request.get_ref(), &caller, &asked).await?;
         Ok(Response::new(response(decision)))
     }
 }
 
-/// Which rules the filter asks for: those that fail open (true), closed (false), or all.
+/// Which rules the filter asks for.
+fn asked(metadata: &MetadataMap) -> Result<Asked<'_>, Status> {
+    let malformed = || Status::invalid_argument(format!("{RULES_METADATA} must be text"));
+    let names = metadata
+        .get(RULES_METADATA)
+        .map(|value| value.to_str().map_err(|_| malformed()))
+        .transpose()?;
+    Ok(Asked {
+        fail_open: failure_mode(metadata)?,
+        rules: names.map(|names| names.split(',').collect()),
+    })
+}
+
+/// Those that fail open (true), closed (false), or all.
 fn failure_mode(metadata: &MetadataMap) -> Result<Option<bool>, Status> {
     match metadata.get(FAILURE_MODE_METADATA).map(|value| value.as_bytes()) {
         None => Ok(None),
