@@ -54,7 +54,7 @@ const WORLD: &str = "
 ---
 {apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: x, namespace: shop}, spec: {hosts: [x.out.example], exportTo: [., other], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, workloadSelector: {labels: {app: web}}}}
 ---
-{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: y, namespace: other}, spec: {hosts: [x.out.example], ports: [{number: 80, name: tcp, protocol: TCP}], resolution: DNS}}
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: tcp, namespace: other}, spec: {hosts: [x.out.example], ports: [{number: 80, name: tcp, protocol: TCP}], resolution: DNS}}
 ---
 {apiVersion: networking.istio.io/v1, kind: WorkloadEntry, metadata: {name: vm, namespace: shop}, spec: {address: 10.0.0.1, labels: {app: web, version: v2}}}
 ---
@@ -66,7 +66,7 @@ const WORLD: &str = "
 ---
 {apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: tls, namespace: other}, spec: {selector: {app: gw}, servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: [a.example], tls: {mode: SIMPLE, credentialName: web}}]}}
 ---
-{apiVersion: v1, kind: Secret, metadata: {name: web, namespace: shop}, stringData: {tls.crt: x, tls.key: y}}
+{apiVersion: v1, kind: Secret, metadata: {name: web, namespace: shop}, stringData: {tls.crt: none, tls.key: none}}
 ---
 {apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {name: c, namespace: shop}, spec: {workloadSelector: {labels: {app: web}}, egress: [{hosts: ['./*']}]}}
 ---
@@ -90,9 +90,9 @@ const WORLD: &str = "
 ---
 {apiVersion: admissionregistration.k8s.io/v1, kind: MutatingWebhookConfiguration, metadata: {name: inject}, webhooks: [{name: a.istio.io, clientConfig: {service: {name: web, namespace: shop}}, namespaceSelector: {matchLabels: {istio-injection: enabled}}}]}
 ---
-{apiVersion: v1, kind: Node, metadata: {name: n, labels: {topology.kubernetes.io/region: a}}}
+{apiVersion: v1, kind: Node, metadata: {name: node, labels: {topology.kubernetes.io/region: a}}}
 ---
-{apiVersion: v1, kind: Pod, metadata: {name: web-2, namespace: shop, labels: {app: web, gateway.networking.k8s.io/gateway-name: g}}, spec: {nodeName: n, containers: [{name: web, image: web}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: web-2, namespace: shop, labels: {app: web, gateway.networking.k8s.io/gateway-name: g}}, spec: {nodeName: node, containers: [{name: web, image: web}]}}
 ";
 
 fn world() -> Vec<Arc<Object>> {
