@@ -10,7 +10,10 @@ use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescript
 use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
 use feed::State;
 use parking_lot::Mutex;
-use policy::{Asked, Code, Due, HeaderChange, MetricDefinition, QuotaDenial, Request, Store, Verdict, Windows};
+use policy::{
+    Asked, Code, Due, HeaderChange, MetricDefinition, QuotaDenial, RedisPlace, Request, Store, Verdict,
+    Windows,
+};
 use runtime::Metrics;
 use tokio::sync::watch;
 
@@ -73,6 +76,9 @@ impl From<Box<QuotaDenial>> for Decision {
         }
     }
 }
+
+/// A verdict, what is to be charged if it stands, and the adapters that it may wait for.
+type Pending = (Verdict, Result<Vec<Due>, Box<QuotaDenial>>, Arc<Adapters>);
 
 /// Mixer's core.
 #[derive(Debug)]
@@ -195,12 +201,7 @@ impl Engine {
         decided
     }
 
-    fn decide(
-        &self,
-        message: &CheckRequest,
-        caller: &str,
-        asked: &Asked<'_>,
-    ) -> Result<(Verdict, Result<Vec<Due>, Box<QuotaDenial>>, Arc<Adapters>), Undecided> {
+    fn decide(&self, message: &CheckRequest, caller: &str, asked: &Asked<'_>) -> Result<Pending, Undecided> {
         let policies = self.policies()?;
         let check = Check::new(message, caller)
             .ok_or_else(|| Undecided::Malformed("the check has no attributes".to_owned()))?;
@@ -248,7 +249,7 @@ impl Engine {
                         Ok(redis) => redis.charge(*algorithm, due, now).await,
                         Err(away) => Err(away),
                     };
-                    self.answered(due, &server.address, asked)
+                    self.answered(due, &server.place, asked)
                 }
             };
             if let Err(denial) = settled {
@@ -261,7 +262,7 @@ impl Engine {
     fn answered(
         &self,
         due: &Due,
-        address: &str,
+        place: &RedisPlace,
         asked: Result<policy::Charge, Away>,
     ) -> Result<(), Box<QuotaDenial>> {
         let away = match asked {
@@ -274,7 +275,7 @@ impl Engine {
             .get_or_create(&Reason { reason })
             .inc();
         if let Some(suppressed) = self.pace.allow(self.clock.now()) {
-            tracing::warn!(address, %away, suppressed, request = reason, "a quota's Redis does not decide");
+            tracing::warn!(redis = %place, %away, suppressed, request = reason, "a quota's Redis does not decide");
         }
         due.unanswered(&away.to_string())
     }

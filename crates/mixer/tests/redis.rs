@@ -13,17 +13,22 @@ use std::time::{Duration, Instant};
 use common::server::{SAMPLE, Server};
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code as Limit;
-use testkit::redis::Redis;
+use testkit::redis::{Cluster, Redis, Watched};
 
 /// Only a failing test waits that long.
 const BOUND: Duration = Duration::from_secs(20);
 
 /// The sample, its quota in Redis: so many requests a window.
 fn sample(redis: &Redis, amount: u64, window: &str, more: &str) -> [String; 3] {
+    sample_at(&redis.address().to_string(), amount, window, more)
+}
+
+/// The same, in the Redis of this `redisServerUrl`.
+fn sample_at(url: &str, amount: u64, window: &str, more: &str) -> [String; 3] {
     let mixer = SAMPLE[0].replace("compiledAdapter: memquota", "compiledAdapter: redisquota");
     let mixer = mixer.replace("maxAmount: 5", &format!("maxAmount: {amount}{more}"));
     let mixer = mixer.replace("validDuration: 3s", &format!("validDuration: {window}"));
-    let params = format!("  params:\n    redisServerUrl: {}\n    quotas:", redis.address());
+    let params = format!("  params:\n    redisServerUrl: {url}\n    quotas:");
     let mixer = mixer.replace("  params:\n    quotas:", &params);
     [mixer, SAMPLE[1].to_owned(), SAMPLE[2].to_owned()]
 }
@@ -155,4 +160,67 @@ async fn a_redis_that_hangs_holds_nobody_up() {
         assert!(!ask(&server, "jason").await);
     }
     assert!(start.elapsed() < Duration::from_secs(30));
+}
+
+/// Asks until the quota is decided again, with time passing for Mixer, whose clock stands still in these tests.
+async fn decided_again(server: &Server) {
+    let start = Instant::now();
+    loop {
+        server
+            .now
+            .fetch_add(1_000_000_000, std::sync::atomic::Ordering::SeqCst);
+        if ask(server, "anna").await {
+            return;
+        }
+        assert!(start.elapsed() < 3 * BOUND, "the new master is not asked");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_counts_and_survives_a_master() {
+    let mut cluster = Cluster::start().await.unwrap();
+    let nodes = cluster.addresses();
+    let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+    let url = format!("redis+cluster://{}", nodes.join(","));
+    let server = mixer_with(&sample_at(&url, 2, "1h", ""), Duration::from_secs(2)).await;
+    decided_again(&server).await;
+    assert!(ask(&server, "anna").await);
+    assert!(!ask(&server, "anna").await, "two units and no more");
+    cluster.kill_a_master_with_keys().await.unwrap();
+    // Whichever master a key belongs to: after the failover each is decided, and what was counted still counts.
+    for user in ["jason", "mallory", "nobody", "frontend"] {
+        let start = Instant::now();
+        while !ask(&server, user).await {
+            server
+                .now
+                .fetch_add(1_000_000_000, std::sync::atomic::Ordering::SeqCst);
+            assert!(start.elapsed() < 3 * BOUND, "the replica did not take over");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let start = Instant::now();
+    loop {
+        let answer = server.limit("catalog", "anna").await.unwrap();
+        assert!(!granted(&answer), "what was counted is forgotten");
+        if answer.raw_body.starts_with(b"RESOURCE_EXHAUSTED:") {
+            break;
+        }
+        server
+            .now
+            .fetch_add(1_000_000_000, std::sync::atomic::Ordering::SeqCst);
+        assert!(start.elapsed() < BOUND, "the quota is not decided");
+    }
+}
+
+#[tokio::test]
+async fn sentinels_lead_to_the_new_master() {
+    let mut watched = Watched::start().await.unwrap();
+    let url = format!("redis+sentinel://{}/{}", watched.sentinel(), Watched::NAME);
+    let server = mixer_with(&sample_at(&url, 1000, "1h", ""), Duration::from_secs(2)).await;
+    decided_again(&server).await;
+    watched.kill_master();
+    let refused = server.limit("catalog", "anna").await.unwrap();
+    assert!(!granted(&refused), "nobody counts while there is no master");
+    decided_again(&server).await;
 }

@@ -11,6 +11,7 @@ mod common;
 
 use std::sync::atomic::Ordering;
 
+use common::reports::{address, check, inbound_entry, message, send};
 use common::server::{FRONTEND, SAMPLE, Server, descriptor};
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{Address, Node, RequestMethod, SocketAddress, address};
@@ -41,48 +42,6 @@ use envoy_types::pb::google::protobuf::UInt32Value;
 use runtime::grpc;
 use tonic::Code;
 use tonic::transport::Channel;
-
-fn address(ip: &str, port: u16) -> Option<Address> {
-    let port_specifier = Some(PortSpecifier::PortValue(port.into()));
-    let socket = SocketAddress {
-        address: ip.into(),
-        port_specifier,
-        ..SocketAddress::default()
-    };
-    Some(Address {
-        address: Some(address::Address::SocketAddress(socket)),
-    })
-}
-
-/// A request from the frontend to catalog-v1, as its proxy asks about it.
-fn check(user: &str) -> CheckRequest {
-    let http = HttpRequest {
-        method: "GET".into(),
-        path: "/catalog/1".into(),
-        host: "catalog:7080".into(),
-        headers: [("x-user".to_owned(), user.to_owned())].into(),
-        ..HttpRequest::default()
-    };
-    let peer = |ip: &str, port, principal: &str| {
-        Some(Peer {
-            address: address(ip, port),
-            principal: principal.into(),
-            ..Peer::default()
-        })
-    };
-    let attributes = AttributeContext {
-        source: peer("127.1.0.10", 40000, FRONTEND),
-        destination: peer("127.1.0.21", 8080, "spiffe://cluster.local/ns/shop/sa/catalog"),
-        request: Some(AuthRequest {
-            time: None,
-            http: Some(http),
-        }),
-        ..AttributeContext::default()
-    };
-    CheckRequest {
-        attributes: Some(attributes),
-    }
-}
 
 #[tokio::test]
 async fn a_denier_refuses_with_istios_status_and_message() {
@@ -206,41 +165,6 @@ async fn a_descriptor_speaks_for_its_sender_alone() {
     );
 }
 
-/// An entry of catalog-v1's log about a request of the frontend.
-fn inbound_entry() -> HttpAccessLogEntry {
-    let san = SubjectAltName {
-        san: Some(San::Uri(FRONTEND.into())),
-    };
-    let peer = CertificateProperties {
-        subject_alt_name: vec![san],
-        ..CertificateProperties::default()
-    };
-    let tls = TlsProperties {
-        peer_certificate_properties: Some(peer),
-        ..TlsProperties::default()
-    };
-    HttpAccessLogEntry {
-        common_properties: Some(AccessLogCommon {
-            downstream_direct_remote_address: address("127.1.0.10", 40000),
-            downstream_local_address: address("127.1.0.21", 8080),
-            tls_properties: Some(tls),
-            upstream_cluster: "inbound|8080||".into(),
-            ..AccessLogCommon::default()
-        }),
-        request: Some(HttpRequestProperties {
-            request_method: RequestMethod::Get.into(),
-            authority: "catalog:7080".into(),
-            path: "/catalog/1".into(),
-            ..HttpRequestProperties::default()
-        }),
-        response: Some(HttpResponseProperties {
-            response_code: Some(UInt32Value { value: 503 }),
-            ..HttpResponseProperties::default()
-        }),
-        ..HttpAccessLogEntry::default()
-    }
-}
-
 /// An entry of frontend-v1's log about a request to catalog-v2.
 fn outbound_entry() -> HttpAccessLogEntry {
     HttpAccessLogEntry {
@@ -257,28 +181,6 @@ fn outbound_entry() -> HttpAccessLogEntry {
         }),
         ..HttpAccessLogEntry::default()
     }
-}
-
-fn message(log_name: &str, node: &str, entries: Vec<HttpAccessLogEntry>) -> StreamAccessLogsMessage {
-    let node = Some(Node {
-        id: node.into(),
-        ..Node::default()
-    });
-    StreamAccessLogsMessage {
-        identifier: Some(Identifier {
-            node,
-            log_name: log_name.into(),
-        }),
-        log_entries: Some(LogEntries::HttpLogs(HttpAccessLogEntries { log_entry: entries })),
-    }
-}
-
-async fn send(channel: Channel, messages: Vec<StreamAccessLogsMessage>) {
-    let mut client = AccessLogServiceClient::new(channel);
-    client
-        .stream_access_logs(futures::stream::iter(messages))
-        .await
-        .unwrap();
 }
 
 fn has(page: &str, labels: &[&str], value: &str) {

@@ -39,7 +39,7 @@ mod workload;
 
 pub use backend::{
     Backend, BackendHandler, Dogstatsd, DogstatsdMetric, Fluentd, Level, ListSource, NamePart, Opa,
-    OpenTelemetry, OtlpMetric, Rotation, Statsd, StatsdKind, StatsdMetric, Stdio, Stream, Zipkin,
+    OpenTelemetry, OtlpMetric, Rbac, Rotation, Statsd, StatsdKind, StatsdMetric, Stdio, Stream, Zipkin,
 };
 pub use check::{Answer, Ask, Asked, HeaderChange, Verdict};
 pub use compile::{BodyPart, Fact, Matcher, Part, Place, Reason, Refusal, Test};
@@ -51,7 +51,7 @@ pub use list::List;
 pub use metric::{Buckets, MetricDefinition, MetricKind};
 pub use quota::{Due, QuotaDenial, Store};
 pub use record::{FieldValue, Fields};
-pub use redis_quota::{Algorithm, RedisServer};
+pub use redis_quota::{Algorithm, RedisPlace, RedisServer};
 pub use report::{Delivery, Reports, Sample};
 pub use request::{Connection, Extra, Party, Protocol, ReporterKind, Request, Response};
 pub use requirements::{

@@ -288,6 +288,7 @@ mod tests {
     use super::*;
     use crate::schema;
 
+    #[expect(clippy::needless_pass_by_value, reason = "calls read better")]
     fn record(template: &str, params: serde_json::Value) -> Result<Record, Problem> {
         let (_, fields) = schema::template(template).unwrap();
         Record::new(fields, params.as_object().unwrap(), &STANDARD)

@@ -1,6 +1,7 @@
 //! The parameters of Istio's `redisquota` adapter: quotas that are counted in a Redis and shared by all Mixers.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
 
@@ -17,11 +18,45 @@ const MAX_CONNECTIONS: u32 = 100;
 /// A Redis that counts quotas.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RedisServer {
-    /// `HOST:PORT`.
-    pub address: String,
+    /// Where it is.
+    pub place: RedisPlace,
     /// How many connections are held.
     pub connections: u32,
 }
+
+/// Where a Redis is. Addresses are `HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RedisPlace {
+    /// One server.
+    Server(String),
+    /// A cluster, of which some nodes are named.
+    Cluster(Vec<String>),
+    /// The master that sentinels name.
+    Sentinel {
+        /// What the sentinels call it.
+        master: String,
+        /// The sentinels.
+        sentinels: Vec<String>,
+    },
+}
+
+impl fmt::Display for RedisPlace {
+    /// As `redisServerUrl` has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(address) => f.write_str(address),
+            Self::Cluster(nodes) => write!(f, "{CLUSTER}{}", nodes.join(",")),
+            Self::Sentinel { master, sentinels } => write!(f, "{SENTINEL}{}/{master}", sentinels.join(",")),
+        }
+    }
+}
+
+/// Before the nodes of a cluster.
+const CLUSTER: &str = "redis+cluster://";
+/// Before the sentinels.
+const SENTINEL: &str = "redis+sentinel://";
+/// Most nodes or sentinels that are named.
+const MAX_NODES: usize = 32;
 
 /// How used units come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,7 +111,7 @@ enum Name {
 /// Reads the parameters; the error names the one that is wrong.
 pub(crate) fn read(params: Params) -> Result<(RedisServer, Vec<QuotaLimit>), Problem> {
     let server = RedisServer {
-        address: address(&params.redis_server_url)?,
+        place: place(&params.redis_server_url)?,
         connections: connections(params.connection_pool_size)?,
     };
     bounded(&params.quotas, "quotas")?;
@@ -87,14 +122,50 @@ pub(crate) fn read(params: Params) -> Result<(RedisServer, Vec<QuotaLimit>), Pro
     Ok((server, limits?))
 }
 
-fn address(url: &str) -> Result<String, Problem> {
-    let problem = |message: &str| Problem::new("redisServerUrl", message);
-    let address = url.strip_prefix("redis://").unwrap_or(url);
-    match address.rsplit_once(':') {
-        _ if url.contains(',') || address.contains("://") => Err(problem(
-            "clusters, sentinels and TLS are not served yet; name one Redis as HOST:PORT",
+fn place(url: &str) -> Result<RedisPlace, Problem> {
+    if let Some(nodes) = url.strip_prefix(CLUSTER) {
+        return addresses(nodes).map(RedisPlace::Cluster);
+    }
+    if let Some(rest) = url.strip_prefix(SENTINEL) {
+        let (sentinels, master) = rest
+            .split_once('/')
+            .filter(|(_, master)| !master.is_empty())
+            .ok_or_else(|| {
+                Problem::new(
+                    "redisServerUrl",
+                    "names no master; write redis+sentinel://HOST:PORT,HOST:PORT/MASTER",
+                )
+            })?;
+        let sentinels = addresses(sentinels)?;
+        let master = master.to_owned();
+        return Ok(RedisPlace::Sentinel { master, sentinels });
+    }
+    address(url.strip_prefix("redis://").unwrap_or(url)).map(RedisPlace::Server)
+}
+
+fn addresses(list: &str) -> Result<Vec<String>, Problem> {
+    let nodes: Vec<String> = list.split(',').map(address).collect::<Result<_, _>>()?;
+    match nodes.len() <= MAX_NODES {
+        true => Ok(nodes),
+        false => Err(Problem::new(
+            "redisServerUrl",
+            format!("names more than {MAX_NODES} addresses; a few suffice to find the others"),
         )),
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => {
+    }
+}
+
+fn address(address: &str) -> Result<String, Problem> {
+    let problem = |message: &str| Problem::new("redisServerUrl", message);
+    match address.rsplit_once(':') {
+        _ if address.contains("://") => Err(problem(
+            "has a scheme that is not served (TLS is not); write HOST:PORT, redis+cluster://HOST:PORT,… or \
+             redis+sentinel://HOST:PORT,…/MASTER",
+        )),
+        Some((host, port))
+            if !host.is_empty()
+                && !host.contains([',', '/', '@'])
+                && port.parse::<u16>().is_ok_and(|port| port > 0) =>
+        {
             Ok(address.to_owned())
         }
         _ => Err(problem("is not an address; write HOST:PORT")),
@@ -182,12 +253,29 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            (server.address.as_str(), server.connections),
+            (server.place.to_string().as_str(), server.connections),
             ("redis-release-master:6379", 20)
         );
         let half = Algorithm::RollingWindow { bucket: 500_000_000 };
         assert_eq!((limits[0].limit.amount, limits[0].algorithm), (500, half));
         assert_eq!(limits[0].overrides[0].1.amount, 1);
+    }
+
+    #[test]
+    fn clusters_and_sentinels_are_addresses_too() {
+        let check = |url: &str, expected: RedisPlace| {
+            let text = format!(r#"{{"redisServerUrl": "{url}"}}"#);
+            let place = parse(&text).unwrap().0.place;
+            assert_eq!((place.to_string().as_str(), &place), (url, &expected));
+        };
+        let nodes = vec!["a:1".to_owned(), "b:2".to_owned()];
+        check("redis+cluster://a:1,b:2", RedisPlace::Cluster(nodes.clone()));
+        let master = "quota".to_owned();
+        let sentinels = nodes;
+        check(
+            "redis+sentinel://a:1,b:2/quota",
+            RedisPlace::Sentinel { master, sentinels },
+        );
     }
 
     #[test]
@@ -205,6 +293,8 @@ mod tests {
             "a:1,b:2",
             "rediss://a:1",
             "sentinel://m@a:1",
+            "redis+sentinel://a:1",
+            "redis+cluster://a:1,b",
         ] {
             check(url, "", "redisServerUrl");
         }

@@ -1,11 +1,13 @@
 //! What tests need to run the real parts: processes that are watched, bounded waiting on conditions, loopback
-//! addresses that no other test uses, a real Envoy and its admin interface, a real Kubernetes API, an HTTP client, load.
+//! addresses that no other test uses, a real Envoy and its admin interface, a real Kubernetes API, Redis, Prometheus and OpenTelemetry Collector, an
+//! HTTP client, load.
 //!
 //! It knows nothing of Argosy's services: which flags they take is for the tests to say. Errors are `anyhow`: they are
 //! read by people, in a test's output, and nobody branches on them. Nothing here sleeps for a fixed time to wait
 //! for something to have happened.
 
 pub mod bins;
+pub mod collector;
 pub mod envoy;
 mod fetch;
 pub mod files;
@@ -14,6 +16,7 @@ pub mod kubernetes;
 pub mod load;
 pub mod net;
 pub mod process;
+pub mod prometheus;
 mod reaper;
 pub mod redis;
 pub mod rundir;

@@ -9,12 +9,21 @@
 
 mod breaker;
 mod fault;
+mod fluentd;
+mod http;
 mod kit;
+mod list;
+mod opa;
+mod otlp;
 mod pool;
+mod rbac;
 mod runner;
+mod span;
+mod statsd;
 mod stdio;
 #[cfg(test)]
 mod tests;
+mod zipkin;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -158,8 +167,15 @@ impl Adapters {
 
 fn start(handler: &Arc<BackendHandler>, kit: &Kit) -> Result<Arc<Runner>, String> {
     let adapter: Arc<dyn Adapter> = match &handler.backend {
+        Backend::List(source) => Arc::new(list::Adapter::new(source, kit)?),
+        Backend::Opa(opa) => Arc::new(opa::Adapter::new(opa, kit)?),
+        Backend::Rbac(rbac) => Arc::new(rbac::Adapter(rbac.clone())),
         Backend::Stdio(stdio) => Arc::new(stdio::Adapter::new(stdio, kit)?),
-        other => return Err(format!("{other:?} is not served yet")),
+        Backend::Statsd(statsd) => Arc::new(statsd::Adapter::statsd(statsd)),
+        Backend::Dogstatsd(dogstatsd) => Arc::new(statsd::Adapter::dogstatsd(dogstatsd)),
+        Backend::Fluentd(fluentd) => Arc::new(fluentd::Adapter::new(fluentd)),
+        Backend::Zipkin(zipkin) => Arc::new(zipkin::Adapter::new(zipkin)?),
+        Backend::OpenTelemetry(otlp) => Arc::new(otlp::Adapter::new(otlp, kit)?),
     };
     Runner::start(handler.clone(), adapter, kit)
 }

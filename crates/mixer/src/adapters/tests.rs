@@ -14,6 +14,7 @@ use crate::testing;
 const BOUND: Duration = Duration::from_secs(20);
 
 /// The handler of this adapter and these parameters, as configuration makes it.
+#[expect(clippy::needless_pass_by_value, reason = "calls read better")]
 pub(super) fn backend(adapter: &str, params: Value) -> Backend {
     let template = match adapter {
         "zipkin" => "tracespan",

@@ -53,7 +53,7 @@ fn size(path: &str, given: i64, default: usize, most: usize) -> Result<usize, Pr
     }
 }
 
-pub(crate) fn read(params: Params) -> Result<Fluentd, Problem> {
+pub(crate) fn read(params: &Params) -> Result<Fluentd, Problem> {
     Ok(Fluentd {
         address: address("address", &params.address, "localhost:24224")?,
         integer_duration: params.integer_duration,

@@ -5,6 +5,7 @@ mod fluentd;
 mod list;
 mod opa;
 mod opentelemetry;
+mod rbac;
 mod statsd;
 mod stdio;
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub use fluentd::Fluentd;
 pub use list::ListSource;
 pub use opa::Opa;
 pub use opentelemetry::{OpenTelemetry, OtlpMetric};
+pub use rbac::Rbac;
 pub use statsd::{Dogstatsd, DogstatsdMetric, NamePart, Statsd, StatsdKind, StatsdMetric};
 pub use stdio::{Level, Rotation, Stdio, Stream};
 pub use zipkin::Zipkin;
@@ -35,6 +37,8 @@ pub enum Backend {
     List(ListSource),
     /// `opa`.
     Opa(Opa),
+    /// `rbac`.
+    Rbac(Rbac),
     /// `stdio`.
     Stdio(Stdio),
     /// `statsd`.
@@ -67,13 +71,20 @@ impl Backend {
     pub(crate) fn read(adapter: &str, params: &Map<String, Value>) -> Option<Result<Self, Problem>> {
         Some(match adapter {
             "opa" => params::read(params).and_then(opa::read).map(Self::Opa),
-            "stdio" => params::read(params).and_then(stdio::read).map(Self::Stdio),
+            "rbac" => params::read(params).and_then(rbac::read).map(Self::Rbac),
+            "stdio" => params::read(params)
+                .and_then(|params| stdio::read(&params))
+                .map(Self::Stdio),
             "statsd" => params::read(params).and_then(statsd::read).map(Self::Statsd),
             "dogstatsd" => params::read(params)
                 .and_then(statsd::read_dogstatsd)
                 .map(Self::Dogstatsd),
-            "fluentd" => params::read(params).and_then(fluentd::read).map(Self::Fluentd),
-            "zipkin" => params::read(params).and_then(zipkin::read).map(Self::Zipkin),
+            "fluentd" => params::read(params)
+                .and_then(|params| fluentd::read(&params))
+                .map(Self::Fluentd),
+            "zipkin" => params::read(params)
+                .and_then(|params| zipkin::read(&params))
+                .map(Self::Zipkin),
             "opentelemetry" => params::read(params)
                 .and_then(opentelemetry::read)
                 .map(Self::OpenTelemetry),
@@ -84,7 +95,9 @@ impl Backend {
     /// How the adapter answers instances of a template; `None` when it takes none.
     pub(crate) fn takes(&self, template: &str) -> Option<Variety> {
         match (self, template) {
-            (Self::List(_), "listentry") | (Self::Opa(_), "authorization") => Some(Variety::Check),
+            (Self::List(_), "listentry") | (Self::Opa(_) | Self::Rbac(_), "authorization") => {
+                Some(Variety::Check)
+            }
             (Self::Stdio(_), "logentry" | "metric" | "edge")
             | (Self::Statsd(_) | Self::Dogstatsd(_), "metric")
             | (Self::Fluentd(_), "logentry")

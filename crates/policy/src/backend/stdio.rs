@@ -133,7 +133,7 @@ const SEVERITIES: [(&str, Level); 13] = [
     ("FATAL", Level::Error),
 ];
 
-pub(crate) fn read(params: Params) -> Result<Stdio, Problem> {
+pub(crate) fn read(params: &Params) -> Result<Stdio, Problem> {
     bounded(
         &params.severity_levels.keys().collect::<Vec<_>>(),
         "severityLevels",
@@ -143,7 +143,7 @@ pub(crate) fn read(params: Params) -> Result<Stdio, Problem> {
         false => params.severity_levels.clone(),
     };
     Ok(Stdio {
-        stream: stream(&params)?,
+        stream: stream(params)?,
         severities,
         metrics: params.metric_level,
         least: params.output_level,

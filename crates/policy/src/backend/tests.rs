@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 
+#[expect(clippy::needless_pass_by_value, reason = "calls read better")]
 fn read(adapter: &str, params: Value) -> Result<Backend, Problem> {
     Backend::read(adapter, params.as_object().unwrap()).unwrap()
 }

@@ -21,7 +21,7 @@ pub(crate) struct Params {
     sample_probability: f64,
 }
 
-pub(crate) fn read(params: Params) -> Result<Zipkin, Problem> {
+pub(crate) fn read(params: &Params) -> Result<Zipkin, Problem> {
     Ok(Zipkin {
         url: url("url", &params.url)?,
         sampling: probability("sampleProbability", params.sample_probability)?,

@@ -79,6 +79,7 @@ mod tests {
     use crate::adapters::tests::instance;
     use crate::adapters::tests::stdio;
 
+    #[expect(clippy::needless_pass_by_value, reason = "calls read better")]
     fn line(params: Value, template: &'static str, fields: Value) -> String {
         let mut text = String::new();
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_500_000_000);

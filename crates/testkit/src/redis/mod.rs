@@ -1,4 +1,10 @@
-//! A real Redis.
+//! A real Redis, alone, as a cluster, or watched by a sentinel.
+
+mod cluster;
+mod sentinel;
+
+pub use cluster::Cluster;
+pub use sentinel::Watched;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -35,19 +41,24 @@ impl Redis {
     /// # Errors
     /// No binary, or no answer; with the end of its log.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one with these further flags.
+    async fn start_with(flags: &[(&str, &str)]) -> anyhow::Result<Self> {
         // A first run fetches.
         let binary = tokio::task::spawn_blocking(binary).await??;
         let dir = Rundir::new("argosy-redis")?;
-        let address = SocketAddr::new(
-            IpAddr::V4(Ipv4Addr::LOCALHOST),
-            net::free_port(Ipv4Addr::LOCALHOST)?,
-        );
-        let spec = Spec::new("redis", binary, dir.path())
+        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port()?);
+        let mut spec = Spec::new("redis", binary, dir.path())
             .flag("--bind", address.ip())
             .flag("--port", address.port())
             .flag("--dir", dir.path().display())
             .flag("--save", "")
             .flag("--appendonly", "no");
+        for (flag, value) in flags {
+            spec = spec.flag(flag, value);
+        }
         let process = spec.start()?;
         let mut redis = Self {
             process,
@@ -100,11 +111,22 @@ impl Redis {
     }
 }
 
+/// A free port that leaves room for a cluster's second one, 10,000 above.
+fn port() -> anyhow::Result<u16> {
+    for _ in 0..100 {
+        let port = net::free_port(Ipv4Addr::LOCALHOST)?;
+        if port < u16::MAX - 10_000 {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("no free port below 55535")
+}
+
 /// The first answer to an inline command.
 async fn ask(address: SocketAddr, command: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(command.as_bytes()).await?;
-    let mut answer = [0; 256];
+    let mut answer = [0; 4096];
     let read = stream.read(&mut answer).await?;
     let bytes = answer.get(..read).unwrap_or_default();
     Ok(String::from_utf8_lossy(bytes).into_owned())

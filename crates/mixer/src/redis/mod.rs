@@ -4,15 +4,18 @@
 //! A Redis that does not answer within the deadline is taken for away; after a few such answers it is left alone for a
 //! moment, so that requests do not each wait for it.
 
+mod link;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
-use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use ::redis::{Client, RedisError, Script};
+use ::redis::{RedisError, Script};
 use parking_lot::Mutex;
 use policy::{Algorithm, Charge, Due, RedisServer};
+
+use link::Link;
 
 /// Failures in a row after which Redis is left alone.
 const FAILURES: u32 = 3;
@@ -121,9 +124,8 @@ fn failed(error: &RedisError) -> Away {
 
 /// One Redis.
 pub(crate) struct Redis {
-    connections: Vec<ConnectionManager>,
+    link: Link,
     deadline: Duration,
-    turn: AtomicUsize,
     failures: AtomicU32,
     rests_until: AtomicI64,
     fixed: Script,
@@ -138,16 +140,9 @@ impl std::fmt::Debug for Redis {
 
 impl Redis {
     fn new(server: &RedisServer, deadline: Duration) -> Result<Self, RedisError> {
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(Duration::from_secs(1)))
-            .set_response_timeout(Some(deadline))
-            .set_number_of_retries(1);
-        let client = Client::open(format!("redis://{}/", server.address))?;
-        let connect = |_| ConnectionManager::new_lazy_with_config(client.clone(), config.clone());
         Ok(Self {
-            connections: (0..server.connections).map(connect).collect::<Result<_, _>>()?,
+            link: Link::new(server, deadline)?,
             deadline,
-            turn: AtomicUsize::new(0),
             failures: AtomicU32::new(0),
             rests_until: AtomicI64::new(i64::MIN),
             fixed: Script::new(FIXED),
@@ -165,6 +160,9 @@ impl Redis {
             Ok(answer) => answer.map_err(|error| failed(&error)),
             Err(_) => Err(Away::Late(self.deadline)),
         };
+        if answer.is_err() {
+            self.link.failed();
+        }
         match &answer {
             Ok(_) => self.failures.store(0, Ordering::Relaxed),
             Err(_) if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES => {
@@ -177,11 +175,7 @@ impl Redis {
     }
 
     async fn ask(&self, algorithm: Algorithm, due: &Due) -> Result<Charge, RedisError> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let mut connection = match self.connections.get(turn % self.connections.len().max(1)) {
-            Some(connection) => connection.clone(),
-            None => return Err((::redis::ErrorKind::InvalidClientConfig, "no connections").into()),
-        };
+        let mut connection = self.link.connection().await?;
         let script = match algorithm {
             Algorithm::FixedWindow => &self.fixed,
             Algorithm::RollingWindow { .. } => &self.rolling,
