@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::{
 };
 use prost::Message;
 use proto::trust::credential::Result as Outcome;
-use runtime::Svid;
+use runtime::{Svid, tls::TrustBundle};
 use xds::{Table, types::SECRET};
 
 use crate::credentials::Held;
@@ -26,7 +26,7 @@ pub fn table(svid: &Svid, held: &Held) -> Arc<Table> {
     let certificate = key_pair(svid.chain_pem(), &svid.key_pem(), &[]);
     let mut table = Table::builder()
         .add(SECRET, CERTIFICATE, secret(CERTIFICATE, certificate))
-        .add(SECRET, ROOTS, secret(ROOTS, validation(svid.roots_pem(), "")));
+        .add(SECRET, ROOTS, secret(ROOTS, mesh_roots(svid.bundle())));
     for (name, outcome) in held {
         let kind = match outcome {
             Outcome::KeyPair(pair) => key_pair(pair.chain.clone(), &pair.key, &pair.ocsp_staple),
@@ -45,6 +45,17 @@ fn key_pair(chain: String, key: &str, ocsp_staple: &[u8]) -> Type {
         ocsp_staple: (!ocsp_staple.is_empty()).then(|| inline(ocsp_staple.to_vec())),
         ..TlsCertificate::default()
     })
+}
+
+fn mesh_roots(bundle: &TrustBundle) -> Type {
+    let kind = validation(bundle.to_pem(), bundle.crl_pem());
+    match kind {
+        Type::ValidationContext(context) => Type::ValidationContext(CertificateValidationContext {
+            only_verify_leaf_cert_crl: bundle.crl_leaf_only(),
+            ..context
+        }),
+        other => other,
+    }
 }
 
 fn validation(roots: String, crl: &str) -> Type {

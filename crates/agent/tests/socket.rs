@@ -387,3 +387,41 @@ async fn nobody_but_pilot_is_carried_to() {
     impostor.stop().await;
     citadel.stop().await;
 }
+
+/// Asks with curl, as another user where one is given: whether there is an answer of HTTP/2.
+fn curl(path: &std::path::Path, user: Option<u32>) -> bool {
+    use std::os::unix::process::CommandExt;
+    let mut command = std::process::Command::new("curl");
+    command.args([
+        "--silent",
+        "--http2-prior-knowledge",
+        "--max-time",
+        "10",
+        "--output",
+        "/dev/null",
+        "--unix-socket",
+    ]);
+    command.arg(path).arg("http://agent/").current_dir("/");
+    if let Some(user) = user {
+        command.uid(user).gid(user);
+    }
+    command.status().unwrap().success()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_user_is_refused_even_when_the_socket_is_open_to_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let mesh = Mesh::new();
+    let socket = Socket::serve(&mesh, Routes::default(), CancellationToken::new());
+    let path = socket.folder.socket();
+    assert!(curl(&path, None), "the own user is served");
+    // Only root can become somebody else; otherwise there is the unit test.
+    if rustix::process::geteuid().is_root() {
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+        for folder in [path.parent().unwrap(), mesh.folder.path()] {
+            std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        assert!(!curl(&path, Some(65_534)), "a stranger got an answer");
+        assert!(curl(&path, None), "the own user is still served");
+    }
+}

@@ -57,6 +57,16 @@ impl Service {
         self.context.shutdown.cancel();
         self.task.await.unwrap();
     }
+
+    /// A command to the service's admin server.
+    pub async fn command(&self, path: &str) {
+        let request = http::Request::builder().method("PUT").uri(path);
+        let request = request.body(axum::body::Body::empty()).unwrap();
+        let answer = tower::ServiceExt::oneshot(self.context.admin.router(), request)
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+    }
 }
 
 pub fn context(service: &'static str) -> Context {

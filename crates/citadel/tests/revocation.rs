@@ -1,0 +1,458 @@
+//! Certificates that are revoked, authorities that are tainted, and lists that were plugged in.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests"
+)]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use proto::ca::IstioCertificateRequest;
+use proto::ca::istio_certificate_service_client::IstioCertificateServiceClient;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+};
+use runtime::grpc::{self, Limits};
+use runtime::tls::{self, Expected};
+use runtime::{Identity, TrustDomain};
+use support::{Mesh, admin, context, create_certificate, echo_server, eventually, now, say, spiffe};
+use tokio::net::TcpListener;
+use tonic::Code;
+
+type Issuer = CertifiedIssuer<'static, KeyPair>;
+
+async fn until_refused(identity: &Identity, address: std::net::SocketAddr) {
+    let looking = async { while say(identity, address, Expected::Any).await.is_ok() {} };
+    tokio::time::timeout(support::PATIENCE, looking)
+        .await
+        .expect("refused in time");
+}
+
+fn csr() -> String {
+    let request = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap());
+    request.unwrap().pem().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_certificates_of_an_identity_are_refused_and_cannot_renew() {
+    let mesh = Mesh::new();
+    let citadel = mesh.citadel().await;
+    let orders = mesh.identity(citadel.address, "shop", "orders").await;
+    let (first, second) = (
+        mesh.identity(citadel.address, "shop", "frontend").await,
+        mesh.identity(citadel.address, "shop", "frontend").await,
+    );
+    let server = context("orders");
+    let address = echo_server(&orders, &server, Limits::default()).await;
+    say(&first, address, Expected::Any).await.unwrap();
+    // A connection that the thief has open already.
+    let connector = tls::connector(&first, Expected::Any).unwrap();
+    let open = grpc::channel(&citadel.address.to_string(), Some(connector)).unwrap();
+    let mut thief = IstioCertificateServiceClient::new(open);
+    let request = || IstioCertificateRequest {
+        csr: csr(),
+        ..Default::default()
+    };
+    thief.create_certificate(request()).await.unwrap();
+
+    let id = spiffe("shop", "frontend");
+    let (status, state) = admin(&citadel.context, "PUT", &format!("/ca/revoke?identity={id}")).await;
+    assert_eq!(status, StatusCode::OK, "{state}");
+    let revoked = state["revoked"].as_array().unwrap();
+    assert_eq!(revoked.len(), 3, "two and the one that the thief got: {state}");
+    assert!(
+        revoked
+            .iter()
+            .all(|entry| entry["identity"] == id.to_string().as_str())
+    );
+    for identity in [&first, &second] {
+        until_refused(identity, address).await;
+    }
+    assert!(
+        server.metrics.encode().contains("reason=\"handshake\""),
+        "refused in the handshake"
+    );
+    say(&orders, address, Expected::Any).await.unwrap();
+    let refused = thief.create_certificate(request()).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.message().contains("revoked")),
+        (Code::Unauthenticated, true),
+        "{refused}"
+    );
+    let counted = citadel.context.metrics.encode();
+    for line in [
+        "citadel_revoked_certificates 3\n",
+        "citadel_server_refused_count{reason=\"certificate_revoked\"} 1\n",
+    ] {
+        assert!(counted.contains(line), "{line} not in {counted}");
+    }
+    // Whoever has the token still has the identity.
+    let again = mesh.identity(citadel.address, "shop", "frontend").await;
+    eventually("the certificate in force heard of", || {
+        !again.current().bundle().crl_pem().is_empty()
+    })
+    .await;
+    assert_eq!(say(&again, address, Expected::Any).await.unwrap(), id.to_string());
+
+    // It is remembered over a restart, and openssl reads the list as we do.
+    citadel.stop().await;
+    let citadel = mesh.citadel().await;
+    let (_, state) = admin(&citadel.context, "GET", "/ca/status").await;
+    assert_eq!(state["revoked"].as_array().unwrap().len(), 3);
+    let orders = mesh.identity(citadel.address, "shop", "orders").await;
+    eventually("the list", || !orders.current().bundle().crl_pem().is_empty()).await;
+    let list = orders.current().bundle().crl_pem().to_owned();
+    assert!(openssl(&mesh, &list, &orders).contains(": OK"));
+    assert!(openssl(&mesh, &list, &second).contains("certificate revoked"));
+}
+
+/// What openssl says of a certificate.
+fn openssl(mesh: &Mesh, list: &str, identity: &Identity) -> String {
+    std::fs::write(mesh.path("crl.pem"), list).unwrap();
+    std::fs::write(mesh.path("leaf.pem"), identity.current().chain_pem()).unwrap();
+    let run = Command::new("openssl")
+        .args(["verify", "-x509_strict", "-crl_check_all", "-CAfile"])
+        .arg(mesh.path("ca/root-cert.pem"))
+        .arg("-CRLfile")
+        .args([mesh.path("crl.pem"), mesh.path("leaf.pem")])
+        .output()
+        .expect("openssl is there");
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&run.stdout),
+        String::from_utf8_lossy(&run.stderr)
+    )
+}
+
+#[tokio::test]
+async fn what_cannot_be_revoked_or_tainted_is_refused_with_the_reason() {
+    let mesh = Mesh::new();
+    let citadel = mesh.citadel().await;
+    let check = async |path: &str, status: StatusCode, part: &str| {
+        let (seen, reason) = admin(&citadel.context, "PUT", path).await;
+        assert_eq!(seen, status, "{path}: {reason}");
+        assert!(reason.to_string().contains(part), "{path}: {reason}");
+    };
+    check("/ca/revoke", StatusCode::BAD_REQUEST, "argosy ca revoke SERIAL").await;
+    check("/ca/revoke?serial=xyz", StatusCode::BAD_REQUEST, "hexadecimal").await;
+    check(
+        "/ca/revoke?identity=http://x",
+        StatusCode::BAD_REQUEST,
+        "spiffe://",
+    )
+    .await;
+    check(
+        "/ca/revoke?identity=spiffe://cluster.local/ns/a/sa/b",
+        StatusCode::NOT_FOUND,
+        "no certificate",
+    )
+    .await;
+    check(
+        "/ca/taint?fingerprint=ab",
+        StatusCode::BAD_REQUEST,
+        "64 hexadecimal",
+    )
+    .await;
+    check(
+        &format!("/ca/taint?fingerprint={}", "ab".repeat(32)),
+        StatusCode::NOT_FOUND,
+        "argosy ca status lists",
+    )
+    .await;
+    let (_, state) = admin(&citadel.context, "GET", "/ca/status").await;
+    assert!(state["revoked"].is_null(), "nothing was revoked: {state}");
+    // The root that signs is replaced in a hurry.
+    let signing = state["roots"][0]["fingerprint"].as_str().unwrap().to_owned();
+    let (status, state) = admin(
+        &citadel.context,
+        "PUT",
+        &format!("/ca/taint?fingerprint={signing}"),
+    )
+    .await;
+    assert_eq!(
+        (status, &state["stage"]),
+        (StatusCode::OK, &"distributing".into()),
+        "{state}"
+    );
+}
+
+fn authority(name: &str, usages: &[KeyUsagePurpose]) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = usages.to_vec();
+    params
+}
+
+const BOTH: [KeyUsagePurpose; 2] = [KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+
+fn plug(dir: &Path, key: &KeyPair, certificate: &str, root: &str) {
+    citadel::ca::files::private_dir(dir).unwrap();
+    for (name, text) in [
+        ("ca-key.pem", key.serialize_pem().as_str()),
+        ("ca-cert.pem", certificate),
+        ("root-cert.pem", root),
+    ] {
+        std::fs::write(dir.join(name), text).unwrap();
+        std::fs::set_permissions(dir.join(name), PermissionsExt::from_mode(0o600)).unwrap();
+    }
+}
+
+fn list(issuer: &Issuer, serial: &str, end: i64) -> String {
+    let bytes: Vec<u8> = serial
+        .split(':')
+        .map(|pair| u8::from_str_radix(pair, 16).unwrap())
+        .collect();
+    let at = |seconds: i64| time::OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+    let params = CertificateRevocationListParams {
+        this_update: at(now() - 7200),
+        next_update: at(end),
+        crl_number: 1.into(),
+        issuing_distribution_point: None,
+        revoked_certs: vec![RevokedCertParams {
+            serial_number: bytes.into(),
+            revocation_time: at(now()),
+            reason_code: None,
+            invalidity_date: None,
+        }],
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    params.signed_by(issuer).unwrap().pem().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_are_plugged_in_count_and_bad_ones_change_nothing() {
+    let mesh = Mesh::new();
+    let dir = mesh.path("ca");
+    let root = Issuer::self_signed(authority("root", &BOTH), KeyPair::generate().unwrap()).unwrap();
+    plug(&dir, root.key(), &root.pem(), &root.pem());
+    let citadel = mesh.citadel().await;
+    let orders = mesh.identity(citadel.address, "shop", "orders").await;
+    let frontend = mesh.identity(citadel.address, "shop", "frontend").await;
+    let server = context("orders");
+    let address = echo_server(&orders, &server, Limits::default()).await;
+    let serial = frontend.current().serial().to_owned();
+    let foreign = Issuer::self_signed(authority("root", &BOTH), KeyPair::generate().unwrap()).unwrap();
+    let stale = || {
+        citadel
+            .context
+            .metrics
+            .encode()
+            .contains("citadel_authority_stale 1\n")
+    };
+    for bad in [
+        list(&foreign, &serial, now() + 3600),
+        list(&root, &serial, now() - 60),
+        "rubbish".to_owned(),
+    ] {
+        std::fs::write(dir.join("ca-crl.pem"), bad).unwrap();
+        eventually("the bad list noticed", stale).await;
+        say(&frontend, address, Expected::Any).await.unwrap();
+        std::fs::remove_file(dir.join("ca-crl.pem")).unwrap();
+        eventually("all well again", || !stale()).await;
+    }
+    std::fs::write(dir.join("ca-crl.pem"), list(&root, &serial, now() + 3600)).unwrap();
+    until_refused(&frontend, address).await;
+    // What is revoked here comes on top of it.
+    let stock = mesh.identity(citadel.address, "shop", "stock").await;
+    say(&stock, address, Expected::Any).await.unwrap();
+    let path = format!("/ca/revoke?serial={}", stock.current().serial());
+    assert_eq!(admin(&citadel.context, "PUT", &path).await.0, StatusCode::OK);
+    until_refused(&stock, address).await;
+    assert!(
+        say(&frontend, address, Expected::Any).await.is_err(),
+        "the plugged-in entry was lost"
+    );
+    assert_eq!(
+        orders.current().bundle().crl_pem().matches("BEGIN").count(),
+        1,
+        "one list of one authority"
+    );
+    say(&orders, address, Expected::Any).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_authority_that_must_not_sign_lists_says_so() {
+    let mesh = Mesh::new();
+    let root = Issuer::self_signed(authority("root", &BOTH), KeyPair::generate().unwrap()).unwrap();
+    let middle = authority("middle", &[KeyUsagePurpose::KeyCertSign]);
+    let middle = Issuer::signed_by(middle, KeyPair::generate().unwrap(), &root).unwrap();
+    plug(&mesh.path("ca"), middle.key(), &middle.pem(), &root.pem());
+    let citadel = mesh.citadel().await;
+    let orders = mesh.identity(citadel.address, "shop", "orders").await;
+    let path = format!("/ca/revoke?serial={}", orders.current().serial());
+    let (status, reason) = admin(&citadel.context, "PUT", &path).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{reason}");
+    let reason = reason.to_string();
+    assert!(
+        reason.contains("ca-cert.pem") && reason.contains("argosy ca taint"),
+        "{reason}"
+    );
+    assert!(!mesh.path("ca/revoked.json").exists(), "nothing was kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tainted_intermediate_is_replaced_everywhere_within_seconds() {
+    let mesh = Mesh::new();
+    let dir = mesh.path("ca");
+    let root = Issuer::self_signed(authority("root", &BOTH), KeyPair::generate().unwrap()).unwrap();
+    let middle =
+        |name: &str| Issuer::signed_by(authority(name, &BOTH), KeyPair::generate().unwrap(), &root).unwrap();
+    let (old, new) = (middle("old"), middle("new"));
+    plug(&dir, old.key(), &old.pem(), &root.pem());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let args = citadel::Args {
+        ca_state_dir: Some(mesh.path("ca-state")),
+        ..mesh.args()
+    };
+    let citadel = mesh.citadel_on(listener, args).await;
+    let orders = mesh.identity(citadel.address, "shop", "orders").await;
+    let before = orders.current().serial().to_owned();
+    let fingerprint = citadel::ca::folder::fingerprint(old.der());
+    let taint = format!("/ca/taint?fingerprint={fingerprint}");
+    let (status, reason) = admin(&citadel.context, "PUT", &taint).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{reason}");
+    assert!(reason.to_string().contains("replace ca-key.pem"), "{reason}");
+    // Half of the new pair is refused by name; the whole is taken.
+    plug(&dir, new.key(), &old.pem(), &root.pem());
+    eventually("the wrong pair noticed", || {
+        citadel
+            .context
+            .metrics
+            .encode()
+            .contains("citadel_authority_stale 1\n")
+    })
+    .await;
+    plug(&dir, new.key(), &new.pem(), &root.pem());
+    let signs = |state: &serde_json::Value| state["notAfter"].is_string();
+    eventually("the new pair in force", || {
+        citadel
+            .context
+            .metrics
+            .encode()
+            .contains("citadel_authority_stale 0\n")
+    })
+    .await;
+    // Certificates of a second in which both were issued count as old.
+    let (status, state) = admin(&citadel.context, "PUT", &taint).await;
+    assert!(status == StatusCode::OK && signs(&state), "{state}");
+    eventually("a certificate of the new intermediate", || {
+        let current = orders.current();
+        current.serial() != before && current.chain_der()[1] == *new.der()
+    })
+    .await;
+    assert!(mesh.path("ca-state/rotation.json").exists() && !dir.join("rotation.json").exists());
+}
+
+#[tokio::test]
+async fn a_renamed_trust_domain_is_one_mesh_with_its_old_name() {
+    let mesh = Mesh::new();
+    let before = mesh.citadel().await;
+    let old = mesh.identity(before.address, "shop", "orders").await;
+    before.stop().await;
+    let text = std::fs::read_to_string(mesh.path("identity.yaml")).unwrap();
+    std::fs::write(
+        mesh.path("identity.yaml"),
+        format!("trustDomain: new.example\n{text}"),
+    )
+    .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let error = citadel::serve(listener, mesh.args(), context("citadel"))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("trustDomainAliases"), "{error}");
+    let named = format!("trustDomain: new.example\ntrustDomainAliases: [cluster.local]\n{text}");
+    std::fs::write(mesh.path("identity.yaml"), named).unwrap();
+    let citadel = mesh.citadel().await;
+    let args = runtime::args::IdentityArgs {
+        trust_domain: TrustDomain::parse("new.example").unwrap(),
+        ..mesh.client_args(citadel.address, &mesh.token("shop", "frontend"))
+    };
+    let frontend = support::obtain(&args).await;
+    assert_eq!(
+        frontend.id().to_string(),
+        "spiffe://new.example/ns/shop/sa/frontend"
+    );
+    eventually("the old name", || {
+        !frontend.current().bundle().aliases().is_empty()
+    })
+    .await;
+    // A certificate of the old name is let in, and renewed to the new name.
+    let server = context("frontend");
+    let address = echo_server(&frontend, &server, Limits::default()).await;
+    let svid = old.current();
+    let bundle = (**svid.bundle())
+        .clone()
+        .with_aliases([TrustDomain::parse("new.example").unwrap()]);
+    old.replace(svid.with_bundle(Arc::new(bundle)));
+    assert_eq!(
+        say(&old, address, Expected::Any).await.unwrap(),
+        "spiffe://cluster.local/ns/shop/sa/orders"
+    );
+    let connector = tls::connector(&old, Expected::Any).unwrap();
+    let channel = grpc::channel(&citadel.address.to_string(), Some(connector)).unwrap();
+    let request = IstioCertificateRequest {
+        csr: csr(),
+        ..Default::default()
+    };
+    let answer = IstioCertificateServiceClient::new(channel)
+        .create_certificate(request)
+        .await
+        .unwrap();
+    let leaf = pem::parse(&answer.into_inner().cert_chain[0])
+        .unwrap()
+        .into_contents();
+    let peer = tls::read_peer(&leaf.into()).unwrap();
+    assert_eq!(
+        peer.spiffe_id.to_string(),
+        "spiffe://new.example/ns/shop/sa/orders"
+    );
+}
+
+#[tokio::test]
+async fn one_identity_cannot_take_all_of_the_authoritys_time() {
+    let mesh = Mesh::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let args = citadel::Args {
+        caller_rate: 1,
+        ..mesh.args()
+    };
+    let citadel = mesh.citadel_on(listener, args).await;
+    let ask = async |account: &str| {
+        let header = format!("Bearer {}", mesh.token("shop", account));
+        create_certificate(&mesh, citadel.address, Some(&header), &csr(), 0).await
+    };
+    let mut issued = 0;
+    let refusal = loop {
+        match ask("orders").await {
+            Ok(_) => issued += 1,
+            Err(status) => break status,
+        }
+        assert!(issued < 1000, "never refused");
+    };
+    assert!(issued >= 20, "the burst: {issued}");
+    assert_eq!(refusal.code(), Code::ResourceExhausted);
+    assert!(
+        refusal.message().contains("too many certificates: ask again in"),
+        "{refusal}"
+    );
+    ask("stock").await.expect("others are served");
+    let (_, state) = admin(&citadel.context, "GET", "/ca/status").await;
+    assert_eq!(state["requests"]["issued"], issued + 1, "{state}");
+    assert_eq!(state["requests"]["refused"]["rate_limited"], 1, "{state}");
+    assert!(
+        state["ageSeconds"].as_i64().unwrap() >= 3600,
+        "roots are backdated by an hour: {state}"
+    );
+}
