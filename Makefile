@@ -24,11 +24,12 @@ check:
 	$(CARGO) test -p layering
 
 # --all-targets builds binaries and tests in one go, with the same features, so that nothing is built twice.
-# Building Kubernetes' API server takes minutes the first time, so it begins first. Where that fails, the tests that need it
-# say so, and fail under CI=true alone.
+# Building Kubernetes' API server and an OpenTelemetry Collector takes minutes the first time, so it begins first. Where that
+# fails, the tests that need them say so.
 test: envoy
 	@scripts/fetch-redis >/dev/null
-	@scripts/fetch-kubernetes >/dev/null & fetch=$$!; \
+	-@scripts/fetch-prometheus >/dev/null
+	@(scripts/fetch-kubernetes; scripts/fetch-collector) >/dev/null & fetch=$$!; \
 	$(CARGO) build --workspace --all-targets && { wait $$fetch || true; }
 	$(CARGO) test --workspace --no-fail-fast
 	@$(MAKE) --no-print-directory corpora
