@@ -195,7 +195,7 @@ fn tell(analysis: &Analysis) {
         version = analysis.version,
         messages,
         objects = analysis.objects.len(),
-        analyzers = analysis.ran.len(),
+        looks = analysis.looks,
         "configuration analysed"
     );
 }

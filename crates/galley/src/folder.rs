@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::store::{Content, Scan};
+use crate::store::{Content, Part, Scan};
 use crate::touched::Touched;
 
 /// Endings of the files that are read; kubectl reads the same.
@@ -65,6 +65,15 @@ impl From<&Metadata> for Stamp {
     }
 }
 
+/// What a look at a folder has found.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// Every file.
+    Whole(Scan),
+    /// Some files; the others are as they were.
+    Part(Part),
+}
+
 /// A folder, and how its files looked at the last scan.
 #[derive(Debug)]
 pub struct Folder {
@@ -112,25 +121,20 @@ impl Folder {
     ///
     /// # Errors
     /// When the folder had to be listed and cannot be.
-    pub(crate) fn scan_touched(&mut self, touched: &Touched) -> Result<Scan, FolderError> {
-        let scan = match touched {
-            Touched::Files(paths) if self.complete => self.scan_files(paths),
+    pub(crate) fn look(&mut self, touched: &Touched) -> Result<Look, FolderError> {
+        let part = match touched {
+            Touched::Files(paths) if self.complete => self.look_at(paths),
             _ => None,
         };
-        match scan {
-            Some(scan) => Ok(scan),
-            None => self.scan(),
+        match part {
+            Some(part) => Ok(Look::Part(part)),
+            None => self.scan().map(Look::Whole),
         }
     }
 
     /// `None` where these paths are not all plain files that were here before or are new.
-    fn scan_files(&mut self, paths: &BTreeSet<PathBuf>) -> Option<Scan> {
-        let mut scan: Scan = self
-            .stamps
-            .keys()
-            .map(|name| (name.clone(), Content::Same))
-            .collect();
-        let mut stamps = self.stamps.clone();
+    fn look_at(&mut self, paths: &BTreeSet<PathBuf>) -> Option<Part> {
+        let mut found: BTreeMap<String, Option<(Content, Stamp)>> = BTreeMap::new();
         for path in paths {
             let name = path.strip_prefix(&self.root).ok()?.to_str()?.to_owned();
             // A volume's files change in Kubernetes when its link `..data` is turned to another folder.
@@ -147,18 +151,30 @@ impl Folder {
                 Err(error) if error.kind() != io::ErrorKind::NotFound || !counts(&name) => return None,
                 Ok(_) | Err(_) => {}
             }
-            scan.remove(&name);
-            stamps.remove(&name);
-            if let (Some(content), stamp) = self.read(&name, path) {
-                stamps.insert(name.clone(), stamp?);
-                scan.insert(name, content);
-            }
+            let now = match self.read(&name, path) {
+                (Some(content), stamp) => Some((content, stamp?)),
+                (None, _) => None,
+            };
+            found.insert(name, now);
         }
-        if stamps.len() > MAX_FILES {
+        if self.stamps.len() + found.len() > MAX_FILES {
             return None;
         }
-        self.stamps = stamps;
-        Some(scan)
+        let mut part = Part::new();
+        for (name, now) in found {
+            let content = match now {
+                Some((content, stamp)) => {
+                    self.stamps.insert(name.clone(), stamp);
+                    Some(content)
+                }
+                None => {
+                    self.stamps.remove(&name);
+                    None
+                }
+            };
+            part.insert(name, content);
+        }
+        Some(part)
     }
 
     /// Whether a scan would find something new; compares times and sizes only.
@@ -251,7 +267,8 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf, bool)>, FolderError> {
         let name = entry.file_name().to_string_lossy().into_owned();
         if !name.starts_with('.') {
             let path = entry.path();
-            let is_folder = path.is_dir();
+            let kind = entry.file_type().map_err(failed)?;
+            let is_folder = kind.is_dir() || (kind.is_symlink() && path.is_dir());
             found.push((name, path, is_folder));
         }
     }
@@ -327,25 +344,33 @@ mod tests {
         folder.scan().unwrap();
         let touch = |folder: &mut Folder, names: &[&str]| {
             let paths = names.iter().map(|name| dir.path().join(name)).collect();
-            folder.scan_touched(&Touched::Files(paths)).unwrap()
+            folder.look(&Touched::Files(paths)).unwrap()
         };
+        let bytes = |text: &str| Content::Bytes(text.as_bytes().to_vec());
         fs::write(dir.path().join("a.yaml"), "three").unwrap();
         fs::write(dir.path().join("c.yaml"), "new").unwrap();
-        let scan = touch(&mut folder, &["a.yaml", "c.yaml", ".c.swp"]);
-        assert_eq!(scan["a.yaml"], Content::Bytes(b"three".to_vec()));
-        assert_eq!(scan["b.yaml"], Content::Same);
-        assert_eq!(scan["c.yaml"], Content::Bytes(b"new".to_vec()));
+        let Look::Part(part) = touch(&mut folder, &["a.yaml", "c.yaml", ".c.swp"]) else {
+            panic!("all files were looked at");
+        };
+        let expected = [("a.yaml", "three"), ("c.yaml", "new")];
+        assert_eq!(
+            part,
+            expected
+                .map(|(name, text)| (name.to_owned(), Some(bytes(text))))
+                .into()
+        );
         fs::remove_file(dir.path().join("b.yaml")).unwrap();
-        let scan = touch(&mut folder, &["b.yaml"]);
-        assert_eq!(scan.keys().collect::<Vec<_>>(), ["a.yaml", "c.yaml"]);
+        let Look::Part(part) = touch(&mut folder, &["b.yaml"]) else {
+            panic!("all files were looked at");
+        };
+        assert_eq!(part, [("b.yaml".to_owned(), None)].into());
         fs::create_dir(dir.path().join("more")).unwrap();
         fs::write(dir.path().join("more/d.yaml"), "below").unwrap();
-        let scan = touch(&mut folder, &["more"]);
-        assert_eq!(
-            scan["more/d.yaml"],
-            Content::Bytes(b"below".to_vec()),
-            "folders are listed"
-        );
+        let Look::Whole(scan) = touch(&mut folder, &["more"]) else {
+            panic!("folders are listed");
+        };
+        assert_eq!(scan["more/d.yaml"], bytes("below"));
+        assert_eq!((scan.len(), &scan["a.yaml"]), (3, &Content::Same));
         assert!(!folder.changed());
     }
 
@@ -364,7 +389,9 @@ mod tests {
         let swapped = dir.path().join("..new");
         std::os::unix::fs::symlink("..two", &swapped).unwrap();
         fs::rename(swapped, &link).unwrap();
-        let scan = folder.scan_touched(&Touched::Files([link].into())).unwrap();
+        let Look::Whole(scan) = folder.look(&Touched::Files([link].into())).unwrap() else {
+            panic!("the files behind the link are others");
+        };
         assert_eq!(scan["a.yaml"], Content::Bytes(b"two".to_vec()));
     }
 

@@ -229,7 +229,8 @@ pub async fn run_prepared(
             analyses,
             reports: reports.clone(),
         };
-        tasks.spawn(status::writer::run(client, sources, leader, context.clone()));
+        let (rate, context) = (args.status.status_rate, context.clone());
+        tasks.spawn(status::writer::run(client, sources, leader, rate, context));
     }
     tasks.spawn(tell(
         seen,

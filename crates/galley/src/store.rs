@@ -35,6 +35,9 @@ pub enum Content {
 /// All files of the folder by their path in it.
 pub type Scan = BTreeMap<String, Content>;
 
+/// Some files of the folder by their path in it; `None` for one that is gone.
+pub type Part = BTreeMap<String, Option<Content>>;
+
 /// Objects of a source, or of all sources together, and what is wrong with them.
 #[derive(Debug, Clone, Default)]
 pub struct State {
@@ -121,13 +124,48 @@ impl Store {
             self.files.remove(&path);
         }
         for (path, content) in scan {
+            changed |= self.take(&path, content);
+        }
+        changed
+    }
+
+    /// As [`Self::apply`], where the files beside these are as they were before. Not to be asked while something is wrong with
+    /// the folder as a whole ([`Self::is_in_doubt`]).
+    pub fn apply_part(&mut self, part: Part) -> bool {
+        let is_gone = |(path, content): (&String, &Option<Content>)| {
+            content.is_none() && self.files.contains_key(path.as_str())
+        };
+        let stays = part.values().any(Option::is_some);
+        if !stays && part.iter().filter(|file| is_gone(*file)).count() == self.files.len() {
+            return self.whole(folder_empty(!self.files.is_empty()));
+        }
+        let mut changed = false;
+        for (path, content) in part {
             changed |= match content {
-                Content::Same => false,
-                Content::Bytes(bytes) => self.read(&path, &bytes),
-                Content::Unreadable(reason) => self.unreadable(&path, &reason),
+                Some(content) => self.take(&path, content),
+                None if self.files.contains_key(path.as_str()) => {
+                    self.replace(&path, |file| *file = File::default());
+                    self.files.remove(path.as_str());
+                    true
+                }
+                None => false,
             };
         }
         changed
+    }
+
+    /// Whether the last look found the folder empty or could not read it: then files may be held that are not there.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        self.folder.is_some()
+    }
+
+    fn take(&mut self, path: &str, content: Content) -> bool {
+        match content {
+            Content::Same => false,
+            Content::Bytes(bytes) => self.read(path, &bytes),
+            Content::Unreadable(reason) => self.unreadable(path, &reason),
+        }
     }
 
     /// The folder itself cannot be read: everything stays as it was and the reason is shown.
@@ -516,6 +554,28 @@ mod tests {
         assert_eq!(names(&store), ["a"]);
         assert!(store.apply(scan(&[("a.yaml", &service("b"))])));
         assert_eq!(names(&store), ["b"]);
+    }
+
+    #[test]
+    fn some_files_give_what_all_files_give() {
+        let (a, b) = (service("a"), service("b"));
+        let part = |files: &[(&str, Option<&str>)]| -> Part {
+            let content = |text: &str| Content::Bytes(text.as_bytes().to_vec());
+            let files = files.iter();
+            files
+                .map(|(path, text)| ((*path).to_owned(), text.map(content)))
+                .collect()
+        };
+        let mut store = Store::default();
+        store.apply(scan(&[("a.yaml", &a)]));
+        assert!(store.apply_part(part(&[("b.yaml", Some(&b)), ("never.yaml", None)])));
+        assert_eq!(names(&store), ["a", "b"]);
+        assert!(!store.apply_part(part(&[("b.yaml", Some(&b))])), "the same");
+        assert!(store.apply_part(part(&[("a.yaml", None)])));
+        assert_eq!(names(&store), ["b"]);
+        assert!(store.apply_part(part(&[("b.yaml", None)])));
+        assert_eq!(names(&store), ["b"], "an emptied folder is an accident");
+        assert!(store.is_in_doubt());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::folder::Folder;
+use crate::folder::{Folder, Look};
 use crate::sources::Outlet;
 use crate::store::Store;
 use crate::touched::{Events, QUIET, Touched};
@@ -19,6 +19,11 @@ const LONGEST_WAIT: Duration = Duration::from_millis(400);
 /// How often the folder is compared without an event: some file systems send none, and a folder that was
 /// replaced as a whole is no longer the one that is watched.
 const COMPARE: Duration = Duration::from_secs(1);
+/// Of the time between two comparisons, how many times as long it is as a comparison takes: thousands of files are compared
+/// seldom, so that they cost next to nothing while nothing happens.
+const IDLE: u32 = 250;
+/// Longest time between two comparisons.
+const SELDOM: Duration = Duration::from_secs(30);
 
 /// Reads the folder into `store` and then whatever changes in it, until `shutdown`.
 pub(crate) async fn run(root: PathBuf, store: Store, outlet: Outlet, shutdown: CancellationToken) {
@@ -55,6 +60,7 @@ impl Source {
         watching: bool,
         shutdown: &CancellationToken,
     ) -> Option<Self> {
+        let mut rest = COMPARE;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return None,
@@ -62,9 +68,11 @@ impl Source {
                     settle(woken).await;
                     self = self.read(events.drain()).await;
                 }
-                () = tokio::time::sleep(COMPARE) => {
+                () = tokio::time::sleep(rest) => {
+                    let start = Instant::now();
                     let (this, changed) = self.blocking(|source| source.folder.changed()).await;
                     self = this;
+                    rest = rest_after(start.elapsed());
                     if changed || !watching {
                         return Some(self);
                     }
@@ -75,9 +83,17 @@ impl Source {
 
     async fn read(self, touched: Touched) -> Self {
         let (source, changed) = self
-            .blocking(move |source| match source.folder.scan_touched(&touched) {
-                Ok(scan) => source.store.apply(scan),
-                Err(error) => source.store.folder_lost(&error.to_string()),
+            .blocking(move |source| {
+                let touched = if source.store.is_in_doubt() {
+                    Touched::Anything
+                } else {
+                    touched
+                };
+                match source.folder.look(&touched) {
+                    Ok(Look::Whole(scan)) => source.store.apply(scan),
+                    Ok(Look::Part(part)) => source.store.apply_part(part),
+                    Err(error) => source.store.folder_lost(&error.to_string()),
+                }
             })
             .await;
         if changed || !source.outlet.has_published() {
@@ -100,6 +116,11 @@ impl Source {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
+}
+
+/// How long to leave the folder alone after a comparison that took so long.
+fn rest_after(comparison: Duration) -> Duration {
+    (comparison * IDLE).clamp(COMPARE, SELDOM)
 }
 
 async fn settle(woken: &mut mpsc::Receiver<()>) {
@@ -157,6 +178,14 @@ mod tests {
         };
         let found = tokio::time::timeout(Duration::from_secs(20), states.wait_for(seen)).await;
         assert!(found.is_ok(), "never saw {expected:?}");
+    }
+
+    #[test]
+    fn many_files_are_compared_seldom() {
+        for (took, rest) in [(1, 1000), (20, 5000), (1000, 30_000)] {
+            let rested = rest_after(Duration::from_millis(took));
+            assert_eq!(rested, Duration::from_millis(rest), "{took} ms");
+        }
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 
 pub mod election;
 pub mod lease;
+mod pace;
 pub mod plan;
 pub mod progress;
 pub mod queue;
@@ -22,6 +23,8 @@ use self::lease::{Candidate, Leader};
 
 /// Name of the Lease by which Galleys choose their leader.
 const LEASE: &str = "argosy-galley-leader";
+/// Requests a second for statuses, unless told otherwise.
+const RATE: u32 = 100;
 
 /// How this Galley stands among others.
 #[derive(Debug, Clone, clap::Args)]
@@ -37,6 +40,16 @@ pub struct Args {
     /// Namespace of the Lease by which a leader is elected
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = SYSTEM_NAMESPACE)]
     pub pod_namespace: String,
+    /// Most requests a second to the API server for the objects' status, at most 1000; a status takes two. As many as in two
+    /// seconds may be sent at once after a rest
+    #[arg(
+        long,
+        env = "ARGOSY_STATUS_RATE",
+        value_name = "REQUESTS",
+        default_value_t = RATE,
+        value_parser = clap::value_parser!(u32).range(1..=1000)
+    )]
+    pub status_rate: u32,
 }
 
 impl Default for Args {
@@ -45,6 +58,7 @@ impl Default for Args {
             advertise_address: None,
             pod_name: "galley".to_owned(),
             pod_namespace: SYSTEM_NAMESPACE.to_owned(),
+            status_rate: RATE,
         }
     }
 }

@@ -53,6 +53,14 @@ pub struct Progress {
     pub reason: String,
 }
 
+impl Progress {
+    /// Whether more proxies reject this, or do not have it yet, than the other.
+    pub(super) fn is_behind(&self, other: &Self) -> bool {
+        let missing = |each: &Self| (each.rejected, each.proxies.saturating_sub(each.accepted));
+        missing(self) > missing(other)
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 struct Told {
     uid: String,

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::lease::Leader;
+use super::pace::Pace;
 use super::plan::plan;
 use super::queue::Queue;
 use super::reports::Reports;
@@ -28,8 +29,6 @@ use crate::store::State;
 
 /// The name under which the writes appear in `managedFields`.
 pub const FIELD_MANAGER: &str = "argosy-galley-status";
-/// Shortest time between two requests: 20 a second, beside what else the API server does.
-const PACE: Duration = Duration::from_millis(50);
 /// How often everything is compared with the cluster, for what others changed.
 const COMPARE: Duration = Duration::from_secs(600);
 /// How often due writes are looked for.
@@ -61,12 +60,13 @@ pub async fn run(
     client: Client,
     mut sources: Sources,
     mut leader: watch::Receiver<Leader>,
+    rate: u32,
     context: Context,
 ) {
     let mut changes = sources.reports.changes();
-    let mut writer = Writer::new(client, leader.clone(), &context);
+    let mut writer = Writer::new(client, leader.clone(), rate, &context);
     let mut compared: Option<Instant> = None;
-    let mut stale = true;
+    let (mut stale, mut rest) = (true, TICK);
     loop {
         tokio::select! {
             () = context.shutdown.cancelled() => return,
@@ -74,7 +74,7 @@ pub async fn run(
             changed = sources.analyses.changed() => if changed.is_err() { return } else { stale = true },
             changed = changes.changed() => if changed.is_err() { return } else { stale = true },
             changed = leader.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(TICK) => {}
+            () = tokio::time::sleep(rest) => {}
         }
         if !leader.borrow_and_update().is_me {
             compared = None;
@@ -83,7 +83,7 @@ pub async fn run(
         // Changes come in bursts; what comes until the next tick is taken together.
         _ = context
             .shutdown
-            .run_until_cancelled(tokio::time::sleep(TICK))
+            .run_until_cancelled(tokio::time::sleep(rest))
             .await;
         if stale || compared.is_none() {
             stale = !writer.take(&mut sources);
@@ -96,6 +96,11 @@ pub async fn run(
             writer.write_due().await
         };
         let worked = context.shutdown.run_until_cancelled(work).await;
+        rest = match worked {
+            // More is due than fits into a round.
+            Some(Ok(())) if writer.is_due() => Duration::ZERO,
+            _ => TICK,
+        };
         if let Some(worked) = worked {
             let wait = writer.away(worked);
             _ = context
@@ -138,14 +143,14 @@ struct Writer {
     told: BTreeSet<String>,
     wait: Duration,
     start: Instant,
-    last: Instant,
+    pace: Pace,
     writes: Counter,
     failures: Counter,
     waiting: Gauge,
 }
 
 impl Writer {
-    fn new(client: Client, leader: watch::Receiver<Leader>, context: &Context) -> Self {
+    fn new(client: Client, leader: watch::Receiver<Leader>, rate: u32, context: &Context) -> Self {
         let metrics = &context.metrics;
         Self {
             client,
@@ -156,7 +161,7 @@ impl Writer {
             told: BTreeSet::new(),
             wait: AWAY.0,
             start: Instant::now(),
-            last: Instant::now(),
+            pace: Pace::new(rate),
             writes: metrics.counter("galley_status_writes", "Statuses written into the cluster"),
             failures: metrics.counter("galley_status_failures", "Writes of statuses that failed"),
             waiting: metrics.gauge("galley_status_waiting", "Objects whose status is to be written"),
@@ -364,9 +369,14 @@ impl Writer {
         }
     }
 
+    /// Whether something is left to write now.
+    fn is_due(&self) -> bool {
+        self.queue.next(self.start.elapsed()).is_some()
+    }
+
     async fn pace(&mut self) {
-        tokio::time::sleep_until(self.last + PACE).await;
-        self.last = Instant::now();
+        let wait = self.pace.next(self.start.elapsed());
+        tokio::time::sleep(wait).await;
     }
 }
 
