@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Where cargo puts the binaries that demo and the tests start; they are built once and shared.
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
-.PHONY: help demo test check soak envoy bins corpora
+.PHONY: help demo test check soak fuzz envoy bins corpora
 
 help:
 	@echo 'make demo           start a mesh and a sample application on this machine, until Ctrl-C'
@@ -12,6 +12,7 @@ help:
 	@echo 'make check          formatting, lints, layers of the workspace'
 	@echo 'make test           all tests, with real Envoys; the corpora too where ARGOSY_SHARED is set'
 	@echo 'make soak           the same tests with larger budgets: SOAK_CASES=5000, SOAK_ROUNDS=25'
+	@echo 'make fuzz           each fuzz target for FUZZ_SECONDS=60; FUZZ_TARGETS names some (docs/bad-input.md)'
 	@echo 'Needs Rust, Python with pip (for Envoy), no root, no cluster. ENVOY_BIN names an Envoy of your own.'
 	@echo 'Tests with a Kubernetes API need Go too, or binaries in KUBEBUILDER_ASSETS; without, they are left out.'
 
@@ -48,7 +49,19 @@ SOAK_ROUNDS ?= 25
 soak: envoy
 	-@scripts/fetch-kubernetes >/dev/null
 	$(CARGO) build --workspace --all-targets
-	PROPTEST_CASES=$(SOAK_CASES) ARGOSY_KILL_ROUNDS=$(SOAK_ROUNDS) $(CARGO) test --workspace
+	PROPTEST_CASES=$(SOAK_CASES) ARGOSY_KILL_ROUNDS=$(SOAK_ROUNDS) \
+	ARGOSY_ROTATIONS=20 ARGOSY_ROTATION_TTL=10 ARGOSY_HANDSHAKES=100000 $(CARGO) test --workspace
+
+# Without sanitizers, so that the pinned toolchain can build it: there is no unsafe code here.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= yaml json settings object admission
+FUZZ_LIMITS := -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -print_final_stats=1
+fuzz:
+	for target in $(FUZZ_TARGETS); do \
+		mkdir -p fuzz/corpus/$$target && \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none $(FUZZ_FLAGS) --features "$$(test $$target = admission && echo admission)" \
+			$$target fuzz/corpus/$$target crates/cli/src/sample -- $(FUZZ_LIMITS) || exit 1; \
+	done
 
 bins:
 	$(CARGO) build --workspace --bins

@@ -2,11 +2,13 @@
 
 use serde_json::{Map, Value};
 
+use crate::clip::{self, clip};
 use crate::foreign;
 use crate::path::{At, Issue, Report};
 use crate::structure;
 use crate::{
-    Finding, Kind, Meta, Object, ObjectKey, Options, Origin, Severity, Spec, meta, unserved, validate,
+    Finding, Kind, Meta, Object, ObjectKey, Options, Origin, Severity, Spec, meta, networking, unserved,
+    validate,
 };
 
 /// What became of one document.
@@ -99,12 +101,13 @@ fn identify_and_read(value: Value, namespace: &str, at: &At<'_>) -> (Option<Obje
     let Some(kind) = identify(&fields, at) else {
         return (None, None);
     };
-    let meta = meta::read(
+    let mut meta = meta::read(
         kind,
         fields.swap_remove("metadata"),
         namespace,
         &at.key("metadata"),
     );
+    networking::annotate_allocated(kind, &mut meta, fields.get("status"));
     let key = ObjectKey::new(kind, &*meta.namespace, &*meta.name);
     if kind.under_spec() {
         for name in fields.keys().filter(|name| {
@@ -214,10 +217,10 @@ impl Issue {
             object: key.cloned(),
             message: match secret {
                 true => "must be a text, in quotes".to_owned(),
-                false => self.message,
+                false => clip(self.message, clip::MESSAGE),
             },
             path,
-            help: self.help,
+            help: self.help.map(|help| clip(help, clip::MESSAGE)),
             origin: Origin::default(),
         }
     }

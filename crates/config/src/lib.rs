@@ -6,6 +6,7 @@
 
 mod api;
 mod cel;
+mod clip;
 pub mod crd;
 mod decode;
 mod duration;
@@ -24,6 +25,7 @@ mod object;
 mod options;
 mod parse;
 mod path;
+mod places;
 mod protocol;
 mod re2;
 pub mod security;
@@ -45,6 +47,7 @@ pub use kind::{Kind, Scope};
 pub use object::{Meta, Object, ObjectKey};
 pub use options::Options;
 pub use parse::{Parsed, parse, parse_mesh_config, parse_mesh_networks, parse_with, read};
+pub use places::Places;
 pub use protocol::Protocol;
 pub use spec::Spec;
 pub use status::{Condition, Status};

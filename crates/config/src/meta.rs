@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::api::api;
+use crate::clip::{self, clip};
 use crate::kind::Scope;
 use crate::path::At;
 use crate::structure::{self, Shape};
@@ -48,7 +49,7 @@ pub(crate) fn read(kind: Kind, metadata: Option<Value>, namespace: &str, at: &At
     let metadata = metadata.unwrap_or_else(|| Value::Object(Map::new()));
     let value = structure::conform(shape, metadata, at);
     let fields: ObjectMeta = serde_json::from_value(value).unwrap_or_default();
-    let meta = Meta {
+    let mut meta = Meta {
         namespace: match (kind.scope(), fields.namespace.as_str()) {
             (Scope::Cluster, _) => String::new(),
             (Scope::Namespaced, "") => namespace.to_owned(),
@@ -73,6 +74,9 @@ pub(crate) fn read(kind: Kind, metadata: Option<Value>, namespace: &str, at: &At
     }
     check_labels(&meta.labels, &at.key("labels"));
     check_annotations(&meta.annotations, &at.key("annotations"));
+    // What is longer is refused, and messages name the object.
+    meta.name = clip(meta.name, clip::NAME);
+    meta.namespace = clip(meta.namespace, clip::NAME);
     meta
 }
 

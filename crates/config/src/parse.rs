@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::clip::{self, clip};
 use crate::decode::{self, Decoded};
 use crate::path::{Issue, Report};
 use crate::yaml::{self, Data, Fault, Node};
@@ -130,7 +131,7 @@ impl Reader {
     fn faults(&mut self, faults: Vec<Fault>) {
         for fault in faults {
             let origin = Origin::new(self.file.clone(), fault.line, fault.column);
-            self.push(Finding::error(fault.message).from(origin));
+            self.push(Finding::error(clip(fault.message, clip::MESSAGE)).from(origin));
         }
     }
 

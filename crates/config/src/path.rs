@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::fmt;
 
+use crate::clip::{self, clip};
 use crate::{Options, Severity};
 
 /// One step of a path.
@@ -34,11 +35,12 @@ impl fmt::Display for Display<'_> {
                 Segment::Index(index) => write!(f, "[{index}]")?,
                 Segment::Key(key)
                     if !key.is_empty()
+                        && key.len() <= clip::NAME
                         && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) =>
                 {
                     write!(f, "{}{key}", if position > 0 { "." } else { "" })?;
                 }
-                Segment::Key(key) => write!(f, "[{key:?}]")?,
+                Segment::Key(key) => write!(f, "[{:?}]", clip(key.to_string(), clip::NAME))?,
             }
         }
         Ok(())

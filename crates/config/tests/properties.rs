@@ -1,6 +1,8 @@
 //! Whatever bytes a file holds, reading it ends, within bounds, without a panic.
 
-use config::{Finding, Kind, Limits, Options, decode, parse, parse_mesh_config, parse_with};
+mod invariants;
+
+use config::{Finding, Kind, Limits, Options, decode, parse_with};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -134,13 +136,18 @@ proptest! {
 
     #[test]
     fn any_text_is_read_within_bounds(text in texts()) {
-        let parsed = parse("x.yaml", &text, "default");
-        prop_assert!(parsed.findings.len() <= 1001);
-        let lines = text.iter().filter(|byte| **byte == b'\n').count() + 1;
-        for finding in &parsed.findings {
-            prop_assert!(finding.origin.line as usize <= lines + 1, "{finding}");
-        }
-        parse_mesh_config("mesh.yaml", &text, "istio-system");
+        invariants::file(&text);
+        invariants::settings(&text);
+    }
+
+    #[test]
+    fn any_choices_make_an_object_that_is_judged(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        invariants::object(&bytes);
+    }
+
+    #[test]
+    fn any_json_is_judged(value in json()) {
+        invariants::json(value.to_string().as_bytes());
     }
 
     #[test]

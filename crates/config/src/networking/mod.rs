@@ -5,6 +5,7 @@
     reason = "fields are named and described by Istio's API reference; only the unobvious is noted"
 )]
 
+mod allocated;
 mod destination_rule;
 mod envoy_filter;
 mod gateway;
@@ -17,6 +18,8 @@ mod virtual_service;
 mod workload;
 mod workload_group;
 
+pub(crate) use allocated::annotate as annotate_allocated;
+pub use allocated::{ALLOCATED_ADDRESSES, allocated_addresses};
 pub use destination_rule::*;
 pub use envoy_filter::*;
 pub use gateway::*;

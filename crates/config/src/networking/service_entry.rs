@@ -35,8 +35,8 @@ api! {
         protocol: String,
         #[schemars(length(max = 256))]
         name: String,
-        /// Port of the endpoints; 0 means `number`.
-        #[schemars(range(max = 65535))]
+        /// Port of the endpoints; left out (0) it is `number`.
+        #[schemars(range(min = 1, max = 65535))]
         target_port: u32,
     }
 }

@@ -35,7 +35,10 @@ api! {
     }
 
     /// One HTTP route: conditions (any of `match`) and what to do.
-    #[schemars(extend("x-kubernetes-validations" = crate::cel::rules(crate::cel::ACTIONS)))]
+    #[schemars(extend(
+        "x-kubernetes-validations" = crate::cel::rules(crate::cel::ACTIONS),
+        "x-also" = [["mirrorPercent", "mirror_percent"]]
+    ))]
     pub struct HttpRoute {
         name: String,
         r#match: Vec<HttpMatchRequest>,

@@ -41,7 +41,8 @@ fn url(url: &str, at: &At<'_>) {
     let illegal = url
         .chars()
         .any(|c| c.is_whitespace() || c.is_control() || "\\\"<>^`{|}".contains(c));
-    let host_fine = scheme == "file" || (!host.is_empty() && !host.contains(['%', '#']));
+    let host_fine =
+        scheme == "file" || (!host.is_empty() && !host.starts_with(':') && !host.contains(['%', '#']));
     if illegal || !host_fine || !percents_fine(url) {
         at.error(format!(
             "{url:?} is not a URL of a module, such as oci://HOST/NAME:TAG or file:///PATH"

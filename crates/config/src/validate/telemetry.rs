@@ -1,8 +1,13 @@
 //! Telemetry: providers, tags and metric overrides.
 
+use cel::parser::PrattParser;
+
 use super::common::{attachment, some_duration};
 use crate::path::At;
 use crate::telemetry::{Metrics, TagOperation, Telemetry, Tracing};
+
+/// Deepest nesting of an expression.
+const MAX_NESTING: u16 = 48;
 
 /// Checks a Telemetry.
 pub(super) fn check(spec: &Telemetry, at: &At<'_>) {
@@ -17,6 +22,29 @@ pub(super) fn check(spec: &Telemetry, at: &At<'_>) {
     }
     at.each("tracing", &spec.tracing, tracing);
     at.each("metrics", &spec.metrics, metrics);
+    at.each("accessLogging", &spec.access_logging, |logging, at| {
+        at.some("filter", logging.filter.as_ref(), |filter, at| {
+            expression(&filter.expression, &at.key("expression"));
+        });
+    });
+}
+
+/// What says which requests are logged: CEL, as Envoy evaluates it. Its names are checked by Envoy alone.
+fn expression(text: &str, at: &At<'_>) {
+    if text.len() > expr::MAX_LENGTH {
+        let (size, limit) = (text.len(), expr::MAX_LENGTH);
+        return at.error(format!(
+            "the expression has {size} bytes, more than the {limit} allowed"
+        ));
+    }
+    let parser = PrattParser::new().max_recursion_depth(MAX_NESTING);
+    if let Err(errors) = parser.parse(text) {
+        let reason = errors.errors.first().map_or("", |error| error.msg.trim());
+        at.error_help(
+            format!("{text:?} is not an expression in CEL: {reason}"),
+            "write one such as response.code >= 400",
+        );
+    }
 }
 
 fn tracing(tracing: &Tracing, at: &At<'_>) {

@@ -26,9 +26,20 @@ pub(super) fn entry(entry: &WorkloadEntry, at: &At<'_>) {
 
 /// Checks an endpoint of a ServiceEntry whose ports have these names.
 pub(super) fn endpoint(endpoint: &WorkloadEntry, ports: &BTreeSet<&str>, names: bool, at: &At<'_>) {
-    if endpoint.address.is_empty() && endpoint.network.is_empty() {
-        at.key("address")
-            .error_help("this field is required", "only with network may it be left out");
+    if endpoint.address.is_empty() {
+        match (names, endpoint.network.is_empty()) {
+            (true, _) => at.key("address").error_help(
+                "this field is required",
+                "give an address or a name to look up, or use resolution STATIC",
+            ),
+            (false, true) => at
+                .key("address")
+                .error_help("this field is required", "only with network may it be left out"),
+            (false, false) => at.warning(format!(
+                "without address the endpoint is reached through the network {:?}",
+                endpoint.network
+            )),
+        }
     }
     common(endpoint, names, at);
     for name in endpoint
@@ -97,6 +108,12 @@ pub(super) fn probe(probe: &ReadinessProbe, at: &At<'_>) {
     );
     at.some("httpGet", probe.http_get.as_ref(), |http, at| {
         port(http.port, &at.key("port"));
+        at.each("httpHeaders", &http.http_headers, |header, at| {
+            let fine = !header.name.is_empty()
+                && (header.name.bytes()).all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+            at.key("name")
+                .require(fine, "a header's name is made of letters, digits and '-'");
+        });
         if !matches!(http.scheme.as_str(), "" | "HTTP" | "HTTPS") {
             at.key("scheme")
                 .error(format!("{:?} is neither HTTP nor HTTPS", http.scheme));

@@ -25,7 +25,9 @@ api! {
     #[schemars(extend("required" = ["group", "kind", "namespace"]))]
     pub struct ReferenceGrantFrom {
         group: Option<String>,
+        #[schemars(length(min = 1))]
         kind: String,
+        #[schemars(length(min = 1))]
         namespace: String,
     }
 
@@ -33,6 +35,7 @@ api! {
     #[schemars(extend("required" = ["group", "kind"]))]
     pub struct ReferenceGrantTo {
         group: Option<String>,
+        #[schemars(length(min = 1))]
         kind: String,
         name: String,
     }
