@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::path::normalized;
 use crate::request::Request;
 use crate::rule::Matcher;
-use crate::set::{Authorization, PolicySet};
+use crate::set::{Authorization, PolicySet, Speaks};
 use crate::token;
 
 /// What becomes of a request.
@@ -122,15 +122,24 @@ impl PolicySet {
         let custom = || self.rules.iter().filter(|policy| policy.action == Action::Custom);
         let names: std::collections::BTreeSet<&String> = custom().map(|policy| &policy.provider).collect();
         for name in names {
-            let mut own = custom().filter(|policy| policy.provider == *name);
-            if !own.any(&matches) {
+            let speaks = self.authorizers.get(name);
+            // Who speaks HTTP alone cannot be asked about connections: rules about HTTP mean none of them, others refuse.
+            let unasked = request.http.is_none() && speaks == Some(&Speaks::Http);
+            let own = custom().filter(|policy| policy.provider == *name);
+            let hit = match unasked {
+                true => own
+                    .map(Authorization::without_http)
+                    .any(|policy| matches(&policy)),
+                false => own.into_iter().any(&matches),
+            };
+            if !hit {
                 continue;
             }
-            if !self.authorizers.contains(name) {
+            if speaks.is_none() || unasked {
                 return Some(Verdict::Denied(None));
             }
             decision.asked.push(name.clone());
-            if request.http.is_some() && answers.get(name) != Some(&true) {
+            if answers.get(name) != Some(&true) {
                 return Some(Verdict::Refused(name.clone()));
             }
         }

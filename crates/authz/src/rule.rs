@@ -243,7 +243,7 @@ fn bracketed<'a>(key: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Whether a rule asks for what only requests have.
-fn reads_http(rule: &Rule) -> bool {
+pub(crate) fn reads_http(rule: &Rule) -> bool {
     let operations = rule.to.iter().filter_map(|to| to.operation.as_ref());
     let mut lists = operations.flat_map(|o| {
         [

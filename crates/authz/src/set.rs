@@ -1,11 +1,13 @@
 //! The policies of one workload.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use config::ObjectKey;
 use config::security::{Action, AuthorizationPolicy, JwtRule, MutualTlsMode, Rule};
 use config::selector::PolicyTargetReference;
 use model::{PeerModes, Policy, Snapshot};
+
+use crate::rule::reads_http;
 
 /// Annotation of policies that are only tried (Istio).
 const DRY_RUN: &str = "istio.io/dry-run";
@@ -21,8 +23,15 @@ pub struct PolicySet {
     pub(crate) rules: Vec<Authorization>,
     /// The mesh's trust domain and its aliases.
     pub(crate) domains: Vec<String>,
-    /// Names of the providers that can be asked.
-    pub(crate) authorizers: BTreeSet<String>,
+    /// The providers that can be asked, by name.
+    pub(crate) authorizers: BTreeMap<String, Speaks>,
+}
+
+/// What an external authorizer speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Http,
+    Grpc,
 }
 
 /// An AuthorizationPolicy in force.
@@ -68,17 +77,21 @@ impl PolicySet {
                 )
             })
             .map(authorization);
-        let known = mesh
-            .extension_providers
-            .iter()
-            .filter(|p| p.envoy_ext_authz_grpc.is_some() || p.envoy_ext_authz_http.is_some());
+        let known = mesh.extension_providers.iter().filter_map(|provider| {
+            let speaks = match (&provider.envoy_ext_authz_http, &provider.envoy_ext_authz_grpc) {
+                (Some(_), _) => Speaks::Http,
+                (None, Some(_)) => Speaks::Grpc,
+                (None, None) => return None,
+            };
+            Some((provider.name.clone(), speaks))
+        });
         let domains = std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases);
         PolicySet {
             modes: policies.peer_modes(namespace, labels),
             tokens: tokens.collect(),
             rules: rules.collect(),
             domains: domains.cloned().collect(),
-            authorizers: known.map(|provider| provider.name.clone()).collect(),
+            authorizers: known.collect(),
         }
     }
 
@@ -86,6 +99,15 @@ impl PolicySet {
     #[must_use]
     pub fn mode(&self, port: u16) -> MutualTlsMode {
         self.modes.of(port)
+    }
+}
+
+impl Authorization {
+    /// With the rules alone that are about connections as much as about requests.
+    pub(crate) fn without_http(&self) -> Authorization {
+        let mut out = self.clone();
+        out.rules.retain(|rule| !reads_http(rule));
+        out
     }
 }
 

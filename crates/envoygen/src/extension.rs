@@ -102,10 +102,13 @@ impl Extensions {
     /// that, those without a phase last (Istio).
     pub(crate) fn weave(&self, filters: Vec<HttpFilter>, side: Side, port: u16) -> Vec<HttpFilter> {
         let is = |filter: &HttpFilter, names: &[&str]| names.iter().any(|name| filter.name == *name);
-        let first = filters
+        let peers = filters
             .iter()
-            .position(|f| !is(f, &[filter::HEADER_TO_METADATA]))
-            .unwrap_or(filters.len());
+            .take_while(|f| is(f, &[filter::HEADER_TO_METADATA]))
+            .count();
+        // External authorizers are asked before all else (Istio).
+        let asks = filters.iter().rposition(|f| is(f, &[filter::EXT_AUTHZ]));
+        let first = asks.map_or(peers, |at| at + 1);
         let last = |names: &[&str]| {
             filters
                 .iter()

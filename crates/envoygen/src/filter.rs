@@ -29,6 +29,7 @@ pub(crate) const RATE_LIMIT: &str = "envoy.filters.http.ratelimit";
 pub(crate) const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
 pub(crate) const ROUTER: &str = "envoy.filters.http.router";
 pub(crate) const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
+pub(crate) const NETWORK_EXT_AUTHZ: &str = "envoy.filters.network.ext_authz";
 pub(crate) const NETWORK_RBAC: &str = "envoy.filters.network.rbac";
 
 pub(crate) fn http(name: &str, config: Any) -> HttpFilter {

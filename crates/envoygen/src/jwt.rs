@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use config::security::JwtRule;
+use config::security::{JwtRule, Presence};
 use config::{Finding, ObjectKey};
 use envoy_types::pb::envoy::config::core::v3::{
     DataSource, HttpUri, data_source::Specifier, http_uri::HttpUpstreamType,
@@ -22,6 +22,7 @@ use model::Snapshot;
 use crate::authz::PAYLOAD;
 use crate::filter;
 use crate::names;
+use crate::selected::attaches;
 use crate::wire::{any, seconds};
 
 /// The filter of a workload's RequestAuthentications.
@@ -35,9 +36,11 @@ pub(crate) struct Tokens {
 impl Tokens {
     pub(crate) fn new(snapshot: &Snapshot, namespace: &str, labels: &BTreeMap<String, String>) -> Tokens {
         let mut out = Tokens::default();
-        let mut providers: Vec<JwtProvider> = Vec::new();
+        let mut rules: Vec<&JwtRule> = Vec::new();
+        let root = snapshot.root_namespace();
         for policy in snapshot.policies().request(namespace, labels) {
-            if policy.spec.target_ref.is_some() || !policy.spec.target_refs.is_empty() {
+            let targets = policy.spec.target_ref.iter().chain(&policy.spec.target_refs);
+            if !attaches(targets, &policy.key, root, namespace, labels) {
                 continue;
             }
             out.origins.push(policy.key.clone());
@@ -45,51 +48,56 @@ impl Tokens {
                 if rule.jwks.is_empty() {
                     out.findings.push(no_keys(&policy.key, index, rule));
                 }
-                providers.push(provider(rule));
+                rules.push(rule);
             }
         }
-        if !providers.is_empty() {
-            out.filter = Some(filter::http(filter::JWT, any(&authentication(providers))));
+        if !rules.is_empty() {
+            out.filter = Some(filter::http(filter::JWT, any(&authentication(&rules))));
         }
         out
     }
 }
 
+/// Keys that are to be fetched come to Pilot as if they had been given inline, once Galley has them.
 fn no_keys(key: &ObjectKey, index: usize, rule: &JwtRule) -> Finding {
     Finding::warning(format!(
-        "keys of {:?} are not fetched yet: all its tokens are refused",
+        "there are no keys of {:?} yet: all its tokens are refused",
         rule.issuer
     ))
     .at(format!("spec.jwtRules[{index}].jwksUri"))
     .of(key.clone())
-    .help("give the keys inline, in jwks")
+    .help("Galley says why it could not fetch them; or give the keys inline, in jwks")
 }
 
-fn authentication(providers: Vec<JwtProvider>) -> JwtAuthentication {
-    let named: Vec<(String, JwtProvider)> = providers
-        .into_iter()
+fn authentication(rules: &[&JwtRule]) -> JwtAuthentication {
+    let name = |index: usize| format!("origins-{index}");
+    let named: Vec<(String, &JwtRule)> = rules
+        .iter()
         .enumerate()
-        .map(|(index, p)| (format!("origins-{index}"), p))
+        .map(|(index, rule)| (name(index), *rule))
         .collect();
-    let names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
     let rule = RequirementRule {
         r#match: Some(RouteMatch {
             path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
             ..Default::default()
         }),
-        requirement_type: Some(RequirementType::Requires(required(&names))),
+        requirement_type: Some(RequirementType::Requires(required(&named))),
     };
+    let provider = |(name, rule): (String, &JwtRule)| (name, provider(rule));
     JwtAuthentication {
         rules: vec![rule],
-        providers: named.into_iter().collect(),
+        providers: named.into_iter().map(provider).collect(),
         bypass_cors_preflight: true,
         ..Default::default()
     }
 }
 
-/// A valid token of some issuer, or for each issuer a valid token or none (Istio's rule: issuers may share the place where
-/// their tokens stand).
-fn required(names: &[&str]) -> JwtRequirement {
+/// What tokens a request must have.
+///
+/// Where no rule demands one: a valid token of some issuer, or for each issuer a valid token or none (Istio's rule: issuers may
+/// share the place where their tokens stand). Where rules have `presence: REQUIRED`: a valid token of each of those, and of the
+/// others a valid token or none, unless they share a place with one that is demanded.
+fn required(rules: &[(String, &JwtRule)]) -> JwtRequirement {
     let provider = |name: &str| requirement(RequiresType::ProviderName(name.to_owned()));
     let or_none = |name: &str| {
         any_of(vec![
@@ -97,16 +105,59 @@ fn required(names: &[&str]) -> JwtRequirement {
             requirement(RequiresType::AllowMissing(Default::default())),
         ])
     };
-    match names {
-        [only] => or_none(only),
-        several => {
-            let each = JwtRequirementAndList {
-                requirements: several.iter().map(|name| or_none(name)).collect(),
-            };
-            let mut all: Vec<JwtRequirement> = several.iter().map(|name| provider(name)).collect();
-            all.push(requirement(RequiresType::RequiresAll(each)));
-            any_of(all)
+    let is_demanded = |rule: &JwtRule| rule.presence == Presence::Required;
+    let demanded: Vec<&JwtRule> = rules
+        .iter()
+        .map(|(_, rule)| *rule)
+        .filter(|r| is_demanded(r))
+        .collect();
+    if demanded.is_empty() {
+        return match rules {
+            [(only, _)] => or_none(only),
+            several => {
+                let each = all_of(several.iter().map(|(name, _)| or_none(name)).collect());
+                let one = several.iter().map(|(name, _)| provider(name));
+                any_of(one.chain([each]).collect())
+            }
+        };
+    }
+    let apart = |rule: &JwtRule| !demanded.iter().any(|other| shares_a_place(rule, other));
+    let each = rules.iter().filter_map(|(name, rule)| match rule {
+        rule if is_demanded(rule) => Some(provider(name)),
+        rule => apart(rule).then(|| or_none(name)),
+    });
+    all_of(each.collect())
+}
+
+/// Whether two rules look for tokens at one place. Without a place a rule looks into the header `authorization` and the
+/// parameter `access_token` (Istio, "JWTRule").
+fn shares_a_place(a: &JwtRule, b: &JwtRule) -> bool {
+    let places = |rule: &JwtRule| -> Vec<(u8, String, String)> {
+        let headers = rule
+            .from_headers
+            .iter()
+            .map(|h| (0, h.name.to_ascii_lowercase(), h.prefix.clone()));
+        let params = rule.from_params.iter().map(|p| (1, p.clone(), String::new()));
+        let cookies = rule.from_cookies.iter().map(|c| (2, c.clone(), String::new()));
+        let given: Vec<_> = headers.chain(params).chain(cookies).collect();
+        if given.is_empty() {
+            vec![
+                (0, "authorization".to_owned(), "Bearer ".to_owned()),
+                (1, "access_token".to_owned(), String::new()),
+            ]
+        } else {
+            given
         }
+    };
+    let others = places(b);
+    places(a).iter().any(|place| others.contains(place))
+}
+
+/// All of several; the only one as it is, since Envoy wants two in a list.
+fn all_of(mut requirements: Vec<JwtRequirement>) -> JwtRequirement {
+    match requirements.len() {
+        1 => requirements.remove(0),
+        _ => requirement(RequiresType::RequiresAll(JwtRequirementAndList { requirements })),
     }
 }
 

@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use model::MESH_GATEWAY;
 use prost::Message;
 
-use crate::authz::Authz;
+use crate::authz::{self, Authz};
 use crate::cluster::{self, Clusters};
 use crate::extension::Extensions;
 use crate::gateway::Merged;
@@ -157,12 +157,15 @@ impl Logs {
     }
 }
 
-/// Makes a client see the services that its telemetry goes to and its extensions come from, whatever its Sidecar says.
+/// Makes a client see the services that its telemetry goes to, its extensions come from and its policies ask, whatever its
+/// Sidecar says.
 fn see(view: &mut View<'_>, telemetry: &Telemetry<'_>, extensions: &Extensions) {
+    let authorizers = authz::services(view.snapshot, &view.scope.namespace);
     for service in telemetry
         .services()
         .into_iter()
         .chain(extensions.services.iter().cloned())
+        .chain(authorizers)
     {
         view.reachable.entry(service.host.clone()).or_insert(service);
     }
@@ -213,7 +216,12 @@ fn router(generator: &Generator, scope: &Outbound) -> Output {
         tracing: logs.tracing,
         extensions: &extensions,
         decides: authz.decides(),
-        http_filters: tokens.filter.into_iter().chain(authz.http).collect(),
+        http_filters: authz
+            .custom
+            .into_iter()
+            .chain(tokens.filter)
+            .chain(authz.http)
+            .collect(),
         tcp_filters: authz.tcp,
     };
     let mut findings: Vec<Finding> = authz.findings.into_iter().chain(tokens.findings).collect();

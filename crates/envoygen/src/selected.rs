@@ -10,6 +10,9 @@ use model::Snapshot;
 /// A label by which Istio names the Kubernetes Gateway that a proxy serves.
 pub(crate) const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 
+/// A label by which Istio names that Gateway's class.
+const GATEWAY_CLASS: &str = "gateway.networking.k8s.io/gateway-class-name";
+
 /// One such object.
 #[derive(Debug, Clone)]
 pub(crate) struct Selecting {
@@ -111,6 +114,29 @@ fn of_kinds(snapshot: &Snapshot, kinds: &[Kind]) -> Vec<Selecting> {
         })
     });
     objects.collect()
+}
+
+/// Whether a policy of `namespace` that names `targets` is for a proxy: none are named, or one of them is the Kubernetes Gateway
+/// that the proxy serves, in its own namespace, or the class of that Gateway, for policies of the root namespace (Istio,
+/// "PolicyTargetReference"). Services and ServiceEntries choose nothing: only waypoints stand in front of them.
+pub(crate) fn attaches<'a>(
+    mut targets: impl Iterator<Item = &'a PolicyTargetReference>,
+    policy: &ObjectKey,
+    root: &str,
+    namespace: &str,
+    labels: &BTreeMap<String, String>,
+) -> bool {
+    let is = |label: &str, name: &str| labels.get(label).is_some_and(|value| value == name);
+    let mut named = false;
+    let found = targets.any(|target| {
+        named = true;
+        match target.kind.as_str() {
+            "Gateway" => policy.namespace == namespace && is(GATEWAY_NAME, &target.name),
+            "GatewayClass" => policy.namespace == root && is(GATEWAY_CLASS, &target.name),
+            _ => false,
+        }
+    });
+    found || !named
 }
 
 /// What an object attaches to. References to other kinds than Gateways choose nothing here: only waypoints would serve them.

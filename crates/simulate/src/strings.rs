@@ -36,10 +36,26 @@ pub(crate) fn full_match(matcher: &RegexMatcher, text: &str) -> Option<bool> {
 /// Compiles RE2's syntax, which `regex` shares but for details.
 pub(crate) fn compile(pattern: &str) -> Option<Regex> {
     // RE2's `$` is the end of the text, and its `.` no line break, as here.
-    regex::RegexBuilder::new(pattern)
+    regex::RegexBuilder::new(&any_byte(pattern))
         .size_limit(MAX_REGEX)
         .build()
         .ok()
+}
+
+/// RE2's `\C`, any byte, as any character: texts are UTF-8 here.
+fn any_byte(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        match (c, (c == '\\').then(|| chars.next()).flatten()) {
+            ('\\', Some('C')) => out.push_str("(?s:.)"),
+            (c, next) => {
+                out.push(c);
+                out.extend(next);
+            }
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -69,5 +85,7 @@ mod tests {
         };
         check(regex("a|b"), false, "ab", false);
         check(regex("a.*"), false, "abc", true);
+        check(regex(r"(?:\C*,)?b"), false, "a\n,b", true);
+        check(regex(r"\\C*"), false, r"\CC", true);
     }
 }

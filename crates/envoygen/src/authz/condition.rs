@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{
 };
 
 use super::matching::{self, Pattern};
-use super::principal::{both, of_namespace};
+use super::principal::{both, of_namespace, of_trust_domain};
 use super::{Compiler, not_principal, one_of, permission, permission_of, principal_of};
 use crate::filter;
 use crate::wire::cidr;
@@ -67,8 +67,14 @@ impl Compiler<'_> {
                     out,
                 );
             }
+            "source.trustDomain" => {
+                self.identity(values, not_values, &|value| vec![of_trust_domain(value)], out);
+            }
             "request.auth.principal" => return self.request_principals(values, not_values, out),
-            key => return self.on_headers_and_claims(key, condition, out),
+            key => match filter_metadata(key) {
+                Some((filter, name)) => of_filter(filter, name, values, not_values, out),
+                None => return self.on_headers_and_claims(key, condition, out),
+            },
         }
         Some(())
     }
@@ -84,14 +90,21 @@ impl Compiler<'_> {
         }
         let (values, not_values) = (&condition.values, &condition.not_values);
         if let Some(name) = bracketed(key, "request.headers") {
-            let make = |value: &String| {
-                principal_of(Identifier::Header(matching::header(name, Pattern::parse(value))))
+            // One value of a repeated header is enough to be refused, and not enough to be let in.
+            let make = |refuses: bool| {
+                let compare = if refuses {
+                    matching::header_with_one
+                } else {
+                    matching::header
+                };
+                move |value: &String| principal_of(Identifier::Header(compare(name, Pattern::parse(value))))
             };
             if !values.is_empty() {
-                out.push(one_of(values.iter().map(make).collect()));
+                out.push(one_of(values.iter().map(make(!self.strict())).collect()));
             }
             if !not_values.is_empty() {
-                out.push(not_principal(one_of(not_values.iter().map(make).collect())));
+                let all = not_values.iter().map(make(self.strict())).collect();
+                out.push(not_principal(one_of(all)));
             }
             return Some(());
         }
@@ -110,6 +123,44 @@ impl Compiler<'_> {
             out.push(not_principal(claim(&path, not_values)));
         }
         Some(())
+    }
+}
+
+/// What such keys begin with; what follows is the filter's name.
+const EXPERIMENTAL: &str = "experimental.";
+
+/// The filter and the name in `experimental.envoy.filters.…[NAME]`: what a filter before left in dynamic metadata.
+fn filter_metadata(key: &str) -> Option<(&str, &str)> {
+    let (filter, name) = key
+        .strip_prefix(EXPERIMENTAL)?
+        .strip_suffix(']')?
+        .split_once('[')?;
+    (filter.starts_with("envoy.filters.") && !name.is_empty()).then_some((filter, name))
+}
+
+/// A filter's metadata; a value in brackets is looked for in a list (Istio).
+fn of_filter(filter: &str, name: &str, values: &[String], not_values: &[String], out: &mut Vec<Principal>) {
+    let string = |text: &str| MatchPattern::StringMatch(Pattern::parse(text).matcher());
+    let make = |value: &String| {
+        let item = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let pattern = match item {
+            None => string(value),
+            Some(item) => MatchPattern::ListMatch(Box::new(ListMatcher {
+                match_pattern: Some(list_matcher::MatchPattern::OneOf(Box::new(ValueMatcher {
+                    match_pattern: Some(string(item)),
+                }))),
+            })),
+        };
+        let value = ValueMatcher {
+            match_pattern: Some(pattern),
+        };
+        metadata_of(filter, &[name], value)
+    };
+    if !values.is_empty() {
+        out.push(one_of(values.iter().map(make).collect()));
+    }
+    if !not_values.is_empty() {
+        out.push(not_principal(one_of(not_values.iter().map(make).collect())));
     }
 }
 
@@ -170,12 +221,17 @@ fn claim(path: &[&str], values: &[String]) -> Principal {
 }
 
 fn metadata(path: &[&str], value: ValueMatcher) -> Principal {
+    let path: Vec<&str> = std::iter::once(PAYLOAD).chain(path.iter().copied()).collect();
+    metadata_of(filter::JWT, &path, value)
+}
+
+fn metadata_of(filter: &str, path: &[&str], value: ValueMatcher) -> Principal {
     let segment = |key: &&str| PathSegment {
         segment: Some(Segment::Key((*key).to_owned())),
     };
     let matcher = MetadataMatcher {
-        filter: filter::JWT.to_owned(),
-        path: std::iter::once(&PAYLOAD).chain(path).map(segment).collect(),
+        filter: filter.to_owned(),
+        path: path.iter().map(segment).collect(),
         value: Some(value),
         ..Default::default()
     };
@@ -209,6 +265,11 @@ mod tests {
 
     #[test]
     fn keys() {
+        assert_eq!(
+            filter_metadata("experimental.envoy.filters.network.mysql_proxy[db.table]"),
+            Some(("envoy.filters.network.mysql_proxy", "db.table"))
+        );
+        assert_eq!(filter_metadata("experimental.envoy.filters.a"), None);
         assert_eq!(bracketed("request.headers[x-a]", "request.headers"), Some("x-a"));
         assert_eq!(bracketed("request.headers[]", "request.headers"), None);
         assert_eq!(nested("[a][b]"), Some(vec!["a", "b"]));

@@ -34,7 +34,8 @@ impl<'a> Pattern<'a> {
     /// As a comparison of strings.
     pub(super) fn matcher(self) -> StringMatcher {
         match self {
-            Pattern::Present => regex_match(".+"),
+            // `.` takes no byte that is not UTF-8, and a rule must see those too.
+            Pattern::Present => regex_match(r"\C+"),
             Pattern::Exact(text) => exact(text),
             Pattern::Prefix(text) => prefix(text),
             Pattern::Suffix(text) => suffix(text),
@@ -55,6 +56,23 @@ pub(super) fn header(name: &str, pattern: Pattern<'_>) -> HeaderMatcher {
     }
 }
 
+/// A header of which one value matches: Envoy joins the values of a repeated header by commas and compares the whole, so that
+/// `role: user` and `role: admin` together would be neither (ISTIO-SECURITY-2021-008). The whole matches as well.
+pub(super) fn header_with_one(name: &str, pattern: Pattern<'_>) -> HeaderMatcher {
+    let (before, after) = (r"(?:\C*,)?[ \t]*", r"[ \t]*(?:,\C*)?");
+    let expression = match pattern {
+        Pattern::Present => return header(name, pattern),
+        Pattern::Exact(text) => format!("{before}{}{after}", quoted(text)),
+        Pattern::Prefix(text) => format!(r"{before}{}\C*", quoted(text)),
+        Pattern::Suffix(text) => format!(r"\C*{}{after}", quoted(text)),
+    };
+    HeaderMatcher {
+        name: name.to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(regex_match(&expression))),
+        ..Default::default()
+    }
+}
+
 /// The request's host compared with a pattern: case, a port and a final dot make no difference, unless the pattern names a
 /// port itself.
 pub(super) fn host(pattern: &str) -> HeaderMatcher {
@@ -68,8 +86,8 @@ pub(super) fn host(pattern: &str) -> HeaderMatcher {
     let expression = match Pattern::parse(pattern) {
         Pattern::Present => return header(":authority", Pattern::Present),
         Pattern::Exact(text) => format!("(?i){}{end}", quoted(text)),
-        Pattern::Prefix(text) => format!("(?i){}.*", quoted(text)),
-        Pattern::Suffix(text) => format!("(?i).*{}{end}", quoted(text)),
+        Pattern::Prefix(text) => format!(r"(?i){}\C*", quoted(text)),
+        Pattern::Suffix(text) => format!(r"(?i)\C*{}{end}", quoted(text)),
     };
     HeaderMatcher {
         name: ":authority".to_owned(),

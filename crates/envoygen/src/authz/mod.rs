@@ -1,4 +1,5 @@
-//! AuthorizationPolicies as Envoy's RBAC filters: what is audited, then what is denied, then what is allowed. Where a rule
+//! AuthorizationPolicies as Envoy's filters: what external authorizers are asked about, then what is audited, then what is
+//! denied, then what is allowed. Where a rule
 //! cannot be expressed on a connection (HTTP fields on TCP) it fails closed: an ALLOW rule is left out, a DENY rule denies
 //! more (Istio does the same).
 //!
@@ -6,6 +7,7 @@
 //! `notPrincipals: ["*"]` refuses plaintext.
 
 mod condition;
+mod external;
 mod matching;
 mod permission;
 mod principal;
@@ -24,8 +26,10 @@ use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as Netw
 use model::{Policy, Snapshot};
 
 pub(crate) use condition::PAYLOAD;
+pub(crate) use external::services;
 
 use crate::filter;
+use crate::selected::attaches;
 use crate::wire::any;
 
 /// Annotation that makes a policy a trial: its decisions are counted and logged, not enforced.
@@ -34,7 +38,11 @@ const DRY_RUN: &str = "istio.io/dry-run";
 /// Filters that enforce a workload's policies.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Authz {
+    /// What asks external authorizers (CUSTOM); it comes before tokens are checked (Istio).
+    pub(crate) custom: Vec<HttpFilter>,
+    /// What decides by the policies' own rules.
     pub(crate) http: Vec<HttpFilter>,
+    /// Both, for connections.
     pub(crate) tcp: Vec<Filter>,
     /// The policies.
     pub(crate) origins: Vec<ObjectKey>,
@@ -44,51 +52,39 @@ pub(crate) struct Authz {
 impl Authz {
     /// Whether requests are decided on.
     pub(crate) fn decides(&self) -> bool {
-        !self.http.is_empty()
+        !self.http.is_empty() || !self.custom.is_empty()
     }
 
     /// The filters of a workload with these labels.
     pub(crate) fn new(snapshot: &Snapshot, namespace: &str, labels: &BTreeMap<String, String>) -> Authz {
         let mut out = Authz::default();
         let mut by_action: BTreeMap<u8, Vec<&Policy<AuthorizationPolicy>>> = BTreeMap::new();
+        let root = snapshot.root_namespace();
         for policy in snapshot.policies().authorization(namespace, labels) {
-            // A policy for a Gateway API object is not for workloads.
-            if policy.spec.target_ref.is_some() || !policy.spec.target_refs.is_empty() {
-                continue;
-            }
-            out.origins.push(policy.key.clone());
-            by_action
-                .entry(order(policy.spec.action))
-                .or_default()
-                .push(policy);
-            if policy.spec.action == Action::Custom {
-                out.findings.push(not_asked(&policy.key));
+            let targets = policy.spec.target_ref.iter().chain(&policy.spec.target_refs);
+            if attaches(targets, &policy.key, root, namespace, labels) {
+                out.origins.push(policy.key.clone());
+                by_action
+                    .entry(order(policy.spec.action))
+                    .or_default()
+                    .push(policy);
             }
         }
         for policies in by_action.values() {
-            let Some(action) = policies.first().map(|policy| policy.spec.action) else {
-                continue;
-            };
-            let compile = |tcp| {
-                Compiler {
-                    snapshot,
-                    action,
-                    tcp,
-                }
-                .compile(policies)
-            };
-            out.http.extend(http_filter(action, compile(false)));
-            out.tcp.extend(network_filter(action, compile(true)));
+            match policies.first().map(|policy| policy.spec.action) {
+                Some(Action::Custom) => external::add(snapshot, namespace, policies, &mut out),
+                Some(action) => out.add(snapshot, action, policies),
+                None => {}
+            }
         }
         out
     }
-}
 
-fn not_asked(key: &ObjectKey) -> Finding {
-    Finding::warning("action CUSTOM is not served yet: what its rules match is refused")
-        .at("spec.action")
-        .of(key.clone())
-        .help("use ALLOW or DENY")
+    fn add(&mut self, snapshot: &Snapshot, action: Action, policies: &[&Policy<AuthorizationPolicy>]) {
+        let compile = |tcp| Compiler::new(snapshot, action, tcp).compile(policies);
+        self.http.extend(http_filter(action, compile(false)));
+        self.tcp.extend(network_filter(action, compile(true)));
+    }
 }
 
 /// The order in which actions decide.
@@ -150,6 +146,19 @@ pub(crate) struct Compiler<'a> {
     action: Action,
     /// Whether for connections rather than requests.
     tcp: bool,
+    /// What the names of its policies begin with.
+    prefix: String,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(snapshot: &'a Snapshot, action: Action, tcp: bool) -> Compiler<'a> {
+        Compiler {
+            snapshot,
+            action,
+            tcp,
+            prefix: String::new(),
+        }
+    }
 }
 
 impl Compiler<'_> {
@@ -166,13 +175,14 @@ impl Compiler<'_> {
                 policies: HashMap::new(),
                 ..Default::default()
             });
+            let name = |index| format!("{}{}", self.prefix, policy_name(&policy.key, index));
             for (index, rule) in policy.spec.rules.iter().enumerate() {
                 if let Some(compiled) = self.rule(&policy.key.namespace, rule) {
-                    rbac.policies.insert(policy_name(&policy.key, index), compiled);
+                    rbac.policies.insert(name(index), compiled);
                 }
             }
             if policy.spec.rules.is_empty() {
-                rbac.policies.insert(policy_name(&policy.key, 0), never());
+                rbac.policies.insert(name(0), never());
             }
         }
         out
@@ -181,7 +191,7 @@ impl Compiler<'_> {
     fn envoy_action(&self) -> pb::rbac::Action {
         match self.action {
             Action::Allow => pb::rbac::Action::Allow,
-            // What an external authorizer would be asked about is refused until it can be asked.
+            // Of CUSTOM: what its rules match; who cannot be asked refuses it.
             Action::Deny | Action::Custom => pb::rbac::Action::Deny,
             Action::Audit => pb::rbac::Action::Log,
         }

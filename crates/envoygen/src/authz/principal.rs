@@ -38,6 +38,12 @@ impl Compiler<'_> {
             &account,
             &mut out,
         );
+        self.identity(
+            &source.trust_domains,
+            &source.not_trust_domains,
+            &|value| vec![of_trust_domain(value)],
+            &mut out,
+        );
         if !source.request_principals.is_empty() || !source.not_request_principals.is_empty() {
             self.request_principals(
                 &source.request_principals,
@@ -190,6 +196,19 @@ pub(super) fn of_namespace(value: &str) -> Principal {
         "spiffe://[^/]+/ns/{}/.*",
         parts.join("[^/]*")
     )))
+}
+
+/// A trust domain as it stands in the certificate, perhaps with `*` at one end. Aliases are not looked at: who names a trust
+/// domain means that one.
+pub(super) fn of_trust_domain(value: &str) -> Principal {
+    if value == "*" {
+        return authenticated(prefix(SPIFFE));
+    }
+    if !value.contains('*') {
+        return authenticated(prefix(&format!("{SPIFFE}{value}/")));
+    }
+    let parts: Vec<String> = value.split('*').map(quoted).collect();
+    authenticated(regex_match(&format!("spiffe://{}/.*", parts.join("[^/]*"))))
 }
 
 /// The certificate's URI matches.

@@ -114,8 +114,9 @@ impl Build<'_> {
     fn http(&self, port: &Port, stat_prefix: &str, peer: Peer) -> Vec<Filter> {
         let asks = self.scope.asks.http_at(port.number);
         let peers = (peer == Peer::Mutual).then(metrics::peer_filter);
-        let own = self.tokens.filter.iter().chain(&self.authz.http).cloned();
-        let mut filters: Vec<_> = peers.into_iter().chain(own).collect();
+        let authz = &self.authz;
+        let own = authz.custom.iter().chain(&self.tokens.filter).chain(&authz.http);
+        let mut filters: Vec<_> = peers.into_iter().chain(own.cloned()).collect();
         let mut limits = Vec::new();
         let refusals = self.refusals(asks);
         filters.extend(mixer::refusals(refusals));

@@ -3,7 +3,7 @@
 
 pub(crate) mod logs;
 pub(crate) mod metrics;
-mod provider;
+pub(crate) mod provider;
 mod resolve;
 mod tracing;
 

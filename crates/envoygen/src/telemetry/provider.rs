@@ -17,22 +17,22 @@ use crate::wire::duration;
 pub(super) const ENVOY: &str = "envoy";
 
 /// Where providers are looked up for a proxy.
-pub(super) struct Providers<'a> {
-    pub(super) snapshot: &'a Snapshot,
+pub(crate) struct Providers<'a> {
+    pub(crate) snapshot: &'a Snapshot,
     /// The proxy's namespace.
-    pub(super) namespace: &'a str,
+    pub(crate) namespace: &'a str,
 }
 
 /// A service that a provider names.
-pub(super) struct Upstream {
-    pub(super) cluster: String,
-    pub(super) host: String,
-    service: Arc<Service>,
+pub(crate) struct Upstream {
+    pub(crate) cluster: String,
+    pub(crate) host: String,
+    pub(crate) service: Arc<Service>,
 }
 
 impl Upstream {
     /// gRPC to the service.
-    pub(super) fn grpc(&self) -> GrpcService {
+    pub(crate) fn grpc(&self) -> GrpcService {
         let target = grpc_service::EnvoyGrpc {
             cluster_name: self.cluster.clone(),
             authority: self.host.clone(),
@@ -88,7 +88,7 @@ pub(super) fn header_value(header: &HttpHeader) -> HeaderValue {
 
 impl<'a> Providers<'a> {
     /// The provider of this name: MeshConfig's, or `envoy`, which is always there.
-    pub(super) fn get(&self, name: &str) -> Result<ExtensionProvider, String> {
+    pub(crate) fn get(&self, name: &str) -> Result<ExtensionProvider, String> {
         let known = self
             .snapshot
             .mesh()
@@ -149,7 +149,7 @@ impl<'a> Providers<'a> {
     }
 
     /// The cluster of `host` or `namespace/host`.
-    pub(super) fn upstream(&self, name: &str, service: &str, port: u32) -> Result<Upstream, String> {
+    pub(crate) fn upstream(&self, name: &str, service: &str, port: u32) -> Result<Upstream, String> {
         let missing = || {
             format!(
                 "extension provider {name:?}: there is no service {service:?} with port {port}; give its full host name, \

@@ -281,6 +281,11 @@ pub(crate) fn request(address: &str, line: &str, headers: &[&str]) -> Option<Str
 
 /// An application that answers each request with the request's own head as its body.
 pub(crate) fn echo(address: &str) {
+    serve(address, |_| 200);
+}
+
+/// The same with a status by the request's head.
+pub(crate) fn serve(address: &str, status: fn(&str) -> u16) {
     use std::io::{BufRead, BufReader, Write};
     let listener = std::net::TcpListener::bind(address).unwrap();
     std::thread::spawn(move || {
@@ -291,15 +296,17 @@ pub(crate) fn echo(address: &str) {
                 loop {
                     let mut head = String::new();
                     loop {
-                        let mut line = String::new();
-                        match reader.read_line(&mut line) {
+                        let mut line = Vec::new();
+                        match reader.read_until(b'\n', &mut line) {
                             Ok(0) | Err(_) => return,
-                            Ok(_) if line == "\r\n" => break,
-                            Ok(_) => head += &line,
+                            Ok(_) if line == b"\r\n" => break,
+                            Ok(_) => head += &String::from_utf8_lossy(&line),
                         }
                     }
-                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{head}", head.len());
-                    if stream.write_all(answer.as_bytes()).is_err() {
+                    let (status, length) = (status(&head), head.len());
+                    let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{head}");
+                    let last = head.contains("connection: close");
+                    if stream.write_all(answer.as_bytes()).is_err() || last {
                         return;
                     }
                 }
