@@ -4,6 +4,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use config::networking::ServerTlsSettings;
 use config::{Kind, Object, Spec};
 
 use crate::hosts::fqdn;
@@ -68,6 +69,15 @@ pub(crate) fn places(object: &Object) -> [TermId; 3] {
     ]
 }
 
+/// The term by which Gateways that present the same certificate are found; `None` where none is presented.
+pub(crate) fn certificate(tls: &ServerTlsSettings) -> Option<Term<'_>> {
+    match (tls.credential_name.as_str(), tls.server_certificate.as_str()) {
+        ("", "") => None,
+        ("", file) => Some(Term::CertificateFile(file)),
+        (name, _) => Some(Term::Credential(name)),
+    }
+}
+
 /// The terms by which an object is found; some may repeat.
 pub(crate) fn terms(object: &Object) -> Vec<TermId> {
     let mut terms = Vec::new();
@@ -107,9 +117,8 @@ pub(crate) fn terms(object: &Object) -> Vec<TermId> {
                 let port = server.port.as_ref().map_or(0, |port| port.number);
                 server.hosts.iter().for_each(|host| add(Term::Served(port, host)));
                 if let Some(tls) = &server.tls {
-                    match tls.credential_name.as_str() {
-                        "" => add(Term::CertificateFile(&tls.server_certificate)),
-                        name => add(Term::Credential(name)),
+                    if let Some(term) = certificate(tls) {
+                        add(term);
                     }
                 }
             }
@@ -153,7 +162,7 @@ mod tests {
             &[Term::Label("a", "1"), Term::Label("b", "2")],
         );
         check(
-            "{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: x, namespace: shop}, spec: {hosts: [web], http: [{route: [{destination: {host: web, subset: v1}}, {destination: {host: other, subset: v1}}]}]}}",
+            "{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: x, namespace: shop}, spec: {hosts: [web], http: [{route: [{destination: {host: web, subset: v1}, weight: 50}, {destination: {host: other, subset: v1}, weight: 50}]}]}}",
             &[Term::SubsetRoute("web")],
         );
     }

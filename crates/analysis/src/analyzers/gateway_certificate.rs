@@ -6,7 +6,7 @@ use model::selects;
 
 use super::{by_name, full_name};
 use crate::analyzer::Check;
-use crate::term::Term;
+use crate::term::certificate;
 use crate::{Analyzer, Code, Report, Set};
 
 /// Whether two gateways of the same proxies share a certificate, on which HTTP/2 clients would reuse a connection.
@@ -22,7 +22,8 @@ fn run(set: &Set<'_>, object: &Object, report: &mut Report) {
     let Spec::Gateway(gateway) = &object.spec else {
         return;
     };
-    let near = tls(gateway).flat_map(|(_, mine)| set.found(Kind::Gateway, presents(mine)));
+    let certificates = tls(gateway).filter_map(|(_, mine)| certificate(mine));
+    let near = certificates.flat_map(|term| set.found(Kind::Gateway, term));
     for other in by_name(near) {
         let Spec::Gateway(body) = &other.spec else {
             continue;
@@ -37,14 +38,6 @@ fn run(set: &Set<'_>, object: &Object, report: &mut Report) {
             let path = format!("spec.servers[{index}].tls");
             report.say(Code::GatewayDuplicateCertificate, object, path, &[&names]);
         }
-    }
-}
-
-/// The term by which Gateways with the same certificate are found.
-fn presents(tls: &ServerTlsSettings) -> Term<'_> {
-    match tls.credential_name.as_str() {
-        "" => Term::CertificateFile(&tls.server_certificate),
-        name => Term::Credential(name),
     }
 }
 
