@@ -1,6 +1,8 @@
 //! Input of a hostile caller, at random: nothing panics, and nothing that a signature covers can be changed.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod invariants;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -115,5 +117,13 @@ proptest! {
                 prop_assert_eq!(&again, &id);
             }
         }
+    }
+
+    #[test]
+    fn what_holds_for_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        invariants::csr(&bytes);
+        invariants::pem(&bytes);
+        invariants::jwt(&bytes);
+        invariants::spiffe_id(&bytes);
     }
 }

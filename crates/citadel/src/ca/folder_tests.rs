@@ -326,3 +326,119 @@ fn the_folders_number_changes_with_each_of_its_files() {
     numbers.dedup();
     assert_eq!(numbers.len(), 6);
 }
+
+/// Runs openssl in a folder; `None` where there is none (not in CI).
+fn openssl(dir: &Path, args: &[&str]) -> Option<()> {
+    let output = std::process::Command::new("openssl")
+        .args(args)
+        .current_dir(dir)
+        .output();
+    match output {
+        Ok(output) => assert!(output.status.success(), "{args:?}: {output:?}"),
+        Err(error) if std::env::var_os("CI").is_some() => panic!("openssl: {error}"),
+        Err(_) => return None,
+    }
+    Some(())
+}
+
+/// A root and its key as openssl makes them, plugged in; `None` where there is no openssl (not in CI).
+fn openssl_root(ca: &Path, key: &[&str]) -> Option<()> {
+    let run = |args: &[&str]| openssl(ca, args);
+    files::private_dir(ca).unwrap();
+    let config = "[req]\ndistinguished_name=dn\nx509_extensions=v3\n[dn]\n[v3]\nbasicConstraints=critical,CA:TRUE\n\
+                  keyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n";
+    fs::write(ca.join("req.cnf"), config).unwrap();
+    run(key)?;
+    let request = [
+        "req",
+        "-x509",
+        "-new",
+        "-config",
+        "req.cnf",
+        "-key",
+        PLUGGED_KEY_FILE,
+        "-subj",
+        "/O=ours/CN=root",
+    ];
+    run(&[&request[..], &["-days", "10", "-out", PLUGGED_CERT_FILE]].concat())?;
+    fs::copy(ca.join(PLUGGED_CERT_FILE), ca.join(CERT_FILE)).unwrap();
+    fs::set_permissions(ca.join(PLUGGED_KEY_FILE), fs::Permissions::from_mode(0o600)).unwrap();
+    Some(())
+}
+
+#[test]
+fn keys_of_every_kind_that_openssl_writes_sign_leaves_and_lists() {
+    let out = ["-out", PLUGGED_KEY_FILE];
+    for (label, key) in [
+        (
+            "EC PRIVATE KEY",
+            vec!["ecparam", "-name", "prime256v1", "-genkey", "-noout"],
+        ),
+        (
+            "EC PRIVATE KEY",
+            vec!["ecparam", "-name", "secp384r1", "-genkey", "-noout"],
+        ),
+        (
+            "-----BEGIN PRIVATE KEY",
+            vec![
+                "genpkey",
+                "-algorithm",
+                "EC",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-384",
+            ],
+        ),
+        (
+            "-----BEGIN PRIVATE KEY",
+            vec!["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
+        ),
+        ("RSA PRIVATE KEY", vec!["genrsa", "-traditional"]),
+    ] {
+        let (_dir, ca) = folder();
+        let (first, rest) = key.split_at(1);
+        if openssl_root(&ca, &[first, &out[..], rest].concat()).is_none() {
+            return;
+        }
+        let text = fs::read_to_string(ca.join(PLUGGED_KEY_FILE)).unwrap();
+        assert!(text.contains(label), "{key:?}");
+        let mut revoked = Revoked::default();
+        let entry = super::super::Entry {
+            revoked: 1,
+            until: now().unix_timestamp() + 1000,
+            identity: None,
+        };
+        revoked
+            .add(
+                [(super::super::Serial::parse("aa").unwrap(), entry)].into(),
+                now().unix_timestamp(),
+            )
+            .unwrap();
+        own(&ca)
+            .revoke(|kept| {
+                *kept = revoked;
+                Ok::<_, AuthorityError>(())
+            })
+            .unwrap();
+        let authority = own(&ca).load_or_create();
+        let authority = authority.unwrap_or_else(|error| panic!("{key:?}: {error}"));
+        // openssl, whose rules are Envoy's, takes the list for this root's.
+        let id = runtime::SpiffeId::parse("spiffe://cluster.local/ns/shop/sa/orders").unwrap();
+        let minute = std::time::Duration::from_secs(60);
+        let leaf = authority
+            .issue(&KeyPair::generate().unwrap(), &id, minute, now())
+            .unwrap();
+        fs::write(ca.join("leaf.pem"), certificates_to_pem(&[leaf.der])).unwrap();
+        fs::write(ca.join("list.pem"), &authority.lists().pem).unwrap();
+        let verify = [
+            "verify",
+            "-crl_check_all",
+            "-CAfile",
+            CERT_FILE,
+            "-CRLfile",
+            "list.pem",
+            "leaf.pem",
+        ];
+        openssl(&ca, &verify).unwrap();
+        assert!(!authority.created() && authority.chain().is_empty(), "{key:?}");
+    }
+}

@@ -11,7 +11,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
-use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, ParsedExtension, X509Certificate};
 
 use super::key::Key;
 
@@ -237,7 +237,7 @@ pub(super) fn lists(
                 continue;
             };
             let theirs = plugged.iter().filter(|list| list.issuer == name);
-            let (pem, until) = own(revoked, theirs, issuer)?;
+            let (pem, until) = own(revoked, theirs, issuer, key_id(certificate))?;
             lists.pem.push_str(&pem);
             next_update = next_update.min(until);
             covered.insert(name);
@@ -266,6 +266,7 @@ fn own<'a>(
     revoked: &Revoked,
     plugged: impl Iterator<Item = &'a Plugged>,
     issuer: &Issuer<'static, Key>,
+    key_identifier_method: KeyIdMethod,
 ) -> Result<(String, i64), rcgen::Error> {
     let entry = |serial: Vec<u8>, at: i64| RevokedCertParams {
         serial_number: SerialNumber::from(serial),
@@ -293,10 +294,26 @@ fn own<'a>(
         crl_number: SerialNumber::from(revoked.number.max(1)),
         issuing_distribution_point: None,
         revoked_certs: all.into_iter().map(|(serial, at)| entry(serial, at)).collect(),
-        key_identifier_method: KeyIdMethod::Sha256,
+        key_identifier_method,
     };
     let list = params.signed_by(issuer)?;
     Ok((encode(list.der()), next_update.unix_timestamp()))
+}
+
+/// How the list names its signer's key: as the signer's certificate does, or verifiers do not take it for that signer's
+/// (RFC 5280, section 5.2.1).
+fn key_id(certificate: &CertificateDer<'static>) -> KeyIdMethod {
+    let named = X509Certificate::from_der(certificate)
+        .ok()
+        .and_then(|(_, parsed)| {
+            parsed
+                .iter_extensions()
+                .find_map(|extension| match extension.parsed_extension() {
+                    ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+                    _ => None,
+                })
+        });
+    named.map_or(KeyIdMethod::Sha256, KeyIdMethod::PreSpecified)
 }
 
 fn encode(der: &[u8]) -> String {

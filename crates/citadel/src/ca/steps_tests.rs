@@ -125,7 +125,7 @@ fn a_rotation_survives_a_crash_at_every_point_of_every_step() {
         }
     }
     assert!(
-        points >= 12,
+        points >= 11,
         "activation and retirement write more often than {points} times"
     );
 }
@@ -140,7 +140,7 @@ fn preparing_survives_a_crash_at_every_point() {
         crash_test::at(None);
         sound(&ground.folder, &before);
         if prepared.is_ok() {
-            assert!(at > 6, "a key, roots and a record are written");
+            assert!(at >= 6, "a key, roots and a record are written");
             return;
         }
         // What was begun is gone on with, with the same key.
