@@ -332,7 +332,7 @@ mod tests {
         check("checknothing", json!({"a": "1"}), "a", "no fields");
         check(
             "edge",
-            json!({"source_uid": "source.port"}),
+            json!({"source_uid": "destination.port"}),
             "sourceUid",
             "must be STRING",
         );

@@ -78,7 +78,13 @@ fn header_operation(operation: &HeaderOperationTemplate, at: &At<'_>) {
 }
 
 /// One of two fields is needed, the first of which names something built in and comes first where both are given.
-fn one_of(built_in: (&str, &str), other: (&str, &str), known: impl Fn(Kind) -> bool, at: &At<'_>) {
+fn one_of(
+    built_in: (&str, &str),
+    other: (&str, &str),
+    known: impl Fn(Kind) -> bool,
+    more: &'static [&'static str],
+    at: &At<'_>,
+) {
     let (field, name) = built_in;
     if name.is_empty() {
         at.require(!other.1.is_empty(), &format!("{field} or {} is needed", other.0));
@@ -90,7 +96,8 @@ fn one_of(built_in: (&str, &str), other: (&str, &str), known: impl Fn(Kind) -> b
     let names = Kind::ALL
         .iter()
         .filter(|kind| known(**kind))
-        .map(|kind| kind.as_str());
+        .map(|kind| kind.as_str())
+        .chain(more.iter().copied());
     if !names.clone().any(|known| known == name) {
         let help = match nearest(name, names.clone()) {
             Some(meant) => format!("did you mean {meant}?"),
@@ -107,6 +114,8 @@ pub(super) fn handler(spec: &Handler, at: &At<'_>) {
         ("compiledAdapter", &spec.compiled_adapter),
         ("adapter", &spec.adapter),
         Kind::is_adapter,
+        // Argosy's own, which never was a kind.
+        &["opentelemetry"],
         at,
     );
     at.some("connection", spec.connection.as_ref(), |connection, at| {
@@ -121,6 +130,7 @@ pub(super) fn instance(spec: &Instance, at: &At<'_>) {
         ("compiledTemplate", &spec.compiled_template),
         ("template", &spec.template),
         Kind::is_template,
+        &[],
         at,
     );
 }

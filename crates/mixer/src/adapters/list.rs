@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use policy::{Answer, FieldValue, InstanceValue, List, ListSource};
-use reqwest::Client;
+use reqwest::{Client, Url};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -37,9 +37,10 @@ impl Adapter {
     /// Begins to fetch.
     pub(super) fn new(source: &ListSource, kit: &Kit) -> Result<Self, String> {
         let client = http::client(TIMEOUT)?;
+        let url = http::url(&source.url)?;
         let (sender, known) = watch::channel(Known::default());
         let pool = kit.pool.handle().map_err(|error| error.to_string())?;
-        let fetching = pool.spawn(fetch_again_and_again(client, source.clone(), sender));
+        let fetching = pool.spawn(fetch_again_and_again(client, url, source.clone(), sender));
         Ok(Self {
             ttl: nanos(source.ttl),
             known,
@@ -79,9 +80,9 @@ impl super::Adapter for Adapter {
     }
 }
 
-async fn fetch_again_and_again(client: Client, source: ListSource, known: watch::Sender<Known>) {
+async fn fetch_again_and_again(client: Client, url: Url, source: ListSource, known: watch::Sender<Known>) {
     loop {
-        let fetched = fetch(&client, &source).await;
+        let fetched = fetch(&client, &url, &source).await;
         if let Err(fault) = &fetched {
             tracing::warn!(url = source.url, %fault, "a list cannot be fetched; the last good one is kept");
         }
@@ -103,8 +104,8 @@ async fn fetch_again_and_again(client: Client, source: ListSource, known: watch:
     }
 }
 
-async fn fetch(client: &Client, source: &ListSource) -> Result<List, Fault> {
-    let response = client.get(&source.url).send().await;
+async fn fetch(client: &Client, url: &Url, source: &ListSource) -> Result<List, Fault> {
+    let response = client.get(url.clone()).send().await;
     let response = http::accepted(response.map_err(|error| http::away(&error))?)?;
     let body = http::body(response, MAX_LIST).await?;
     let text = std::str::from_utf8(&body).map_err(|_| Fault::Refused("the list is not UTF-8".to_owned()))?;

@@ -99,8 +99,8 @@ impl Runner {
         };
         let answer = isolated(&self.pool, self.deadline, work).await;
         // A refusal to take the instance says nothing of the backend.
-        self.breaker
-            .ended(!matches!(&answer, Err(fault) if fault.may_pass()), Instant::now());
+        let well = matches!(&answer, Ok(_) | Err(Fault::Refused(_)));
+        self.breaker.ended(well, Instant::now());
         answer
     }
 

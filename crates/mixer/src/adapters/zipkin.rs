@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use policy::{Datum, Fields, InstanceValue, Zipkin};
-use reqwest::Client;
+use reqwest::{Client, Url};
 use serde_json::{Map, Value, json};
 
 use super::span::{Span, sampled};
@@ -14,7 +14,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The adapter.
 pub(super) struct Adapter {
-    zipkin: Zipkin,
+    sampling: f64,
+    url: Url,
     client: Client,
 }
 
@@ -22,7 +23,8 @@ impl Adapter {
     /// Makes its client.
     pub(super) fn new(zipkin: &Zipkin) -> Result<Self, String> {
         Ok(Self {
-            zipkin: zipkin.clone(),
+            sampling: zipkin.sampling,
+            url: http::url(&zipkin.url)?,
             client: http::client(TIMEOUT)?,
         })
     }
@@ -39,14 +41,14 @@ impl super::Adapter for Adapter {
 
     async fn report(&self, batch: &[InstanceValue]) -> Result<(), Fault> {
         let spans = batch.iter().map(|instance| &instance.fields);
-        let spans = spans.filter(|fields| sampled(fields, self.zipkin.sampling));
+        let spans = spans.filter(|fields| sampled(fields, self.sampling));
         let spans: Vec<Value> = spans.filter_map(span).collect();
         if spans.is_empty() {
             return Ok(());
         }
         let call = self
             .client
-            .post(&self.zipkin.url)
+            .post(self.url.clone())
             .header("content-type", "application/json")
             .body(Value::Array(spans).to_string());
         let answer = call.send().await.map_err(|error| http::away(&error))?;

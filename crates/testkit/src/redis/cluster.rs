@@ -27,14 +27,17 @@ impl Cluster {
     /// # Errors
     /// As [`Redis::start`], or the nodes do not agree.
     pub async fn start() -> anyhow::Result<Self> {
-        let flags = [
-            ("--cluster-enabled", "yes"),
-            ("--cluster-node-timeout", "1000"),
-            ("--cluster-require-full-coverage", "no"),
+        let arguments = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "1000",
+            "--cluster-require-full-coverage",
+            "no",
         ];
         let mut nodes = Vec::new();
         for _ in 0..2 * MASTERS {
-            nodes.push(Redis::start_with(&flags).await?);
+            nodes.push(Redis::start_with(&arguments).await?);
         }
         let cluster = Self { nodes };
         cluster.join().await?;

@@ -44,8 +44,8 @@ impl Redis {
         Self::start_with(&[]).await
     }
 
-    /// Starts one with these further flags.
-    async fn start_with(flags: &[(&str, &str)]) -> anyhow::Result<Self> {
+    /// Starts one with these further arguments.
+    async fn start_with(arguments: &[&str]) -> anyhow::Result<Self> {
         // A first run fetches.
         let binary = tokio::task::spawn_blocking(binary).await??;
         let dir = Rundir::new("argosy-redis")?;
@@ -56,8 +56,8 @@ impl Redis {
             .flag("--dir", dir.path().display())
             .flag("--save", "")
             .flag("--appendonly", "no");
-        for (flag, value) in flags {
-            spec = spec.flag(flag, value);
+        for argument in arguments {
+            spec = spec.arg(*argument);
         }
         let process = spec.start()?;
         let mut redis = Self {

@@ -30,7 +30,8 @@ impl Watched {
     pub async fn start() -> anyhow::Result<Self> {
         let master = Redis::start().await?;
         let own = master.address();
-        let replica = Redis::start_with(&[("--replicaof", &format!("{} {}", own.ip(), own.port()))]).await?;
+        let (ip, port_of_master) = (own.ip().to_string(), own.port().to_string());
+        let replica = Redis::start_with(&["--replicaof", &ip, &port_of_master]).await?;
         let dir = Rundir::new("argosy-sentinel")?;
         let address = SocketAddr::new(own.ip(), port()?);
         let name = Self::NAME;
