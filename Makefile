@@ -54,12 +54,12 @@ soak: envoy
 
 # Without sanitizers, so that the pinned toolchain can build it: there is no unsafe code here.
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS ?= yaml json settings object admission
+FUZZ_TARGETS ?= yaml json settings object csr pem jwt spiffe_id admission
 FUZZ_LIMITS := -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -print_final_stats=1
 fuzz:
 	for target in $(FUZZ_TARGETS); do \
 		mkdir -p fuzz/corpus/$$target && \
-		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none $(FUZZ_FLAGS) --features "$$(test $$target = admission && echo admission)" \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none $(FUZZ_FLAGS) --features "$$(case $$target in admission) echo admission;; csr|pem|jwt|spiffe_id) echo identity;; esac)" \
 			$$target fuzz/corpus/$$target crates/cli/src/sample -- $(FUZZ_LIMITS) || exit 1; \
 	done
 
