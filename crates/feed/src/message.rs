@@ -59,7 +59,10 @@ pub fn table(objects: &[Arc<Object>], previous: Option<&Table>) -> Table {
 pub fn is_read(annotation: &str) -> bool {
     const CLASS: &str = "kubernetes.io/ingress.class";
     let domain = annotation.split_once('/').map_or("", |(domain, _)| domain);
-    domain == "istio.io" || domain.ends_with(".istio.io") || annotation == CLASS
+    domain == "istio.io"
+        || domain.ends_with(".istio.io")
+        || annotation == CLASS
+        || annotation == config::networking::ALLOCATED_ADDRESSES
 }
 
 /// The object's message, encoded: the same object always gives the same bytes, and so do objects that differ in nothing

@@ -193,7 +193,7 @@ pub async fn run_prepared(
     let last_good = args.state_dir.as_deref().map(LastGood::new);
     let remembered = remembered(last_good.clone()).await;
     let mut tasks = JoinSet::new();
-    let inlets = start(&args, client.clone(), &remembered, &mut tasks, &context.shutdown);
+    let inlets = start(&args, client.clone(), &remembered, &mut tasks, &context);
     let trust_domain = identity.id().trust_domain().to_string();
     tasks.spawn(sources::run(
         inlets,
@@ -268,8 +268,9 @@ fn start(
     client: Option<kube::Client>,
     remembered: &[Arc<Object>],
     tasks: &mut JoinSet<()>,
-    shutdown: &CancellationToken,
+    context: &Context,
 ) -> Vec<Inlet> {
+    let shutdown = &context.shutdown;
     let mut inlets = Vec::new();
     if let Some(client) = client {
         let (outlet, inlet) = sources::channel("the Kubernetes API", "connecting");
@@ -279,6 +280,7 @@ fn start(
             namespace,
             remembered,
             outlet,
+            context.metrics.clone(),
             shutdown.clone(),
         ));
         inlets.push(inlet);

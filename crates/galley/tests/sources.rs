@@ -374,6 +374,16 @@ async fn definitions_come_later_and_the_api_server_comes_and_goes() {
             && !has(state, Kind::VirtualService, "shop", "first")
     };
     galley.sees("what changed after a restart", renewed).await;
+    let metrics = galley.context.metrics.encode();
+    for (kind, reason) in [
+        ("Telemetry", "forbidden"),
+        ("VirtualService", "unreachable"),
+        ("VirtualService", "expired"),
+    ] {
+        let labels = format!("galley_watch_failures_total{{kind=\"{kind}\",reason=\"{reason}\"}}");
+        let counted = metrics.lines().any(|line| line.starts_with(&labels));
+        assert!(counted, "{labels}: {metrics}");
+    }
     galley.stop().await;
 }
 

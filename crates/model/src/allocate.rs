@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::host;
 use crate::service::ServiceId;
-use crate::service_build::{allocates, entry_hosts};
+use crate::service_build::{allocates, entry_hosts, given};
 
 /// First address of the IPv4 range, 240.240.0.0/16.
 const V4: u32 = 0xF0F0_0000;
@@ -179,19 +179,31 @@ fn home(id: &ServiceId) -> u16 {
     u16::try_from(hash % u64::from(PLACES)).unwrap_or_default() + 1
 }
 
-/// What a ServiceEntry claims: a place for each host that wants one, and the addresses of the range that it names itself.
+/// What a ServiceEntry claims: a place for each host that wants one, and the addresses of the range that it names itself or
+/// that its status has.
 fn claims(object: &Object) -> BTreeSet<(u16, Claim)> {
     let Spec::ServiceEntry(entry) = &object.spec else {
         return BTreeSet::new();
     };
-    let named = entry.addresses.iter().filter_map(|address| place(address));
-    let fixed = named.map(|place| (place, (None, object.key().resource_name())));
+    let named = entry
+        .addresses
+        .iter()
+        .filter_map(|address| place(address.parse().ok()?));
+    let fixed = |place| (place, (None, object.key().resource_name()));
     if !allocates(object, entry) {
-        return fixed.collect();
+        return named.map(fixed).collect();
     }
     let created = object.meta.created;
-    let ids = wanting(entry).map(|host| ServiceId::new(host, object.meta.namespace.clone()));
-    ids.map(|id| {
+    let hosts: Vec<String> = wanting(entry).collect();
+    let given = hosts
+        .iter()
+        .flat_map(|host| given(object, host))
+        .filter_map(place);
+    let ids = hosts
+        .iter()
+        .filter(|host| given_none(object, host))
+        .map(|host| ServiceId::new(host.clone(), object.meta.namespace.clone()));
+    let wanted = ids.map(|id| {
         (
             home(&id),
             (
@@ -199,8 +211,13 @@ fn claims(object: &Object) -> BTreeSet<(u16, Claim)> {
                 object.key().resource_name(),
             ),
         )
-    })
-    .collect()
+    });
+    given.map(fixed).chain(wanted).collect()
+}
+
+/// Whether no controller has given the host addresses.
+fn given_none(object: &Object, host: &str) -> bool {
+    given(object, host).is_empty()
 }
 
 fn wanting(entry: &ServiceEntry) -> impl Iterator<Item = String> {
@@ -210,8 +227,8 @@ fn wanting(entry: &ServiceEntry) -> impl Iterator<Item = String> {
 }
 
 /// The place that an address of one of the ranges has.
-fn place(address: &str) -> Option<u16> {
-    let offset = match address.parse().ok()? {
+fn place(address: IpAddr) -> Option<u16> {
+    let offset = match address {
         IpAddr::V4(ip) => u128::from(u32::from(ip).checked_sub(V4)?),
         IpAddr::V6(ip) => u128::from(ip).checked_sub(V6)?,
     };
@@ -288,6 +305,25 @@ mod tests {
         assert_eq!(forwards.of(&id(&second)), backwards.of(&id(&second)));
         backwards.set(Some(&old), None);
         assert_eq!(backwards.of(&id(&second)), at_home, "home is free again");
+    }
+
+    #[test]
+    fn addresses_of_a_status_are_kept_from_others() {
+        let mut all = Allocation::default();
+        all.set(None, Some(&entry("a.example.com", 20, "")));
+        let home = all.of(&id("a.example.com"));
+        let text = format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: b, namespace: shop}}\nspec: {{hosts: [b.example.com], resolution: DNS, ports: [{{number: 80, name: http, protocol: HTTP}}]}}\nstatus: {{addresses: [{{host: b.example.com, value: {}}}]}}\n",
+            home[0]
+        );
+        let given = config::parse("x.yaml", text.as_bytes(), "default")
+            .objects
+            .remove(0);
+        assert_eq!(super::given(&given, "b.example.com"), [home[0]]);
+        all.set(None, Some(&given));
+        assert_ne!(all.of(&id("a.example.com")), home, "even an older one moves");
+        all.set(Some(&given), None);
+        assert_eq!(all.of(&id("a.example.com")), home);
     }
 
     #[test]

@@ -358,6 +358,18 @@ fn service_entries_choose_pods_and_get_addresses() {
     assert_eq!(chosen.auto_addresses.len(), 2);
     assert!(of("none").auto_addresses.is_empty() && of("own").auto_addresses.is_empty());
     assert_eq!(of("own").addresses, ["192.0.2.1"]);
+    let status = "status: {addresses: [{host: chosen.example.com, value: 240.240.7.7}, {host: other, value: 240.240.7.8}]}\n";
+    let given = entry(
+        "chosen",
+        "resolution: STATIC, workloadSelector: {labels: {app: a}}",
+    ) + status;
+    let given = snapshot(&given);
+    let given = given.services().get("chosen.example.com", "shop").unwrap();
+    assert_eq!(
+        given.auto_addresses,
+        ["240.240.7.7".parse::<std::net::IpAddr>().unwrap()],
+        "a controller has given it that one"
+    );
     let again = snapshot(&text);
     let same = again.services().get("chosen.example.com", "shop").unwrap();
     assert_eq!(same.auto_addresses, chosen.auto_addresses);

@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use config::{Kind, Object, Parsed};
+use config::{Kind, Object, Parsed, Spec};
 use kube::api::DynamicObject;
 use kube::runtime::watcher;
 use serde_json::{Map, Value, json};
@@ -134,7 +134,21 @@ fn setting(kind: Kind, key: &str, object: &DynamicObject) -> Option<Seen> {
     let uid = object.metadata.uid.clone().unwrap_or_default();
     let with_uid = |object: &mut Object| object.meta.uid.clone_from(&uid);
     parsed.objects.iter_mut().for_each(with_uid);
+    parsed
+        .objects
+        .iter_mut()
+        .for_each(|object| at_home(object, &namespace));
     Some(of_parsed(mesh_name(), uid.clone(), version(object), parsed))
+}
+
+/// A MeshConfig that names no root namespace means the one that it is in (Istio: the control plane's own).
+fn at_home(object: &mut Object, namespace: &str) {
+    if let Spec::MeshConfig(mesh) = &mut object.spec
+        && mesh.root_namespace.is_empty()
+        && namespace != MESH_NAMESPACE
+    {
+        namespace.clone_into(&mut mesh.root_namespace);
+    }
 }
 
 #[cfg(test)]
@@ -216,6 +230,23 @@ mod tests {
         other.metadata.name = Some("other".to_owned());
         check(Apply(other.clone()), &[(map, "Apply")]);
         check(InitApply(other), &[(map, "InitApply")]);
+    }
+
+    #[test]
+    fn the_root_namespace_is_where_the_settings_are_unless_they_name_another() {
+        let check = |namespace: &str, text: &str, expected: &str| {
+            let mut map = mesh(&json!({ "mesh": text }));
+            map.metadata.namespace = Some(namespace.to_owned());
+            let seen = setting(Kind::MeshConfig, MESH_KEY, &map).unwrap();
+            let Spec::MeshConfig(mesh) = &seen.object.as_ref().unwrap().spec else {
+                panic!("{seen:?}")
+            };
+            let mesh = mesh.as_ref().clone().with_defaults();
+            assert_eq!(mesh.root_namespace, expected, "{namespace}: {text}");
+        };
+        check("istio-system", "", "istio-system");
+        check("mesh-system", "enableAutoMtls: true", "mesh-system");
+        check("mesh-system", "rootNamespace: other", "other");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use config::{Kind, Object};
 use kube::Client;
+use runtime::Metrics;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -29,9 +30,10 @@ pub(crate) async fn run(
     root_namespace: String,
     remembered: Vec<Arc<Object>>,
     outlet: Outlet,
+    metrics: Metrics,
     shutdown: CancellationToken,
 ) {
-    let (watches, told) = Watches::new(client, &root_namespace);
+    let (watches, told) = Watches::new(client, &root_namespace, &metrics);
     let source = Source {
         watches,
         reducer: Reducer::remembering(remembered),

@@ -13,6 +13,10 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::{Backoff, ResetTimerBackoff};
 use kube::runtime::watcher::{self, Config, Event as Watched};
 use kube::{Api, Client};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use runtime::Metrics;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -54,6 +58,16 @@ pub(super) struct Watches {
     running: BTreeMap<Kind, Running>,
     runs: u64,
     sender: mpsc::Sender<Told>,
+    failures: Failures,
+}
+
+/// How often the watch of a kind has failed, and why; what people are told of at once is another matter.
+type Failures = Family<FailureLabels, Counter>;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct FailureLabels {
+    kind: &'static str,
+    reason: &'static str,
 }
 
 struct Running {
@@ -69,7 +83,11 @@ impl Drop for Running {
 }
 
 impl Watches {
-    pub(super) fn new(client: Client, root_namespace: &str) -> (Self, mpsc::Receiver<Told>) {
+    pub(super) fn new(
+        client: Client,
+        root_namespace: &str,
+        metrics: &Metrics,
+    ) -> (Self, mpsc::Receiver<Told>) {
         let (sender, told) = mpsc::channel(WAITING);
         let watches = Self {
             client,
@@ -77,6 +95,10 @@ impl Watches {
             running: BTreeMap::new(),
             runs: 0,
             sender,
+            failures: metrics.family(
+                "galley_watch_failures",
+                "Lists and watches of the Kubernetes API that failed, by kind and reason",
+            ),
         };
         (watches, told)
     }
@@ -115,6 +137,7 @@ impl Watches {
             kind,
             run: self.runs,
             sender: self.sender.clone(),
+            failures: self.failures.clone(),
         };
         let events = stream(&self.client, kind, version, &self.root_namespace);
         let task = tokio::spawn(follow(events, outlet)).abort_handle();
@@ -130,9 +153,18 @@ struct Outlet {
     kind: Kind,
     run: u64,
     sender: mpsc::Sender<Told>,
+    failures: Failures,
 }
 
 impl Outlet {
+    fn count(&self, error: &watcher::Error) {
+        let labels = FailureLabels {
+            kind: self.kind.as_str(),
+            reason: class(status(error).map(|status| status.code)),
+        };
+        self.failures.get_or_create(&labels).inc();
+    }
+
     async fn tell(&self, news: News) {
         let (kind, run) = (self.kind, self.run);
         // Who does not listen any more has ended, and ends this task too.
@@ -241,9 +273,11 @@ async fn follow(mut events: Events, outlet: Outlet) {
                     .await;
             }
             Some(Err(error)) if is_gone(&error) => {
+                outlet.count(&error);
                 tracing::debug!(kind = %outlet.kind, "the API server has forgotten where the watch was; listing anew");
             }
             Some(Err(error)) => {
+                outlet.count(&error);
                 failures = failures.saturating_add(1);
                 let failure = failure(&error, failures);
                 tracing::debug!(kind = %outlet.kind, failures, reason = failure.reason, "a watch has failed");
@@ -292,6 +326,20 @@ impl Defined {
 /// 410 Gone: what a watch asks for was compacted. The list that follows makes it right.
 fn is_gone(error: &watcher::Error) -> bool {
     status(error).is_some_and(|status| status.code == 410)
+}
+
+/// What a failure counts as, by the API server's status; without one there was no answer that could be read.
+fn class(code: Option<u16>) -> &'static str {
+    match code {
+        None => "unreachable",
+        Some(401) => "unauthorized",
+        Some(403) => "forbidden",
+        Some(404) => "not_found",
+        Some(410) => "expired",
+        Some(429) => "throttled",
+        Some(500..) => "server_error",
+        Some(_) => "refused",
+    }
 }
 
 fn status(error: &watcher::Error) -> Option<&kube::core::Status> {

@@ -1,6 +1,7 @@
 //! Services of ServiceEntries, one for each host.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use config::networking::{self as api, Location};
 use config::{Finding, Object};
@@ -32,6 +33,18 @@ pub(crate) fn allocates(object: &Object, entry: &api::ServiceEntry) -> bool {
     entry.addresses.is_empty()
         && entry.resolution != api::Resolution::None
         && !label.is_some_and(|value| value.eq_ignore_ascii_case("false"))
+}
+
+/// The addresses that the status of a ServiceEntry has for one of its hosts, IPv4 first.
+pub(crate) fn given(object: &Object, host: &str) -> Vec<IpAddr> {
+    let all = api::allocated_addresses(&object.meta).into_iter();
+    let mut own: Vec<IpAddr> = all
+        .filter(|(of, _)| of == host)
+        .map(|(_, address)| address)
+        .collect();
+    own.sort();
+    own.dedup();
+    own
 }
 
 /// What of a ServiceEntry cannot be used, and why.
@@ -78,11 +91,7 @@ impl Sources<'_> {
             resolution: resolution(spec, host),
             mesh_external: spec.location == Location::MeshExternal,
             addresses: spec.addresses.iter().map(|address| plain(address)).collect(),
-            auto_addresses: if allocates(object, spec) {
-                (self.allocated)(&id)
-            } else {
-                Vec::new()
-            },
+            auto_addresses: self.auto_addresses(object, spec, &id),
             external_addresses: Vec::new(),
             aliases: Vec::new(),
             traffic_distribution: self.distribution(object, ""),
@@ -117,6 +126,18 @@ impl Sources<'_> {
             service.endpoints.extend(own);
         }
         finish(service)
+    }
+
+    /// The addresses given to a host that has none of its own: those that a controller has written into the status, else
+    /// those that its name leads to.
+    fn auto_addresses(&self, object: &Object, spec: &api::ServiceEntry, id: &ServiceId) -> Vec<IpAddr> {
+        if !allocates(object, spec) {
+            return Vec::new();
+        }
+        match given(object, &id.host) {
+            given if given.is_empty() => (self.allocated)(id),
+            given => given,
+        }
     }
 
     /// A DNS service without endpoints is found under its own name.

@@ -19,7 +19,7 @@ use crate::slices::Slices;
 use crate::workload::{Address, Workload};
 use crate::workloads::Workloads;
 
-pub(crate) use entry::{allocates, findings, hosts as entry_hosts};
+pub(crate) use entry::{allocates, findings, given, hosts as entry_hosts};
 
 /// What services are made from.
 pub(crate) struct Sources<'a> {
