@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use expr::Use;
 
+use crate::SOURCE_ADDRESS_STATE;
 use crate::requirements::DescriptorEntry;
 
 /// Stands for a value that is absent: a character that no header, path or name can have.
@@ -45,7 +46,11 @@ impl Fact {
             }
             Self::Request(field) => (format!("request.{field}"), optional(&format!("request.{field}"))),
             Self::RequestSize => ("request.size".into(), "request.size".into()),
-            Self::SourceAddress => ("source.address".into(), "source.address".into()),
+            Self::SourceAddress => {
+                let key = literal(SOURCE_ADDRESS_STATE);
+                let cel = format!("{key} in filter_state ? filter_state[{key}] : {ABSENT_CEL}");
+                ("source.address".into(), cel)
+            }
             Self::DestinationAddress => ("destination.address".into(), "destination.address".into()),
             Self::Principal => (
                 "source.principal".into(),
@@ -151,12 +156,7 @@ mod tests {
             .chain([Use::Entry("request.headers".into(), "X-User".into())])
             .collect();
         for entry in entries("r.ns", "kubernetes://a.ns", &uses).unwrap() {
-            let always = [
-                "source.address",
-                "destination.address",
-                "request.size",
-                "connection.mtls",
-            ];
+            let always = ["destination.address", "request.size", "connection.mtls"];
             let total = entry.cel.starts_with('\'') && entry.cel.ends_with('\'')
                 || always.contains(&entry.cel.as_str())
                 || entry.cel.ends_with(r" : '\u007f'") && entry.cel.contains(" ? ");

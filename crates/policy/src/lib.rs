@@ -82,5 +82,8 @@ pub const RULES_METADATA: &str = "x-argosy-rules";
 pub const LOG_INBOUND: &str = "argosy.inbound";
 /// `log_name` of the access logs of requests that a workload sends.
 pub const LOG_OUTBOUND: &str = "argosy.outbound";
+/// Name of the filter state in which a proxy keeps the address and port of the connection itself for descriptors: CEL's own
+/// `source.address` is what the client writes into X-Forwarded-For.
+pub const SOURCE_ADDRESS_STATE: &str = "argosy.source.address";
 /// Domain of the rate limit descriptors.
 pub const RATE_LIMIT_DOMAIN: &str = "argosy";

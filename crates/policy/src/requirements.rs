@@ -51,9 +51,8 @@ impl Ports {
 
 /// What Envoy must ask and send for a workload's traffic of one kind. Equal requirements give equal configuration.
 ///
-/// The connection manager must not take `source.address` from X-Forwarded-For, which a client can forge: Envoy does so
-/// unless `use_remote_address` is set or `original_ip_detection_extensions` has an `xff` whose `xff_trusted_cidrs` hold
-/// no real address (255.255.255.255/32).
+/// Where a descriptor has the entry `source.address`, the proxy must keep the connection's own address in the filter state
+/// [`crate::SOURCE_ADDRESS_STATE`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Requirements {
     /// What the proxy refuses by itself, before it asks; the first whose condition holds answers.

@@ -114,6 +114,8 @@ fn a_quota_is_asked_where_a_binding_charges_it() {
     let (internal, user) = (header("x-internal"), header("x-user"));
     let principal =
         format!("has(connection.uri_san_peer_certificate) ? connection.uri_san_peer_certificate : {absent}");
+    let source =
+        format!("'argosy.source.address' in filter_state ? filter_state['argosy.source.address'] : {absent}");
     let host = format!("has(request.host) ? request.host : {absent}");
     let expected = [
         ("rule", "'quota.istio-system'"),
@@ -121,7 +123,7 @@ fn a_quota_is_asked_where_a_binding_charges_it() {
         ("request.headers[x-internal]", internal.as_str()),
         ("request.headers[x-user]", user.as_str()),
         ("request.host", host.as_str()),
-        ("source.address", "source.address"),
+        ("source.address", source.as_str()),
         ("destination.address", "destination.address"),
         ("source.principal", principal.as_str()),
     ];

@@ -119,6 +119,8 @@ impl Build<'_> {
         let mut filters: Vec<_> = peers.into_iter().chain(own.cloned()).collect();
         let mut limits = Vec::new();
         let refusals = self.refusals(asks);
+        let checks: &[_] = self.mixers.check.as_ref().map_or(&[], |_| &asks.checks);
+        filters.extend(mixer::joined(refusals, checks));
         filters.extend(mixer::refusals(refusals));
         if let Some(mixer) = &self.mixers.check {
             filters.extend(mixer::checks(mixer, &asks.checks));

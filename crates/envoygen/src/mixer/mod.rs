@@ -27,7 +27,7 @@ use crate::generator::Generator;
 use crate::wire::{duration, u32_value};
 
 pub(crate) use check::{http_filters as checks, network_filters as tcp_checks};
-pub(crate) use native::{http_filter as refusals, network_filter as tcp_refusals, replies};
+pub(crate) use native::{http_filter as refusals, joined, network_filter as tcp_refusals, replies};
 pub(crate) use quota::{filters as quotas, rate_limits};
 pub(crate) use report::{http_log, tcp_log};
 

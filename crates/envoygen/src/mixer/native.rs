@@ -3,8 +3,9 @@
 //! The filter's own answer is fixed (403, "RBAC: access denied"), but the response's code details name the policy that matched.
 //! By that name the connection manager's local reply configuration gives the status, the body and the headers of Mixer's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
+use envoy_types::pb::envoy::config::common::mutation_rules::v3::{HeaderMutation, header_mutation};
 use envoy_types::pb::envoy::config::core::v3::{
     DataSource, HeaderValue, HeaderValueOption, SubstitutionFormatString, data_source,
     header_value_option::HeaderAppendAction, substitution_format_string::Format,
@@ -12,6 +13,9 @@ use envoy_types::pb::envoy::config::core::v3::{
 use envoy_types::pb::envoy::config::listener::v3::Filter;
 use envoy_types::pb::envoy::config::rbac::v3::{
     Permission, Policy, Principal, Rbac, permission, rbac::Action,
+};
+use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{
+    HeaderMutation as HttpHeaderMutation, Mutations,
 };
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac as HttpRbac;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -34,6 +38,36 @@ use crate::wire::{plain_any, u32_value};
 const RBAC_METADATA: &str = "envoy.filters.http.rbac";
 /// Name of the shadow policy that matches requests about which Mixer is asked.
 const ASKED: &str = "asked";
+
+/// The filter that joins the values of repeated headers by commas, as Mixer sees them: RBAC would try each value by itself
+/// (`envoy.reloadable_features.rbac_match_headers_individually`). None where no matcher reads a header.
+pub(crate) fn joined(refusals: &[Refusal], checks: &[Check]) -> Option<HttpFilter> {
+    let refused = refusals.iter().map(|refusal| &refusal.when);
+    let matchers = refused.chain(checks.iter().map(|check| &check.when));
+    let headers: BTreeSet<&str> = matchers.flat_map(Matcher::headers).collect();
+    let mutation = |name: &&str| HeaderMutation {
+        action: Some(header_mutation::Action::Append(HeaderValueOption {
+            header: Some(HeaderValue {
+                key: (*name).to_owned(),
+                value: header_value(name),
+                ..Default::default()
+            }),
+            append_action: HeaderAppendAction::OverwriteIfExists as i32,
+            keep_empty_value: true,
+            ..Default::default()
+        })),
+    };
+    let mutations = Mutations {
+        request_mutations: headers.iter().map(mutation).collect(),
+        ..Default::default()
+    };
+    let config = HttpHeaderMutation {
+        mutations: Some(mutations),
+        ..Default::default()
+    };
+    let name = "envoy.filters.http.header_mutation.mixer";
+    (!headers.is_empty()).then(|| filter::http(name, plain_any(&config)))
+}
 
 /// The filter that refuses HTTP requests; none if nothing is refused.
 pub(crate) fn http_filter(refusals: &[Refusal]) -> Option<HttpFilter> {
@@ -160,10 +194,7 @@ fn body(parts: &[BodyPart]) -> (Option<DataSource>, Option<SubstitutionFormatStr
     let part = |part: &BodyPart| match part {
         BodyPart::Text(text) => escaped(text),
         BodyPart::Fact(Fact::UrlPath) => "%CEL(request.url_path)%".to_owned(),
-        BodyPart::Fact(Fact::Header(name)) => {
-            let name = name.replace('\\', r"\\").replace('\'', r"\'");
-            format!("%CEL(request.headers['{name}'])%")
-        }
+        BodyPart::Fact(Fact::Header(name)) => header_value(name),
         BodyPart::Fact(Fact::PeerUri) => "%DOWNSTREAM_PEER_URI_SAN%".to_owned(),
         BodyPart::SourceIp => "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%".to_owned(),
     };
@@ -172,6 +203,11 @@ fn body(parts: &[BodyPart]) -> (Option<DataSource>, Option<SubstitutionFormatStr
         ..Default::default()
     };
     (None, Some(format))
+}
+
+/// The format of a header's values, joined by commas.
+fn header_value(name: &str) -> String {
+    format!("%CEL(request.headers['{name}'])%")
 }
 
 /// Text that has no commands of formats.

@@ -1,14 +1,24 @@
 //! Quotas: rate limit filters, one for each failure mode, and the descriptors that routes give them.
 
-use envoy_types::pb::envoy::config::core::v3::{ApiVersion, TypedExtensionConfig};
+use envoy_types::pb::envoy::config::core::v3::{
+    ApiVersion, DataSource, SubstitutionFormatString, TypedExtensionConfig, data_source,
+    substitution_format_string::Format,
+};
 use envoy_types::pb::envoy::config::ratelimit::v3::RateLimitServiceConfig;
 use envoy_types::pb::envoy::config::route::v3::{RateLimit as RouteRateLimit, rate_limit};
+use envoy_types::pb::envoy::extensions::filters::common::set_filter_state::v3::{
+    FilterStateValue,
+    filter_state_value::{Key, Value},
+};
 use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimit;
+use envoy_types::pb::envoy::extensions::filters::http::set_filter_state::v3::Config as SetFilterState;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use envoy_types::pb::envoy::extensions::rate_limit_descriptors::expr::v3::{
     Descriptor, descriptor::ExprSpecifier,
 };
-use policy::{DescriptorEntry, FAIL_CLOSED, FAIL_OPEN, QuotaDescriptor, RATE_LIMIT_DOMAIN};
+use policy::{
+    DescriptorEntry, FAIL_CLOSED, FAIL_OPEN, QuotaDescriptor, RATE_LIMIT_DOMAIN, SOURCE_ADDRESS_STATE,
+};
 
 use super::{DEADLINE, service};
 use crate::filter;
@@ -20,6 +30,38 @@ const OPEN: u32 = 1;
 
 /// The filters that some quotas need.
 pub(crate) fn filters(cluster: &str, quotas: &[QuotaDescriptor]) -> Vec<HttpFilter> {
+    let mut entries = quotas.iter().flat_map(|quota| &quota.entries);
+    let source = entries
+        .any(|entry| entry.key == "source.address")
+        .then(source_address);
+    source.into_iter().chain(limits(cluster, quotas)).collect()
+}
+
+/// Keeps the connection's own address, which a client cannot forge.
+fn source_address() -> HttpFilter {
+    let format = SubstitutionFormatString {
+        format: Some(Format::TextFormatSource(DataSource {
+            specifier: Some(data_source::Specifier::InlineString(
+                "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%".to_owned(),
+            )),
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    let config = SetFilterState {
+        on_request_headers: vec![FilterStateValue {
+            key: Some(Key::ObjectKey(SOURCE_ADDRESS_STATE.to_owned())),
+            factory_key: "envoy.string".to_owned(),
+            value: Some(Value::FormatString(format)),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    filter::http("envoy.filters.http.set_filter_state.mixer", plain_any(&config))
+}
+
+/// A filter for each failure mode.
+fn limits(cluster: &str, quotas: &[QuotaDescriptor]) -> Vec<HttpFilter> {
     let modes = [(CLOSED, FAIL_CLOSED, false), (OPEN, FAIL_OPEN, true)];
     let needed = modes
         .into_iter()

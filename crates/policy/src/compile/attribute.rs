@@ -124,9 +124,11 @@ impl Subject {
         if plain.is_empty() || !plain.bytes().all(is_token) {
             return Ok(None);
         }
-        // Proxies take it for `:authority`; Mixer is not sent it under this name.
-        if name == "host" {
-            return Err(Reason::Attribute("request.headers[host]".to_owned()));
+        // Proxies take `host` for `:authority`; Mixer is not sent it under this name. Names that would have to be escaped in
+        // formats are nobody's.
+        let usual = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        if name == "host" || !plain.bytes().all(usual) {
+            return Err(Reason::Attribute(format!("request.headers[{name}]")));
         }
         Ok(Some(Self::Header(name)))
     }
@@ -150,7 +152,7 @@ impl Subject {
             Self::Pseudo(name) => Fact::Header((*name).to_owned()),
             Self::UrlPath => Fact::UrlPath,
             Self::Principal => return principal(test),
-            Self::Namespace | Self::Account => return self.part_passes(test),
+            Self::Namespace | Self::Account => return self.part_passes(&test),
         };
         let tested = Matcher::Text(fact, test);
         Ok(match self {
@@ -168,8 +170,8 @@ impl Subject {
         }))
     }
 
-    fn part_passes(&self, test: Test) -> Result<Matcher, Reason> {
-        let inner = match &test {
+    fn part_passes(&self, test: &Test) -> Result<Matcher, Reason> {
+        let inner = match test {
             Test::Present => return Ok(self.present()),
             Test::Exact(text) | Test::Prefix(text) | Test::Suffix(text) if text.contains('/') => {
                 return Ok(Matcher::Never);

@@ -1,6 +1,8 @@
 //! Conditions that a proxy evaluates by itself: trees of tests of a request's text and of its caller's address. They have no
 //! errors: what is not there fails its test.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 
 /// A condition on a request, or on a connection.
@@ -134,6 +136,16 @@ impl Matcher {
         Self::any([self.clone(), other.clone()])
     }
 
+    /// The request headers that it reads, pseudo-headers aside.
+    pub fn headers(&self) -> BTreeSet<&str> {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().flat_map(Self::headers).collect(),
+            Self::Not(inner) => inner.headers(),
+            Self::Text(Fact::Header(name), _) if !name.starts_with(':') => BTreeSet::from([name.as_str()]),
+            Self::Always | Self::Never | Self::Text(..) | Self::SourceIp(_) => BTreeSet::new(),
+        }
+    }
+
     /// How many nodes it has; each network counts.
     pub(super) fn size(&self) -> usize {
         match self {
@@ -162,5 +174,7 @@ mod tests {
         let both = path.and(&host);
         assert_eq!(both.and(&Matcher::Always).size(), 3);
         assert_eq!(Matcher::any([both.clone(), Matcher::Never]), both);
+        let user = Matcher::Text(Fact::Header("x-user".into()), Test::Present).negated();
+        assert_eq!(both.or(&user).headers(), BTreeSet::from(["x-user"]));
     }
 }
