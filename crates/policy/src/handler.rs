@@ -49,7 +49,7 @@ pub(crate) struct QuotaLimit {
     /// The instance, as referred to.
     pub(crate) name: String,
     pub(crate) limit: Limit,
-    /// How units come back, in stores that let one choose.
+    /// How units come back.
     pub(crate) algorithm: Algorithm,
     /// The first whose dimensions all match counts.
     pub(crate) overrides: Vec<(BTreeMap<String, String>, Limit)>,
@@ -123,6 +123,17 @@ struct QuotaParams {
     valid_duration: config::Duration,
     #[serde(default)]
     overrides: Vec<OverrideParams>,
+    /// Istio's memquota has rolling windows alone; the names are those of its redisquota.
+    #[serde(default)]
+    rate_limit_algorithm: AlgorithmName,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum AlgorithmName {
+    #[default]
+    RollingWindow,
+    FixedWindow,
 }
 
 #[derive(Debug, Deserialize)]
@@ -178,7 +189,11 @@ fn quotas(params: MemQuotaParams) -> Result<Vec<QuotaLimit>, Problem> {
         limits.push(QuotaLimit {
             name: quota.name,
             limit: own,
-            algorithm: Algorithm::FixedWindow,
+            algorithm: match quota.rate_limit_algorithm {
+                AlgorithmName::FixedWindow => Algorithm::FixedWindow,
+                // The windows choose their own steps.
+                AlgorithmName::RollingWindow => Algorithm::RollingWindow { bucket: 0 },
+            },
             overrides,
         });
     }

@@ -40,6 +40,7 @@ pub struct Due {
     pub amount: u64,
     /// Whether the request passes when the store cannot be asked, as its rule says.
     pub fail_open: bool,
+    algorithm: Algorithm,
     quota: String,
     rule: ObjectKey,
 }
@@ -87,7 +88,13 @@ impl Due {
     /// # Errors
     /// The refusal, when the units are not granted.
     pub fn charge(&self, windows: &mut Windows, now: i64) -> Result<(), Box<QuotaDenial>> {
-        self.answer(windows.charge(&self.key, self.limit, self.amount, now))
+        self.answer(self.grant(windows, now))
+    }
+
+    /// The same, as the windows have it.
+    pub fn grant(&self, windows: &mut Windows, now: i64) -> Charge {
+        let fixed = self.algorithm == Algorithm::FixedWindow;
+        windows.charge_by(&self.key, self.limit, fixed, self.amount, now)
     }
 }
 
@@ -211,6 +218,7 @@ fn charge_of(
         limit,
         amount,
         fail_open: rule.fail_open,
+        algorithm,
         quota: action.quota.clone(),
         rule: rule.key.clone(),
     })

@@ -72,7 +72,7 @@ impl Window {
         }
     }
 
-    fn charge(&mut self, limit: Limit, amount: u64, now: i64) -> Charge {
+    fn charge(&mut self, limit: Limit, fixed: bool, amount: u64, now: i64) -> Charge {
         self.roll(limit, now);
         let granted = amount <= limit.amount.saturating_sub(self.total);
         if granted && amount > 0 {
@@ -82,6 +82,8 @@ impl Window {
                 now.div_euclid(limit.tick())
             };
             match self.used.back_mut() {
+                // All units of a fixed window come back with its first.
+                Some((_, units)) if fixed => *units = units.saturating_add(amount),
                 // The clock may have been set back: the newest step then stands for now.
                 Some((last, units)) if *last >= tick => *units = units.saturating_add(amount),
                 _ => self.used.push_back((tick, amount)),
@@ -110,8 +112,13 @@ impl Windows {
     /// Beyond 100,000 keys in use, further ones share one window, so that made-up dimensions cannot grow the state and
     /// gain nothing.
     pub fn charge(&mut self, key: &str, limit: Limit, amount: u64, now: i64) -> Charge {
+        self.charge_by(key, limit, false, amount, now)
+    }
+
+    /// The same; where `fixed`, all units come back together, a window after the first of them was used.
+    pub fn charge_by(&mut self, key: &str, limit: Limit, fixed: bool, amount: u64, now: i64) -> Charge {
         if let Some(window) = self.windows.get_mut(key) {
-            return window.charge(limit, amount, now);
+            return window.charge(limit, fixed, amount, now);
         }
         if self.windows.len() >= MAX_KEYS {
             self.reap(now);
@@ -122,7 +129,8 @@ impl Windows {
         } else {
             key.to_owned()
         };
-        self.windows.entry(key).or_default().charge(limit, amount, now)
+        let window = self.windows.entry(key).or_default();
+        window.charge(limit, fixed, amount, now)
     }
 
     /// Forgets windows in which nothing is in use.
@@ -169,6 +177,20 @@ mod tests {
         assert!(charge(5 * SECOND));
         assert!(!charge(5 * SECOND));
         assert!(charge(6 * SECOND));
+    }
+
+    #[test]
+    fn a_fixed_window_gives_all_back_at_once() {
+        let limit = Limit {
+            amount: 2,
+            window: 5 * SECOND,
+        };
+        let mut windows = Windows::default();
+        let mut charge = |now: i64| windows.charge_by("a", limit, true, 1, now).granted;
+        assert!(charge(0) && charge(4 * SECOND));
+        assert!(!charge(5 * SECOND - 1));
+        assert!(charge(5 * SECOND) && charge(5 * SECOND), "both came back");
+        assert!(!charge(9 * SECOND));
     }
 
     #[test]
