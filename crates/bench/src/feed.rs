@@ -1,17 +1,24 @@
-//! `bench feed`: what Galley's way from a folder to its feed costs. It runs Galley's own folder, store and tables in this
-//! process, without the network: what a change costs until it is at the door.
+//! `bench feed`: what Galley costs, from a folder to a subscriber of its feed. Galley is a process of its own and serves over
+//! mutual TLS; a subscriber in this process takes what a Pilot takes.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use galley::folder::Folder as Source;
-use galley::store::Store;
+use config::Kind;
+use tokio::sync::mpsc;
+use xds::client::Notice;
 
 use crate::folder::{Change, Folder, World, mark};
-use crate::process::{Memory, milliseconds};
+use crate::galley::Galley;
+use crate::process::milliseconds;
 
-/// Measures Galley from a folder to a complete feed
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long Galley is left alone before its memory is looked at: analysis runs beside the feed.
+const SETTLE: Duration = Duration::from_secs(3);
+/// The kind that folders of measurements hold.
+const KIND: Kind = Kind::ServiceEntry;
+
+/// Measures Galley from a folder to a subscriber of its feed
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Objects, at most 20000
@@ -21,82 +28,143 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     endpoints: u32,
     /// Changes of one object that are measured
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     changes: u32,
+    /// Milliseconds between two changes
+    #[arg(long, default_value_t = 20)]
+    pause: u64,
+    /// Seconds without a change in which Galley's processor time is counted
+    #[arg(long, default_value_t = 10)]
+    idle: u64,
 }
 
-/// Galley's way, as far as it needs no network.
-struct Way {
-    source: Source,
-    store: Store,
-    tables: ::feed::Tables,
-    table: Arc<xds::Table>,
-}
-
-impl Way {
-    fn new(root: &Path) -> Self {
-        Self {
-            source: Source::new(root),
-            store: Store::default(),
-            tables: ::feed::Tables::default(),
-            table: Arc::default(),
-        }
-    }
-
-    /// From the folder to the table that subscribers are served.
-    fn take(&mut self) -> anyhow::Result<bool> {
-        let changed = self.store.apply(self.source.scan()?);
-        self.table = self.tables.update(&self.store.state().objects);
-        Ok(changed)
-    }
-}
-
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
+    let empty = one_object(args).await?;
     let root = tempfile::tempdir()?;
-    let world = World {
-        services: args.objects,
+    let folder = Folder::create(root.path(), world(args, args.objects))?;
+    let galley = Galley::start(root.path(), None)?;
+    let mut subscriber = galley.subscribe(&[KIND])?;
+    let told = complete(&mut subscriber, args.objects as usize).await?;
+    tokio::time::sleep(SETTLE).await;
+    let held = galley.memory()?;
+    println!(
+        "{} objects from the start of the process to a complete feed at its subscriber: {:.0} ms",
+        args.objects,
+        milliseconds(told - galley.started)
+    );
+    println!(
+        "memory of a held object, all of Galley: {:.2} kB ({:.1} MB, {:.1} MB with one object; peak {:.1} MB)",
+        (held.resident.saturating_sub(empty)) as f64 / 1e3 / f64::from(args.objects),
+        held.resident as f64 / 1e6,
+        empty as f64 / 1e6,
+        held.peak as f64 / 1e6
+    );
+    idle(&galley, args.idle).await?;
+    // One that connects and never reads must not be waited for, nor cost memory with each change.
+    let silent = galley.subscribe(&[KIND])?;
+    changes(args, &galley, &folder, &mut subscriber).await?;
+    let after = galley.memory()?.resident;
+    println!(
+        "memory after the changes, with a second subscriber that reads nothing: {:.1} MB, {:+.1} MB",
+        after as f64 / 1e6,
+        (after as f64 - held.resident as f64) / 1e6
+    );
+    drop(silent);
+    Ok(())
+}
+
+fn world(args: &Args, services: u32) -> World {
+    World {
+        services,
         endpoints: args.endpoints,
         namespaces: 20,
         private: false,
+    }
+}
+
+/// Memory of a Galley that holds one object.
+async fn one_object(args: &Args) -> anyhow::Result<u64> {
+    let root = tempfile::tempdir()?;
+    Folder::create(root.path(), world(args, 1))?;
+    let galley = Galley::start(root.path(), None)?;
+    complete(&mut galley.subscribe(&[KIND])?, 1).await?;
+    tokio::time::sleep(SETTLE).await;
+    Ok(galley.memory()?.resident)
+}
+
+/// Waits for a complete first state of so many objects; when it was there.
+async fn complete(subscriber: &mut mpsc::Receiver<Notice>, objects: usize) -> anyhow::Result<Instant> {
+    let mut seen = 0;
+    let receiving = async {
+        while let Some(notice) = subscriber.recv().await {
+            let Notice::Update(update) = notice else { continue };
+            seen += update.upserts.len();
+            if update.complete {
+                anyhow::ensure!(seen == objects, "{seen} objects came, {objects} were written");
+                return Ok(Instant::now());
+            }
+        }
+        anyhow::bail!("the subscriber ended")
     };
-    let folder = Folder::create(root.path(), world)?;
-    let before = Memory::of(std::process::id())?.resident;
-    let began = Instant::now();
-    let mut way = Way::new(root.path());
-    way.take()?;
-    let first = began.elapsed();
-    let held = Memory::of(std::process::id())?.resident.saturating_sub(before);
-    let served: usize = way.table.types().map(|(_, table)| table.len()).sum();
-    anyhow::ensure!(
-        served == args.objects as usize,
-        "{served} objects are served, {} were written",
-        args.objects
+    tokio::time::timeout(PATIENCE, receiving).await?
+}
+
+async fn idle(galley: &Galley, seconds: u64) -> anyhow::Result<()> {
+    let (before, start) = (galley.cpu()?, Instant::now());
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let spent = galley.cpu()?.since(&before).as_secs_f64();
+    println!(
+        "idle: {:.2} % of a processor",
+        spent / start.elapsed().as_secs_f64() * 100.0
     );
-    let mut times: Vec<Duration> = Vec::new();
+    Ok(())
+}
+
+/// Changes one object after the other, and takes the time from the renaming of its file to its arrival.
+async fn changes(
+    args: &Args,
+    galley: &Galley,
+    folder: &Folder,
+    subscriber: &mut mpsc::Receiver<Notice>,
+) -> anyhow::Result<()> {
+    let mut times = Vec::new();
+    let before = galley.cpu()?;
     for number in 0..args.changes {
-        folder.change(number * 7 % args.objects, Change::Endpoint(mark(number)))?;
+        tokio::time::sleep(Duration::from_millis(args.pause)).await;
+        let address = mark(number);
+        folder.change(number * 7 % args.objects, Change::Endpoint(address))?;
         let began = Instant::now();
-        anyhow::ensure!(way.take()?, "change {number} was not seen");
+        arrival(subscriber, &address.to_string()).await?;
         times.push(began.elapsed());
     }
+    let spent = galley.cpu()?.since(&before);
     times.sort();
     let quantile = |share: f64| {
         let at = ((times.len() as f64 * share).ceil() as usize).saturating_sub(1);
         milliseconds(times.get(at).copied().unwrap_or_default())
     };
     println!(
-        "{} objects from a folder to a complete feed: {:.0} ms",
-        args.objects,
-        milliseconds(first)
-    );
-    println!(
-        "memory of each held object (parsed and encoded): {:.2} kB",
-        held as f64 / 1e3 / f64::from(args.objects)
-    );
-    println!(
-        "one object's change, the whole folder looked at, to the table: p50 {:.2} ms, p99 {:.2} ms",
+        "one object's change, from its file to the subscriber: p50 {:.2} ms, p99 {:.2} ms, longest {:.2} ms; processor time {:.2} ms a change",
         quantile(0.5),
-        quantile(0.99)
+        quantile(0.99),
+        quantile(1.0),
+        milliseconds(spent) / f64::from(args.changes)
     );
     Ok(())
+}
+
+/// Waits for an object that contains a text.
+async fn arrival(subscriber: &mut mpsc::Receiver<Notice>, text: &str) -> anyhow::Result<()> {
+    let has = |bytes: &[u8]| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+    let receiving = async {
+        while let Some(notice) = subscriber.recv().await {
+            if let Notice::Update(update) = notice
+                && update.upserts.iter().any(|each| has(&each.bytes))
+            {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("the subscriber ended")
+    };
+    tokio::time::timeout(PATIENCE, receiving).await?
 }

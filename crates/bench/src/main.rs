@@ -7,10 +7,12 @@ mod curves;
 mod feed;
 mod floor;
 mod folder;
+mod galley;
 mod process;
 mod proxy;
 mod server;
 mod svg;
+mod webhook;
 
 use clap::{Parser, Subcommand};
 
@@ -27,8 +29,11 @@ enum Command {
     Ads(ads::Args),
     Curves(curves::Args),
     Feed(feed::Args),
+    Webhook(webhook::Args),
     #[command(hide = true)]
     FloorServer(floor::Args),
+    #[command(hide = true)]
+    GalleyServer(galley::Args),
 }
 
 #[tokio::main]
@@ -36,7 +41,9 @@ async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Ads(args) => ads::run(args).await,
         Command::Curves(args) => curves::run(args).await,
-        Command::Feed(args) => feed::run(&args),
+        Command::Feed(args) => feed::run(&args).await,
+        Command::Webhook(args) => webhook::run(&args).await,
+        Command::GalleyServer(args) => galley::serve(args).await,
         Command::FloorServer(args) => floor::run(args).await,
     }
 }

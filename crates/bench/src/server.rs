@@ -50,8 +50,21 @@ impl Server {
 
     /// This binary with other arguments; `{}` among them becomes the address that it is to serve on.
     pub(crate) fn own(arguments: &[&str], log: &Path) -> anyhow::Result<Self> {
+        Self::pinned(arguments, log, None)
+    }
+
+    /// The same, on one processor alone where one is given (by taskset).
+    pub(crate) fn pinned(arguments: &[&str], log: &Path, cpu: Option<u32>) -> anyhow::Result<Self> {
         let address = free_port()?;
-        let mut command = Command::new(std::env::current_exe()?);
+        let own = std::env::current_exe()?;
+        let mut command = match cpu {
+            None => Command::new(own),
+            Some(cpu) => {
+                let mut command = Command::new("taskset");
+                command.args(["--cpu-list", &cpu.to_string()]).arg(own);
+                command
+            }
+        };
         command.args(
             arguments
                 .iter()
