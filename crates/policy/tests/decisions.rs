@@ -226,6 +226,28 @@ fn a_quota_runs_out_and_comes_back() {
 }
 
 #[test]
+fn a_fixed_window_gives_all_units_back_together() {
+    let check = |algorithm: &str, again: bool| {
+        let yaml = QUOTA.replace(
+            "    validDuration: 10s\n    overrides",
+            &format!("    validDuration: 10s\n    rateLimitAlgorithm: {algorithm}\n    overrides"),
+        );
+        let (rules, ratings) = (rules(&yaml), workload("ratings", "v1"));
+        let mut windows = Windows::default();
+        let mut granted = |now: i64| {
+            let request = request(None, &ratings);
+            common::charge(rules.due("quota.istio-system", &request), &mut windows, now).is_ok()
+        };
+        assert!(granted(0) && granted(9 * SECOND) && granted(9 * SECOND));
+        // The first unit is back in both; the others only where the window is fixed.
+        assert!(granted(10 * SECOND));
+        assert_eq!(granted(10 * SECOND), again, "{algorithm}");
+    };
+    check("ROLLING_WINDOW", false);
+    check("FIXED_WINDOW", true);
+}
+
+#[test]
 fn metrics_are_sampled_with_their_labels() {
     let yaml = r#"
 apiVersion: config.istio.io/v1alpha2
