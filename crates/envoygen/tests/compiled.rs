@@ -282,8 +282,10 @@ const BATCH: usize = 250;
 
 #[test]
 fn compiled_rules_decide_as_mixer_does() {
-    let mut config = Config::default();
-    config.failure_persistence = None;
+    let config = Config {
+        failure_persistence: None,
+        ..Config::default()
+    };
     let cases = usize::try_from(config.cases).unwrap();
     let seed = [7; 32];
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
