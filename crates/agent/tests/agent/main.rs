@@ -11,6 +11,7 @@
 mod common;
 mod ground;
 mod listener;
+mod revoked;
 
 use std::time::Duration;
 
