@@ -324,6 +324,11 @@ apiVersion: networking.istio.io/v1
 kind: WorkloadEntry
 metadata: {name: front, namespace: shop, labels: {app: front}}
 spec: {address: 192.0.2.1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: front, namespace: shop}
+spec: {selector: {app: front}, ports: [{name: https, port: 443}]}
 ";
     const FACTS: &str = "
 apiVersion: security.argosy.io/v1alpha1
