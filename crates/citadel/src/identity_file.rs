@@ -76,6 +76,30 @@ struct IssuerDocument {
     audiences: Vec<String>,
     jwks_file: Option<PathBuf>,
     jwks: Option<serde_json::Value>,
+    jwks_uri: Option<String>,
+    #[serde(default)]
+    discovery: bool,
+    ca_file: Option<PathBuf>,
+}
+
+impl IssuerDocument {
+    /// Whether the keys are somewhere else.
+    fn is_remote(&self) -> bool {
+        self.jwks_uri.is_some() || self.discovery
+    }
+}
+
+/// Who may vouch for workloads by signed tokens, with keys that have to be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteIssuer {
+    /// The tokens' `iss`; where the keys are found by discovery also the address that it starts from.
+    pub issuer: String,
+    /// A token's `aud` must have one of these.
+    pub audiences: BTreeSet<String>,
+    /// Where the keys are; `None` to find out by OpenID Connect Discovery.
+    pub jwks_uri: Option<String>,
+    /// Roots that the issuer's certificate must lead to, PEM; the system's where there are none.
+    pub roots: Option<Vec<u8>>,
 }
 
 /// Who may vouch for workloads by signed tokens.
@@ -98,6 +122,8 @@ pub struct IdentityConfig {
     pub trust_domain_aliases: Vec<TrustDomain>,
     /// In the file's order, no `issuer` twice.
     pub token_issuers: Vec<TokenIssuer>,
+    /// Likewise, those whose keys are fetched; no `issuer` is in both.
+    pub remote_issuers: Vec<RemoteIssuer>,
 }
 
 /// All that was read, to see whether it changed: contents in reading order.
@@ -132,9 +158,12 @@ pub fn load(path: &Path) -> Result<(IdentityConfig, Read), IdentityFileError> {
         ));
     }
     let mut issuers: Vec<TokenIssuer> = Vec::new();
+    let mut remotes: Vec<RemoteIssuer> = Vec::new();
     for (index, entry) in document.token_issuers.into_iter().enumerate() {
         let field = format!("tokenIssuers[{index}]");
-        if entry.issuer.is_empty() || issuers.iter().any(|i| i.issuer == entry.issuer) {
+        let repeated = issuers.iter().any(|i| i.issuer == entry.issuer)
+            || remotes.iter().any(|i| i.issuer == entry.issuer);
+        if entry.issuer.is_empty() || repeated {
             return Err(value(
                 format!("{field}.issuer"),
                 "empty, or the same as in an earlier entry".into(),
@@ -143,6 +172,10 @@ pub fn load(path: &Path) -> Result<(IdentityConfig, Read), IdentityFileError> {
         if entry.audiences.is_empty() || entry.audiences.iter().any(String::is_empty) {
             let reason = "name at least one audience, for example argosy-ca; tokens made for others must not count here";
             return Err(value(format!("{field}.audiences"), reason.into()));
+        }
+        if entry.is_remote() {
+            remotes.push(remote(path, &field, entry, &mut read)?);
+            continue;
         }
         let keys = load_keys(path, &field, entry.jwks_file, entry.jwks, &mut read)?;
         issuers.push(TokenIssuer {
@@ -156,9 +189,50 @@ pub fn load(path: &Path) -> Result<(IdentityConfig, Read), IdentityFileError> {
             trust_domain: document.trust_domain,
             trust_domain_aliases: document.trust_domain_aliases,
             token_issuers: issuers,
+            remote_issuers: remotes,
         },
         read,
     ))
+}
+
+fn remote(
+    path: &Path,
+    field: &str,
+    entry: IssuerDocument,
+    read: &mut Read,
+) -> Result<RemoteIssuer, IdentityFileError> {
+    let value = |field: String, reason: &str| IdentityFileError::Value {
+        path: path.to_owned(),
+        field,
+        reason: reason.to_owned(),
+    };
+    let several =
+        entry.jwks.is_some() || entry.jwks_file.is_some() || (entry.discovery && entry.jwks_uri.is_some());
+    if several {
+        let reason = "give one of jwksFile, jwks, jwksUri and discovery: where the issuer's public keys are";
+        return Err(value(field.to_owned(), reason));
+    }
+    let (key, address) = match &entry.jwks_uri {
+        Some(uri) => ("jwksUri", uri),
+        None => ("issuer", &entry.issuer),
+    };
+    if !address.starts_with("https://") {
+        let reason = "not an https address: keys that anybody on the way can change are no keys";
+        return Err(value(format!("{field}.{key}"), reason));
+    }
+    let roots = match entry.ca_file {
+        Some(file) => {
+            let file = path.parent().unwrap_or(Path::new("")).join(file);
+            Some(read_text(&file, read)?.into_bytes())
+        }
+        None => None,
+    };
+    Ok(RemoteIssuer {
+        issuer: entry.issuer,
+        audiences: entry.audiences.into_iter().collect(),
+        jwks_uri: entry.jwks_uri,
+        roots,
+    })
 }
 
 fn load_keys(
@@ -230,6 +304,33 @@ mod tests {
         assert_eq!(config.trust_domain.as_str(), "mesh.example");
         assert_eq!(config.token_issuers.len(), 2);
         assert!(config.token_issuers[0].audiences.contains("other"));
+    }
+
+    #[test]
+    fn keys_can_be_elsewhere() {
+        let text = "tokenIssuers:\n- issuer: https://a\n  audiences: [x]\n  discovery: true\n\
+                    - issuer: b\n  audiences: [x]\n  jwksUri: https://b/keys\n  caFile: identity/jwks.json\n";
+        let remotes = load_text(text).unwrap().remote_issuers;
+        let uris: Vec<_> = remotes.iter().map(|remote| remote.jwks_uri.as_deref()).collect();
+        assert_eq!(uris, [None, Some("https://b/keys")]);
+        assert!(remotes[0].roots.is_none() && remotes[1].roots.is_some());
+        let issuer = "tokenIssuers:\n- issuer: a\n  audiences: [x]\n";
+        refused(
+            &format!("{issuer}  discovery: true\n"),
+            &["tokenIssuers[0].issuer", "https"],
+        );
+        refused(
+            &format!("{issuer}  jwksUri: http://a\n"),
+            &["tokenIssuers[0].jwksUri", "https"],
+        );
+        refused(
+            &format!("{issuer}  jwksUri: https://a\n  jwksFile: identity/jwks.json\n"),
+            &["give one of jwksFile, jwks, jwksUri and discovery"],
+        );
+        refused(
+            &format!("{issuer}  jwksUri: https://a\n- issuer: a\n  audiences: [x]\n  jwks: {{}}\n"),
+            &["tokenIssuers[1].issuer", "earlier"],
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod credential;
 mod current;
 pub mod identity_file;
 mod keeper;
+pub mod kubernetes;
 mod limit;
 mod local;
 mod meters;

@@ -19,12 +19,17 @@ use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
 
 use crate::admin;
+use crate::auth::Authenticator;
+use crate::auth::fetched::Fetched;
 use crate::ca::rotation::Policy;
 use crate::ca::{AuthorityError, Folder, MAX_LEAF_TTL};
-use crate::credential::{self, CredentialServer, Watcher};
+use crate::credential::{self, CredentialServer, Known, Watcher};
 use crate::current::Current;
 use crate::identity_file::{self, IdentityConfig, IdentityFileError};
 use crate::keeper::Keeper;
+use crate::kubernetes;
+use crate::kubernetes::access::Access;
+use crate::kubernetes::cluster::Cluster;
 use crate::local::LocalIssuer;
 use crate::meters::Meters;
 use crate::reload::Reloader;
@@ -63,6 +68,9 @@ pub struct Args {
     #[arg(long, env = "ARGOSY_CALLER_RATE", value_name = "N", default_value_t = CALLER_RATE,
         value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub caller_rate: u32,
+    /// The Kubernetes API.
+    #[command(flatten)]
+    pub kubernetes: kubernetes::Options,
     /// The mesh's identity.yaml: trust domain and token issuers
     #[arg(long, env = "ARGOSY_IDENTITY", value_name = "FILE")]
     pub identity: Option<PathBuf>,
@@ -86,6 +94,7 @@ impl Args {
             ca_dir,
             ca_state_dir: None,
             caller_rate: CALLER_RATE,
+            kubernetes: kubernetes::Options::default(),
             identity: None,
             leaf_ttl: MAX_LEAF_TTL,
             secrets_dir: None,
@@ -127,6 +136,12 @@ pub enum RunError {
     /// `--identity`.
     #[error("--identity: {0}")]
     Identity(#[from] IdentityFileError),
+    /// There is no way to the Kubernetes API.
+    #[error(transparent)]
+    Kubernetes(#[from] kubernetes::ClientError),
+    /// The authority's Secret.
+    #[error(transparent)]
+    Secret(#[from] kubernetes::OpenError),
     /// `--listen`.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -152,13 +167,21 @@ pub enum RunError {
 
 /// What Citadel reads before it serves: `identity.yaml` and the authority. A process that runs other services too gets
 /// their identities from it.
-#[derive(Debug)]
 pub struct Ca {
+    cluster: Option<Cluster>,
     current: Current,
     folder: Folder,
     seen_folder: u64,
     config: IdentityConfig,
     seen_identity: identity_file::Read,
+}
+
+impl std::fmt::Debug for Ca {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ca")
+            .field("current", &self.current)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Ca {
@@ -171,12 +194,17 @@ impl Ca {
         let folder = Folder::new(args.ca_dir.clone(), config.trust_domain.clone())
             .with_state(args.ca_state_dir.clone())
             .with_aliases(config.trust_domain_aliases.clone());
+        let cluster = match kubernetes::client(&args.kubernetes).await? {
+            Some(client) => Some(Cluster::open(client, &args.kubernetes, &args.ca_dir, &folder).await?),
+            None => None,
+        };
         let opened = folder.clone();
         let (current, seen_folder) = tokio::task::spawn_blocking(move || Keeper::open(&opened)).await??;
         let authority = current.authority();
         tracing::info!(dir = %args.ca_dir.display(), trust_domain = %config.trust_domain, plugged_in = folder.plugged(),
             not_after = runtime::logging::utc(authority.not_after()), made = authority.created(), "authority ready");
         Ok(Self {
+            cluster,
             current,
             folder,
             seen_folder,
@@ -244,6 +272,9 @@ async fn serve_with(listener: TcpListener, ca: Ca, args: Args, context: Context)
         let stop = context.shutdown.clone();
         tokio::spawn(async move { stop.run_until_cancelled(reloader.run()).await });
     }
+    let fetched = Arc::new(Fetched::default());
+    let fetching = fetched.clone().run(config.clone());
+    tokio::spawn(context.shutdown.clone().run_until_cancelled_owned(fetching));
     let policy = Policy {
         leaf_ttl: ttl,
         max_age: Some(args.root_max_age),
@@ -253,7 +284,18 @@ async fn serve_with(listener: TcpListener, ca: Ca, args: Args, context: Context)
     context.admin.mount(admin::PREFIX, admin::routes(commands))?;
     let stop = context.shutdown.clone();
     tokio::spawn(async move { stop.run_until_cancelled(keeper.run(asked)).await });
+    let (mut reviewer, mut rights) = (None, Access::OwnNamespace);
+    let mut sources = Vec::new();
+    if let Some(cluster) = ca.cluster {
+        let cluster = cluster.start(&args.kubernetes, &current, &context);
+        (reviewer, rights) = (Some(Arc::new(cluster.reviewer)), cluster.access);
+        sources.push(cluster.secrets);
+    }
     let (watcher, secrets) = Watcher::new(credential::Folder(args.secrets_dir));
+    sources.push(secrets);
+    let (joined, secrets) = watch::channel(Known::default());
+    let joining = credential::join(sources, joined);
+    tokio::spawn(context.shutdown.clone().run_until_cancelled_owned(joining));
     let stop = context.shutdown.clone();
     tokio::spawn(async move { stop.run_until_cancelled(watcher.run()).await });
     let (tables, facts) = watch::channel(None);
@@ -265,6 +307,7 @@ async fn serve_with(listener: TcpListener, ca: Ca, args: Args, context: Context)
     let facts = xds::Server::new(credential::FactsFeed(facts), credential::limits());
     let credentials = CredentialServiceServer::new(CredentialServer {
         secrets,
+        access: rights,
         shutdown: context.shutdown.clone(),
     });
     let trust = TrustBundleServiceServer::new(TrustService {
@@ -273,7 +316,11 @@ async fn serve_with(listener: TcpListener, ca: Ca, args: Args, context: Context)
     });
     let service = CertificateService {
         current,
-        config,
+        authenticator: Authenticator {
+            config,
+            fetched,
+            reviewer,
+        },
         ttl,
         limits: Arc::new(CallerLimits::new(args.caller_rate)),
         meters,
@@ -316,7 +363,7 @@ async fn load_identity(path: Option<PathBuf>) -> Result<(IdentityConfig, identit
         return Ok(Default::default());
     };
     let loaded = tokio::task::spawn_blocking(move || identity_file::load(&path)).await??;
-    if loaded.0.token_issuers.is_empty() {
+    if loaded.0.token_issuers.is_empty() && loaded.0.remote_issuers.is_empty() {
         tracing::warn!("identity.yaml has no tokenIssuers: nobody can get a first certificate");
     }
     Ok(loaded)

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use proto::ca::istio_certificate_service_server::IstioCertificateService;
 use proto::ca::{IstioCertificateRequest, IstioCertificateResponse};
 use runtime::grpc;
@@ -12,11 +11,10 @@ use runtime::spiffe::SpiffeId;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::{Code, Request, Response, Status};
 
-use crate::auth::{self, Caller, Method};
+use crate::auth::{Authenticator, Caller, Method};
 use crate::ca::csr::{self, CsrError};
 use crate::ca::{self, Authority, Leaf};
 use crate::current::{Asked, Current};
-use crate::identity_file::IdentityConfig;
 use crate::limit::{Limiter, holder};
 use crate::meters::Meters;
 
@@ -55,21 +53,27 @@ impl CallerLimits {
 #[derive(Debug, Clone)]
 pub(crate) struct CertificateService {
     pub(crate) current: Current,
-    pub(crate) config: Arc<ArcSwap<IdentityConfig>>,
+    pub(crate) authenticator: Authenticator,
     pub(crate) ttl: Duration,
     pub(crate) limits: Arc<CallerLimits>,
     pub(crate) meters: Meters,
 }
 
 impl CertificateService {
-    fn caller<T>(&self, request: &Request<T>, now: i64) -> Result<Caller, Status> {
+    async fn caller<T>(&self, request: &Request<T>, now: i64) -> Result<Caller, Status> {
         let peer = grpc::peer(request.extensions());
-        let result = auth::authenticate(&self.config.load(), request.metadata(), peer, now);
+        let result = self
+            .authenticator
+            .authenticate(request.metadata(), peer, now)
+            .await;
         result.map_err(|refusal| {
             self.meters.unauthenticated(refusal.reason());
             let remote = grpc::remote(request.extensions());
             tracing::warn!(target: "citadel::audit", remote = shown(remote), reason = %refusal, "caller refused");
-            Status::unauthenticated(refusal.to_string())
+            match refusal.is_temporary() {
+                true => Status::unavailable(refusal.to_string()),
+                false => Status::unauthenticated(refusal.to_string()),
+            }
         })
     }
 
@@ -178,7 +182,7 @@ impl IstioCertificateService for CertificateService {
         let remote = grpc::remote(request.extensions());
         let from = remote.map_or_else(String::new, |remote| holder(remote.ip()));
         let _turn = self.turn(&from).await?;
-        let known = self.caller(&request, ca::now().unix_timestamp());
+        let known = self.caller(&request, ca::now().unix_timestamp()).await;
         let known = known.and_then(|caller| self.admit(caller, &request));
         let caller = known.inspect_err(|status| {
             if status.code() == Code::Unauthenticated {

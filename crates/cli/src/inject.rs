@@ -58,7 +58,12 @@ fn text(file: &Path) -> Result<String> {
 }
 
 fn tell(object: &Value, outcomes: &[Outcome]) {
-    let part = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let part = |pointer: &str| {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     for outcome in outcomes {
         if let Outcome::Skipped(reason) = outcome {
             eprintln!("{} {}: no proxy: {reason}", part("/kind"), part("/metadata/name"));

@@ -119,6 +119,7 @@ async fn services(args: Args, context: Context) -> anyhow::Result<()> {
         identity: identity_file,
         leaf_ttl: args.leaf_ttl,
         secrets_dir: Some(secrets_dir),
+        kubernetes: of_citadel(&args.kubernetes),
         ..citadel::Args::new(ca_dir)
     };
     let ca = Ca::open(&citadel)
@@ -179,6 +180,19 @@ async fn services(args: Args, context: Context) -> anyhow::Result<()> {
     });
 
     end_together(services, &context).await
+}
+
+/// Citadel's part in the cluster of `--kubernetes`: it recognises callers and hands out Secrets. Root and authority stay in the
+/// folder, for a process of one person is not the cluster's control plane.
+fn of_citadel(options: &galley::kubernetes::Options) -> citadel::kubernetes::Options {
+    citadel::kubernetes::Options {
+        kubernetes: options.kubernetes,
+        kubeconfig: options.kubeconfig.clone(),
+        kube_context: options.kube_context.clone(),
+        ca_secret: String::new(),
+        root_config_maps: false,
+        ..Default::default()
+    }
 }
 
 /// A service's error. What its own binary calls `--listen` has the service's name here.

@@ -13,7 +13,12 @@ fn run(manifests: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(manifests.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(manifests.as_bytes())
+        .unwrap();
     child.wait_with_output().unwrap()
 }
 
@@ -49,9 +54,15 @@ fn pods_get_a_proxy_and_all_objects_are_printed() {
 
 #[test]
 fn a_pod_that_cannot_have_its_proxy_fails_by_name() {
-    let output = run(&MANIFESTS.replace("labels: {app: web}", "annotations: {sidecar.istio.io/interceptionMode: BOTH}"));
+    let output = run(&MANIFESTS.replace(
+        "labels: {app: web}",
+        "annotations: {sidecar.istio.io/interceptionMode: BOTH}",
+    ));
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty());
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("Deployment default/web: annotation sidecar.istio.io/interceptionMode"), "{told}");
+    assert!(
+        told.contains("Deployment default/web: annotation sidecar.istio.io/interceptionMode"),
+        "{told}"
+    );
 }

@@ -218,7 +218,8 @@ fn seconds(date: f64) -> Result<i64, TokenRefusal> {
     }
 }
 
-fn account(subject: &str) -> Option<Account> {
+/// The account that `system:serviceaccount:NAMESPACE:NAME` names; `None` when it is anything else.
+pub(crate) fn account(subject: &str) -> Option<Account> {
     let mut parts = subject.split(':');
     let fixed = (parts.next()?, parts.next()?) == ("system", "serviceaccount");
     let (namespace, name) = (parts.next()?, parts.next()?);

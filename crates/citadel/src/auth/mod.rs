@@ -3,13 +3,19 @@
 //! A caller shows a bearer token, or, to renew, a certificate of this authority. A token that is shown must be good: a
 //! bad one is not made up for by a certificate.
 
+pub(crate) mod fetched;
 pub mod jwks;
 pub mod jwt;
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use runtime::spiffe::{Peer, SpiffeId, SpiffeIdError};
 use tonic::metadata::MetadataMap;
 
 use crate::identity_file::IdentityConfig;
+use crate::kubernetes::review::{ReviewRefusal, TokenReviewer};
+use fetched::{Fetched, Known};
 use jwt::TokenRefusal;
 
 /// How a caller was recognised.
@@ -17,6 +23,8 @@ use jwt::TokenRefusal;
 pub enum Method {
     /// By a signed token.
     Token,
+    /// By a token that the API server knows.
+    TokenReview,
     /// By a current certificate of this authority.
     Certificate,
 }
@@ -27,6 +35,7 @@ impl Method {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Token => "token",
+            Self::TokenReview => "token_review",
             Self::Certificate => "certificate",
         }
     }
@@ -56,6 +65,17 @@ pub enum Refusal {
     /// The token.
     #[error("the token was refused: {0}")]
     Token(#[from] TokenRefusal),
+    /// The API server's answer about the token.
+    #[error("the token was refused: {0}")]
+    Review(#[from] ReviewRefusal),
+    /// The issuer's keys are not known yet.
+    #[error("the keys of the token's issuer {issuer} are not known yet ({reason}); try again")]
+    NoKeys {
+        /// The issuer.
+        issuer: String,
+        /// Why they are not known.
+        reason: String,
+    },
     /// The account's names make no SPIFFE id.
     #[error("the token's subject makes no SPIFFE id: {0}")]
     Id(#[from] SpiffeIdError),
@@ -77,11 +97,92 @@ impl Refusal {
             Self::None => "no_credentials",
             Self::Header => "malformed_header",
             Self::Token(refusal) => refusal.reason(),
+            Self::Review(refusal) => refusal.reason(),
+            Self::NoKeys { .. } => "issuer_keys_unknown",
             Self::Id(_) => "malformed_subject",
             Self::CertificateExpired => "certificate_expired",
             Self::NotAccount => "certificate_not_account",
         }
     }
+
+    /// Whether nobody could say, rather than that somebody said no: the caller may try again.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        matches!(
+            self,
+            Self::Review(ReviewRefusal::Unavailable(_)) | Self::NoKeys { .. }
+        )
+    }
+}
+
+/// Recognises callers: by what `identity.yaml` says, and, in a cluster, by the API server.
+#[derive(Debug, Clone)]
+pub(crate) struct Authenticator {
+    pub(crate) config: Arc<ArcSwap<IdentityConfig>>,
+    /// Issuers of `identity.yaml` whose keys are fetched.
+    pub(crate) fetched: Arc<Fetched>,
+    pub(crate) reviewer: Option<Arc<TokenReviewer>>,
+}
+
+impl Authenticator {
+    /// As [`authenticate`], also with keys that were fetched; a token of an issuer that `identity.yaml` does not name is shown
+    /// to the API server.
+    ///
+    /// # Errors
+    /// As [`authenticate`], and when the API server does not accept the token or cannot be asked.
+    pub(crate) async fn authenticate(
+        &self,
+        metadata: &MetadataMap,
+        peer: Option<&Peer>,
+        now: i64,
+    ) -> Result<Caller, Refusal> {
+        let config = self.config.load_full();
+        let refusal = match authenticate(&config, metadata, peer, now) {
+            Err(refusal @ Refusal::Token(TokenRefusal::Issuer(_))) => refusal,
+            result => return result,
+        };
+        let Some(token) = bearer(metadata)? else {
+            return Err(refusal);
+        };
+        if let Refusal::Token(TokenRefusal::Issuer(issuer)) = &refusal
+            && config
+                .remote_issuers
+                .iter()
+                .any(|remote| remote.issuer == *issuer)
+        {
+            let account = self.by_fetched(issuer, token, now)?;
+            return caller(&config, &account, Method::Token);
+        }
+        let Some(reviewer) = &self.reviewer else {
+            return Err(refusal);
+        };
+        let account = reviewer.review(token).await?;
+        caller(&config, &account, Method::TokenReview)
+    }
+
+    fn by_fetched(&self, issuer: &str, token: &str, now: i64) -> Result<jwt::Account, Refusal> {
+        let no_keys = |reason: String| Refusal::NoKeys {
+            issuer: issuer.to_owned(),
+            reason,
+        };
+        let issuer = match self.fetched.find(issuer) {
+            Some(Known::Keys(issuer)) => issuer,
+            Some(Known::Nothing(reason)) => return Err(no_keys(reason)),
+            None => return Err(no_keys("they are being fetched".to_owned())),
+        };
+        let verified = jwt::verify(std::slice::from_ref(&*issuer), token, now);
+        if verified == Err(TokenRefusal::UnknownKey) {
+            self.fetched.missed();
+        }
+        Ok(verified?)
+    }
+}
+
+fn caller(config: &IdentityConfig, account: &jwt::Account, method: Method) -> Result<Caller, Refusal> {
+    Ok(Caller {
+        id: SpiffeId::workload(&config.trust_domain, &account.namespace, &account.name)?,
+        method,
+    })
 }
 
 /// Recognises the caller by its metadata and its verified certificate, at `now` (seconds since 1970).
@@ -97,11 +198,7 @@ pub fn authenticate(
     match (bearer(metadata)?, peer) {
         (Some(token), _) => {
             let account = jwt::verify(&config.token_issuers, token, now)?;
-            let id = SpiffeId::workload(&config.trust_domain, &account.namespace, &account.name)?;
-            Ok(Caller {
-                id,
-                method: Method::Token,
-            })
+            caller(config, &account, Method::Token)
         }
         (None, Some(peer)) if peer.not_after <= now => Err(Refusal::CertificateExpired),
         (None, Some(peer)) if peer.spiffe_id.account().is_none() => Err(Refusal::NotAccount),

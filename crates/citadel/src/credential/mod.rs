@@ -1,7 +1,7 @@
 //! TLS credentials of gateways: which Secret a name means, who may have it, what Envoy gets of it.
 //!
-//! A proxy gets credentials of its own namespace alone, which its certificate names; that is decided before any Secret
-//! is looked at, so that a refusal tells nothing of what exists.
+//! Whether a proxy may have a Secret is decided by its certificate's account before any Secret is looked at
+//! ([`crate::kubernetes::access`]), so that a refusal tells nothing of what exists.
 
 mod facts;
 mod feed;
@@ -19,8 +19,12 @@ pub(crate) use service::CredentialServer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
+use crate::kubernetes::access::Denial;
+
 /// A Secret's namespace and name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     pub(crate) namespace: String,
     pub(crate) name: String,
@@ -43,14 +47,9 @@ pub(crate) enum Missing {
     /// The name.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// Another namespace's Secret.
-    #[error(
-        "a proxy of namespace {caller} may have Secrets of its own namespace alone: move the Secret beside the gateway's workload"
-    )]
-    Forbidden {
-        /// The proxy's namespace.
-        caller: String,
-    },
+    /// A Secret that the proxy may not have.
+    #[error(transparent)]
+    Forbidden(#[from] Denial),
     /// No such Secret.
     #[error("there is no Secret {namespace}/{name}")]
     Absent {
@@ -71,14 +70,8 @@ pub(crate) enum Missing {
     },
 }
 
-/// What `name` means for a proxy of namespace `caller`.
-pub(crate) fn find(secrets: &Secrets, name: &str, caller: &str) -> Result<Material, Missing> {
-    let name = Name::parse(name, caller)?;
-    if name.namespace != caller {
-        return Err(Missing::Forbidden {
-            caller: caller.to_owned(),
-        });
-    }
+/// What a name means; whether it may be told was decided before.
+pub(crate) fn find(secrets: &Secrets, name: Name) -> Result<Material, Missing> {
     let get = |secret: &str| {
         let key = Key {
             namespace: name.namespace.clone(),
@@ -106,6 +99,37 @@ pub(crate) fn find(secrets: &Secrets, name: &str, caller: &str) -> Result<Materi
         name: key.name,
         source,
     })
+}
+
+/// Puts sources together, the last one's Secrets first in rank, until one of them ends or nobody listens.
+pub(crate) async fn join(mut sources: Vec<watch::Receiver<Known>>, joined: watch::Sender<Known>) {
+    loop {
+        let all: Vec<Known> = sources
+            .iter_mut()
+            .map(|source| source.borrow_and_update().clone())
+            .collect();
+        joined.send_replace(together(&all));
+        let news = sources.iter_mut().map(|source| Box::pin(source.changed()));
+        tokio::select! {
+            (changed, ..) = futures::future::select_all(news) => if changed.is_err() { return },
+            () = joined.closed() => return,
+        }
+    }
+}
+
+fn together(sources: &[Known]) -> Known {
+    match sources {
+        [one] => one.clone(),
+        all => Known {
+            secrets: Arc::new(
+                all.iter()
+                    .flat_map(|known| known.secrets.iter())
+                    .map(|(key, secret)| (key.clone(), secret.clone()))
+                    .collect(),
+            ),
+            complete: all.iter().all(|known| known.complete),
+        },
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The names that Envoy asks for credentials by, as Istio writes them.
 
+use super::Key;
+
 /// What names begin with.
 const SCHEME: &str = "kubernetes://";
 /// What the name of a gateway of the Gateway API begins with; the namespace always follows.
@@ -35,6 +37,14 @@ pub(crate) struct Name {
 pub(crate) struct NameError;
 
 impl Name {
+    /// The Secret that is asked for.
+    pub(crate) fn key(&self) -> Key {
+        Key {
+            namespace: self.namespace.clone(),
+            name: self.secret.clone(),
+        }
+    }
+
     /// Takes a name apart; `caller` is the namespace where it names none.
     pub(crate) fn parse(name: &str, caller: &str) -> Result<Self, NameError> {
         if name.len() > MAX_LENGTH {

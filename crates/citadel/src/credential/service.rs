@@ -17,10 +17,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::ca;
 
-use super::{Known, Material, Missing, find};
+use super::{Known, Material, Missing, Name, find};
+use crate::kubernetes::access::{Access, Decision, Reader};
 
 /// Most credentials that one proxy can ask for.
 const MAX_NAMES: usize = 1000;
+/// How often it is looked whether rights have changed.
+const LOOK: Duration = Duration::from_secs(2);
 /// Answers that wait for a proxy to read; more are not made until it does.
 const QUEUE: usize = 8;
 
@@ -28,38 +31,66 @@ const QUEUE: usize = 8;
 #[derive(Debug, Clone)]
 pub(crate) struct CredentialServer {
     pub(crate) secrets: watch::Receiver<Known>,
+    /// Who may have what.
+    pub(crate) access: Access,
     /// Ends all streams: they would hold up the end of the server.
     pub(crate) shutdown: CancellationToken,
 }
 
 /// One proxy's stream.
 struct Session {
-    /// The proxy's namespace, by its certificate.
-    namespace: String,
+    /// The proxy, by its certificate.
+    reader: Reader,
     peer: Peer,
+    access: Access,
     wanted: BTreeSet<String>,
     sent: BTreeMap<String, Result<Material, Missing>>,
+    /// Why nothing can be said of some name for now; told once.
+    waits: Option<String>,
 }
 
 impl Session {
     /// What is news to the proxy.
-    fn news(&mut self, known: &Known) -> Vec<Credential> {
+    async fn news(&mut self, known: &Known) -> Vec<Credential> {
         let mut news = Vec::new();
-        for name in &self.wanted {
-            let found = find(&known.secrets, name, &self.namespace);
-            if self.sent.get(name) == Some(&found) {
+        let before = self.waits.take();
+        for name in self.wanted.clone() {
+            let found = match self.look(&name, known).await {
+                Ok(found) => found,
+                // It may be known soon; a proxy that has it from before shall keep it.
+                Err(reason) => {
+                    self.waits = Some(reason);
+                    continue;
+                }
+            };
+            if self.sent.get(&name) == Some(&found) {
                 continue;
             }
-            // It may yet come; a proxy that has it from an earlier stream shall keep it.
-            if !known.complete && matches!(found, Err(Missing::Absent { .. })) {
-                continue;
-            }
-            self.audit(name, &found);
-            news.push(message(name, &found));
-            self.sent.insert(name.clone(), found);
+            self.audit(&name, &found);
+            news.push(message(&name, &found));
+            self.sent.insert(name, found);
         }
         self.sent.retain(|name, _| self.wanted.contains(name));
+        if let Some(reason) = self.waits.as_ref().filter(|_| before.is_none()) {
+            tracing::warn!(id = %self.peer.spiffe_id, reason, "credentials have to wait");
+        }
         news
+    }
+
+    /// What a name means for this proxy, or why that cannot be said yet.
+    async fn look(&self, name: &str, known: &Known) -> Result<Result<Material, Missing>, String> {
+        let name = match Name::parse(name, &self.reader.namespace) {
+            Ok(name) => name,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        match self.access.decide(&self.reader, &name.key()).await {
+            Decision::Denied(denial) => Ok(Err(denial.into())),
+            Decision::Unknown(reason) => Err(reason),
+            Decision::Allowed => match find(&known.secrets, name) {
+                Err(Missing::Absent { .. }) if !known.complete => Err("Secrets are not read yet".to_owned()),
+                found => Ok(found),
+            },
+        }
     }
 
     fn audit(&self, name: &str, found: &Result<Material, Missing>) {
@@ -108,14 +139,19 @@ impl CredentialService for CredentialServer {
             .cloned()
             .ok_or_else(|| Status::unauthenticated("connect with a current certificate of this mesh"))?;
         let account = peer.spiffe_id.account();
-        let (namespace, _) = account.ok_or_else(|| {
+        let (namespace, account) = account.ok_or_else(|| {
             Status::permission_denied("credentials are for service accounts: /ns/NAMESPACE/sa/ACCOUNT")
         })?;
         let session = Session {
-            namespace: namespace.to_owned(),
+            reader: Reader {
+                namespace: namespace.to_owned(),
+                account: account.to_owned(),
+            },
             peer: peer.clone(),
+            access: self.access.clone(),
             wanted: BTreeSet::new(),
             sent: BTreeMap::new(),
+            waits: None,
         };
         let (answers, stream) = mpsc::channel(QUEUE);
         let driving = drive(session, request.into_inner(), self.secrets.clone(), answers);
@@ -134,6 +170,8 @@ async fn drive(
     let left = session.peer.not_after.saturating_sub(ca::now().unix_timestamp());
     let expiry = tokio::time::sleep(Duration::from_secs(u64::try_from(left).unwrap_or(0)));
     tokio::pin!(expiry);
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = &mut expiry => {
@@ -153,9 +191,12 @@ async fn drive(
                 Ok(None) | Err(_) => return,
             },
             changed = secrets.changed() => if changed.is_err() { return },
+            // Rights change too, and questions may have failed.
+            _ = looks.tick() => if session.wanted.is_empty() { continue },
+            () = answers.closed() => return,
         }
         let now = secrets.borrow_and_update().clone();
-        for credential in session.news(&now) {
+        for credential in session.news(&now).await {
             if answers.send(Ok(credential)).await.is_err() {
                 return;
             }

@@ -1,6 +1,8 @@
 //! Who gets what by which name.
 
 use super::*;
+use crate::kubernetes::access::{Access, Decision, Reader};
+use futures::FutureExt;
 use rcgen::{CertificateParams, KeyPair};
 use std::fmt::Write;
 
@@ -40,8 +42,24 @@ impl Files {
     }
 }
 
+/// As a session does it where there is no cluster.
+fn read(secrets: &Secrets, name: &str, caller: &str) -> Result<Material, Missing> {
+    let name = Name::parse(name, caller)?;
+    let reader = Reader {
+        namespace: caller.to_owned(),
+        account: "gateway".to_owned(),
+    };
+    let key = name.key();
+    let decision = Access::OwnNamespace.decide(&reader, &key);
+    match decision.now_or_never().expect("nobody is asked") {
+        Decision::Allowed => find(secrets, name),
+        Decision::Denied(denial) => Err(denial.into()),
+        Decision::Unknown(reason) => panic!("{reason}"),
+    }
+}
+
 fn check(secrets: &Secrets, name: &str, caller: &str, expected: Result<&str, &str>) {
-    let found = find(secrets, name, caller);
+    let found = read(secrets, name, caller);
     match (&found, expected) {
         (Ok(material), Ok(part)) => assert_eq!(format!("{material:?}"), part, "{name}"),
         (Err(reason), Err(part)) => assert!(reason.to_string().contains(part), "{name}: {reason}"),
@@ -145,7 +163,7 @@ fn a_secret_of_its_own_for_roots_comes_first_and_generic_keys_count() {
     );
     files.write("b.yaml", &yaml("shop", "web-cacert", &[("cacert", &other)]));
     let secrets = files.load().secrets;
-    let Ok(Material::Roots { certificates, .. }) = find(&secrets, "kubernetes://web-cacert", "shop") else {
+    let Ok(Material::Roots { certificates, .. }) = read(&secrets, "kubernetes://web-cacert", "shop") else {
         panic!("no roots");
     };
     assert_eq!(certificates.trim(), other.trim());
@@ -190,7 +208,7 @@ fn what_is_wrong_with_a_secret_is_named_without_its_values() {
     files.write("all.yaml", &text.join("---\n"));
     let secrets = files.load().secrets;
     for (name, _, expected) in spoilt {
-        let error = find(&secrets, &format!("kubernetes://{name}"), "shop")
+        let error = read(&secrets, &format!("kubernetes://{name}"), "shop")
             .unwrap_err()
             .to_string();
         assert!(error.contains(expected) && !error.contains("sekret"), "{error}");
@@ -234,4 +252,27 @@ fn a_file_that_others_may_read_is_refused() {
         "{:?}",
         loaded.faults
     );
+}
+
+#[test]
+fn sources_lie_above_each_other_and_all_must_be_read() {
+    let secret = |kind: &str| {
+        let secret = Secret::new(kind.to_owned(), BTreeMap::new(), []);
+        Arc::new(secret)
+    };
+    let key = |name: &str| Key {
+        namespace: "shop".to_owned(),
+        name: name.to_owned(),
+    };
+    let known = |names: &[&str], kind: &str, complete: bool| Known {
+        secrets: Arc::new(names.iter().map(|name| (key(name), secret(kind))).collect()),
+        complete,
+    };
+    let all = together(&[
+        known(&["a", "b"], "below", true),
+        known(&["b", "c"], "above", false),
+    ]);
+    let kinds: Vec<&str> = all.secrets.values().map(|secret| &*secret.r#type).collect();
+    assert_eq!(kinds, ["below", "above", "above"]);
+    assert!(!all.complete);
 }

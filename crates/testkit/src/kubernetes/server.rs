@@ -125,9 +125,9 @@ impl ApiServer {
         Ok(false)
     }
 
-    /// The API's URL.
+    /// The API's URL, which is also the issuer of its service accounts' tokens.
     pub fn url(&self) -> String {
-        format!("https://{}", self.block.addr(ADDRESS.0, ADDRESS.1))
+        url(&self.block)
     }
 
     /// The kubeconfig of an administrator, to give to a command.
@@ -300,6 +300,10 @@ fn etcd(binaries: &Binaries, dir: &Rundir, block: &Block) -> Spec {
         .arg("--unsafe-no-fsync")
 }
 
+fn url(block: &Block) -> String {
+    format!("https://{}", block.addr(ADDRESS.0, ADDRESS.1))
+}
+
 fn apiserver(binaries: &Binaries, dir: &Rundir, block: &Block) -> Spec {
     let file = |name: &str| dir.path().join(name);
     Spec::new("kube-apiserver", &binaries.apiserver, dir.path())
@@ -318,5 +322,7 @@ fn apiserver(binaries: &Binaries, dir: &Rundir, block: &Block) -> Spec {
         .path("--tls-private-key-file", file("server.key"))
         .path("--service-account-key-file", file("accounts.crt"))
         .path("--service-account-signing-key-file", file("accounts.key"))
-        .flag("--service-account-issuer", "https://kubernetes.default.svc")
+        // Its own address, so that its keys can be found by discovery.
+        .flag("--service-account-issuer", url(block))
+        .flag("--api-audiences", url(block))
 }

@@ -1,0 +1,108 @@
+//! A cluster, from Citadel's start on: where the authority comes from, and all that follows the API server.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kube::Client;
+use runtime::Context;
+use tokio::sync::watch;
+
+use super::access::{self, Access};
+use super::authority::{Origin, SecretError, Store};
+use super::meters::Meters;
+use super::review::TokenReviewer;
+use super::{Options, grants, root_cert, secrets};
+use crate::ca::{AuthorityError, Folder};
+use crate::credential::Known;
+use crate::current::Current;
+
+/// The authority cannot be had from the cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The Secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The folder that is its copy.
+    #[error("--ca-dir: {0}")]
+    Authority(#[from] AuthorityError),
+    /// The system could not run a blocking task.
+    #[error("cannot read files: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// The cluster, and the authority's Secret in it, where it is kept in one.
+pub(crate) struct Cluster {
+    client: Client,
+    store: Option<(Store, Origin)>,
+}
+
+/// What the rest of Citadel gets of a cluster.
+pub(crate) struct Started {
+    /// Recognises tokens.
+    pub(crate) reviewer: TokenReviewer,
+    /// Decides who may have which Secret.
+    pub(crate) access: Access,
+    /// The Secrets.
+    pub(crate) secrets: watch::Receiver<Known>,
+}
+
+impl Cluster {
+    /// Makes the folder the copy of the authority's Secret, or the Secret from the folder: of several first starts at once
+    /// one makes the root.
+    ///
+    /// # Errors
+    /// When the Secret or the folder cannot be used.
+    pub(crate) async fn open(
+        client: Client,
+        options: &Options,
+        dir: &Path,
+        folder: &Folder,
+    ) -> Result<Self, OpenError> {
+        if options.ca_secret.is_empty() {
+            return Ok(Self { client, store: None });
+        }
+        let store = Store::new(client.clone(), &options.pod_namespace, &options.ca_secret, dir);
+        let mut origin = store.pull().await?;
+        if origin == Origin::Nothing {
+            let made = folder.clone();
+            tokio::task::spawn_blocking(move || made.load_or_create()).await??;
+            origin = match store.create().await? {
+                Some(version) => Origin::Own(version),
+                None => store.pull().await?,
+            };
+        }
+        Ok(Self {
+            client,
+            store: Some((store, origin)),
+        })
+    }
+
+    /// Starts what follows the cluster, until the context's shutdown.
+    pub(crate) fn start(self, options: &Options, current: &Current, context: &Context) -> Started {
+        let meters = Meters::new(&context.metrics);
+        let spawn = |task: BoxFuture<'static, ()>| {
+            tokio::spawn(context.shutdown.clone().run_until_cancelled_owned(task));
+        };
+        let client = || self.client.clone();
+        let (granted, grants) = watch::channel(None);
+        spawn(grants::follow(client(), granted, meters.clone()).boxed());
+        let (told, known) = watch::channel(Known::default());
+        let namespaces = options.secrets_namespaces.clone();
+        spawn(secrets::follow(client(), namespaces, told, meters.clone()).boxed());
+        if options.root_config_maps {
+            let trust = current.trust();
+            spawn(root_cert::keep(client(), trust, meters.clone()).boxed());
+        }
+        if let Some((store, origin)) = self.store {
+            spawn(store.keep(origin, meters.clone()).boxed());
+        }
+        let access = access::Cluster::new(self.client.clone(), grants, meters.clone());
+        Started {
+            reviewer: TokenReviewer::new(self.client, &options.token_audiences, meters),
+            access: Access::Cluster(Arc::new(access)),
+            secrets: known,
+        }
+    }
+}
