@@ -12,28 +12,17 @@ mod common;
 use std::sync::atomic::Ordering;
 
 use common::reports::{address, check, inbound_entry, message, send};
-use common::server::{FRONTEND, SAMPLE, Server, descriptor};
-use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
-use envoy_types::pb::envoy::config::core::v3::{Address, Node, RequestMethod, SocketAddress, address};
-use envoy_types::pb::envoy::data::accesslog::v3::tls_properties::CertificateProperties;
-use envoy_types::pb::envoy::data::accesslog::v3::tls_properties::certificate_properties::{
-    SubjectAltName, subject_alt_name::San,
-};
+use common::server::{SAMPLE, Server, descriptor};
 use envoy_types::pb::envoy::data::accesslog::v3::{
-    AccessLogCommon, AccessLogType, ConnectionProperties, HttpAccessLogEntry, HttpRequestProperties,
-    HttpResponseProperties, TcpAccessLogEntry, TlsProperties,
+    AccessLogCommon, AccessLogType, ConnectionProperties, HttpAccessLogEntry, HttpResponseProperties,
+    TcpAccessLogEntry,
 };
 use envoy_types::pb::envoy::service::accesslog::v3::StreamAccessLogsMessage;
-use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_client::AccessLogServiceClient;
 use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::{
-    HttpAccessLogEntries, Identifier, LogEntries, TcpAccessLogEntries,
-};
-use envoy_types::pb::envoy::service::auth::v3::attribute_context::{
-    HttpRequest, Peer, Request as AuthRequest,
+    Identifier, LogEntries, TcpAccessLogEntries,
 };
 use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
-use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code as Limit;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
@@ -41,7 +30,6 @@ use envoy_types::pb::google::protobuf::UInt32Value;
 
 use runtime::grpc;
 use tonic::Code;
-use tonic::transport::Channel;
 
 #[tokio::test]
 async fn a_denier_refuses_with_istios_status_and_message() {
