@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use citadel::Ca;
+use clap::Parser;
 use common::{address, context, eventually};
 use http_body_util::BodyExt;
 use rcgen::{CertificateParams, KeyPair};
@@ -40,6 +41,12 @@ kind: WorkloadEntry
 metadata: {name: front, namespace: shop, labels: {app: front}}
 spec: {address: 192.0.2.1}
 ";
+
+#[derive(clap::Parser)]
+struct Flags {
+    #[command(flatten)]
+    galley: galley::Args,
+}
 
 struct Folder(tempfile::TempDir);
 
@@ -70,6 +77,21 @@ impl Folder {
         });
         write_private(&self.path("new"), &secret.to_string());
         std::fs::rename(self.path("new"), self.path("secrets").join("web.json")).unwrap();
+    }
+
+    fn galley(&self, citadel: SocketAddr) -> galley::Args {
+        let config = self.path("config").display().to_string();
+        let (listen, citadel) = (address().to_string(), citadel.to_string());
+        let flags = [
+            "galley",
+            "--config",
+            &config,
+            "--listen",
+            &listen,
+            "--secret-facts-address",
+            &citadel,
+        ];
+        Flags::parse_from(flags).galley
     }
 
     fn citadel(&self, listen: SocketAddr) -> citadel::Args {
@@ -138,15 +160,7 @@ async fn credentials_are_analysed_by_what_citadel_tells() {
     let hour = Duration::from_secs(3600);
     let identity = ca.identity("galley", hour, &galley_context).await.unwrap();
     let citadel = start(ca, args, &citadel_context);
-    let galley_args = galley::Args {
-        config: vec![folder.path("config")],
-        kubernetes: Default::default(),
-        state_dir: None,
-        listen: address(),
-        secret_facts_address: Some(listen.to_string()),
-        webhook: Default::default(),
-        status: Default::default(),
-    };
+    let galley_args = folder.galley(listen);
     let running = tokio::spawn(galley::run(galley_args, identity, galley_context.clone()));
     says(&galley_context, Some("there is no Secret shop/web")).await;
     folder.secret("api.example.com");
