@@ -1,6 +1,8 @@
 //! Decides, charges and counts: the front-ends' common core. Configuration is swapped whole; the state of quotas and
 //! metrics is kept beside it. It knows no transport.
 
+pub(crate) mod api;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use crate::args::Args;
 use crate::attributes::check::Check;
 use crate::attributes::descriptor;
 use crate::clock::Clock;
+use crate::graph::Graph;
 use crate::meters::{Meters, Outcome, Reason, RuleLabel};
 use crate::pace::Pace;
 use crate::policies::Policies;
@@ -89,6 +92,8 @@ pub(crate) struct Engine {
     registry: Registry,
     kit: Kit,
     pub(crate) meters: Meters,
+    /// Who calls whom.
+    pub(crate) graph: Graph,
     clock: Clock,
     pace: Pace,
     configured: watch::Sender<bool>,
@@ -104,6 +109,7 @@ impl Engine {
             registry: Registry::new(args.prometheus_series),
             kit: Kit::new(args.adapter_deadline, args.handler_files.clone(), metrics),
             meters: Meters::new(metrics),
+            graph: Graph::default(),
             clock,
             pace: Pace::default(),
             configured: watch::Sender::new(false),
@@ -324,6 +330,7 @@ impl Engine {
     /// Counts a finished request or connection.
     pub(crate) fn report(&self, policies: &Policies, request: &Request<'_>) {
         let now = self.clock.now();
+        self.graph.observe(request, now);
         let reports = policies.rules.report(request);
         self.dropped("expression", reports.failed);
         for delivery in reports.deliveries {

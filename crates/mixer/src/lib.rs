@@ -15,6 +15,7 @@ mod clock;
 mod configuration;
 mod engine;
 mod frontends;
+mod graph;
 mod mesh;
 mod meters;
 mod pace;
@@ -28,6 +29,7 @@ mod reports;
 mod service;
 #[cfg(test)]
 mod testing;
+mod wire;
 
 pub use args::Args;
 pub use clock::Clock;

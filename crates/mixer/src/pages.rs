@@ -15,6 +15,9 @@ use crate::engine::Engine;
 /// Where the configuration page is mounted on the admin port.
 pub(crate) const DEBUG_MIXER: &str = "/debug/mixer";
 
+/// Where the graph of services is, below it.
+const GRAPH: &str = "/debug/mixer/graph";
+
 /// The Prometheus adapter's page.
 pub(crate) fn prometheus(engine: Arc<Engine>) -> Router {
     async fn page(State(engine): State<Arc<Engine>>) -> Response {
@@ -43,7 +46,19 @@ pub(crate) fn debug_config(engine: Arc<Engine>) -> Router {
     async fn page(State(engine): State<Arc<Engine>>) -> Json<Configuration> {
         Json(configuration(&engine))
     }
-    Router::new().route(DEBUG_MIXER, get(page)).with_state(engine)
+    async fn edges(State(engine): State<Arc<Engine>>) -> Json<serde_json::Value> {
+        Json(graph(&engine))
+    }
+    Router::new()
+        .route(DEBUG_MIXER, get(page))
+        .route(GRAPH, get(edges))
+        .with_state(engine)
+}
+
+/// The graph of services.
+pub(crate) fn graph(engine: &Engine) -> serde_json::Value {
+    let shown = engine.graph.show(engine.now());
+    serde_json::to_value(shown).unwrap_or_default()
 }
 
 fn configuration(engine: &Engine) -> Configuration {

@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_server::AccessLogServiceServer;
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
+use envoy_types::pb::envoy::service::metrics::v3::metrics_service_server::MetricsServiceServer as EnvoyMetricsServer;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use feed::State;
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::LogsServiceServer;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::MetricsServiceServer;
+use proto::mixer::mixer_server::MixerServer;
 use runtime::admin::MountError;
 use runtime::grpc::{Limits, MAX_MESSAGE, ServeError};
 use runtime::tls::{self, ClientAuth, ConfigError};
@@ -16,9 +20,10 @@ use tonic::service::Routes;
 use crate::args::Args;
 use crate::clock::Clock;
 use crate::engine::Engine;
-use crate::frontends::{AccessLogs, Checks, RateLimits};
+use crate::frontends::{AccessLogs, Checks, Logs, Metrics as OtlpMetrics, MixerApi, RateLimits, Stream};
 use crate::policies;
 use crate::reports::{self, Worker};
+use crate::wire::series::Series;
 use crate::{configuration, pages};
 
 /// Mixer could not start, or stopped serving.
@@ -70,11 +75,33 @@ impl Mixer {
         let (queue, worker): (_, Worker) = reports::queue(self.engine.clone());
         let checks = AuthorizationServer::new(Checks(self.engine.clone()));
         let limits = RateLimitServiceServer::new(RateLimits(self.engine.clone()));
+        let series = Arc::<Series>::default();
+        let stream = EnvoyMetricsServer::new(Stream {
+            engine: self.engine.clone(),
+            series: series.clone(),
+            shutdown: shutdown.clone(),
+        });
+        let metrics = MetricsServiceServer::new(OtlpMetrics {
+            engine: self.engine.clone(),
+            series,
+        });
         let logs = AccessLogServiceServer::new(AccessLogs { queue, shutdown });
+        let records = LogsServiceServer::new(Logs(self.engine.clone()));
+        let api = MixerServer::new(MixerApi::new(self.engine.clone()));
         let routes = Routes::new(checks.max_decoding_message_size(MAX_MESSAGE))
             .add_service(limits.max_decoding_message_size(MAX_MESSAGE))
-            .add_service(logs.max_decoding_message_size(MAX_MESSAGE));
+            .add_service(logs.max_decoding_message_size(MAX_MESSAGE))
+            .add_service(records.max_decoding_message_size(MAX_MESSAGE))
+            .add_service(metrics.max_decoding_message_size(MAX_MESSAGE))
+            .add_service(stream.max_decoding_message_size(MAX_MESSAGE))
+            .add_service(api.max_decoding_message_size(MAX_MESSAGE));
         (routes, worker.run())
+    }
+
+    /// The graph of services as its page shows it, JSON.
+    #[must_use]
+    pub fn graph(&self) -> serde_json::Value {
+        pages::graph(&self.engine)
     }
 
     /// The Prometheus adapter's page.

@@ -9,6 +9,7 @@ use config::{Finding, Kind, Object, Severity, Spec};
 use expr::{LANGUAGE_ANNOTATION, Language, Manifest, Speaking, Use};
 
 use crate::FAIL_OPEN_ANNOTATION;
+use crate::backend::Remotes;
 use crate::cel;
 use crate::condition::Condition;
 use crate::handler::Handler;
@@ -26,6 +27,7 @@ type Usable<T> = Option<Arc<T>>;
 pub(crate) struct Builder<'a> {
     findings: Vec<Finding>,
     manifest: Manifest,
+    remotes: Remotes<'a>,
     handlers: Names<Usable<Handler>>,
     pub(crate) instances: Names<Usable<Instance>>,
     quota_specs: BTreeMap<(String, String), &'a mixer::QuotaSpec>,
@@ -52,6 +54,7 @@ impl Rules {
             ..Builder::default()
         };
         objects.iter().for_each(|object| builder.manifest(object));
+        objects.iter().for_each(|object| builder.remote(object));
         objects.iter().for_each(|object| builder.parts(object));
         objects.iter().for_each(|object| builder.binding(object));
         for object in &objects {
@@ -133,11 +136,24 @@ impl<'a> Builder<'a> {
         }
     }
 
+    fn remote(&mut self, object: &'a Object) {
+        let key = || (object.meta.namespace.clone(), object.meta.name.clone());
+        match &object.spec {
+            Spec::Adapter(adapter) => {
+                self.remotes.adapters.insert(key(), adapter);
+            }
+            Spec::Template(template) => {
+                self.remotes.templates.insert(key(), template);
+            }
+            _ => {}
+        }
+    }
+
     fn parts(&mut self, object: &'a Object) {
         match &object.spec {
             Spec::Handler(spec) => {
                 let name = name_of(object);
-                let handler = Handler::new(&name, spec);
+                let handler = Handler::new(&name, spec, &self.remotes);
                 let usable = self.usable(object, handler);
                 self.handlers.insert(name, usable);
             }
@@ -162,14 +178,6 @@ impl<'a> Builder<'a> {
                 let message =
                     "is not served yet: attributes api.operation and request.api_key do not follow it";
                 self.say(Severity::Warning, object, "spec", message);
-            }
-            Spec::Template(_) | Spec::Adapter(_) => {
-                self.say(
-                    Severity::Warning,
-                    object,
-                    "spec",
-                    "adapters outside of the process are not served yet",
-                );
             }
             _ => {}
         }

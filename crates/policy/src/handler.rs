@@ -6,7 +6,7 @@ use std::sync::Arc;
 use config::mixer;
 use serde::Deserialize;
 
-use crate::backend::{Backend, BackendHandler};
+use crate::backend::{Backend, BackendHandler, Remotes};
 use crate::denial::Denial;
 use crate::list::{self, List};
 use crate::metric::{self, MetricDefinition};
@@ -57,7 +57,7 @@ pub(crate) struct QuotaLimit {
 
 impl Handler {
     /// Reads a handler. The error names the parameter, or the adapter that is not served.
-    pub(crate) fn new(name: &Name, spec: &mixer::Handler) -> Result<Self, Problem> {
+    pub(crate) fn new(name: &Name, spec: &mixer::Handler, remotes: &Remotes<'_>) -> Result<Self, Problem> {
         let backend = |backend| {
             let name = name.full();
             Adapter::Backend(Arc::new(BackendHandler { name, backend }))
@@ -80,11 +80,7 @@ impl Handler {
             "noop" => Adapter::Noop,
             "kubernetesenv" => Adapter::KubernetesEnv,
             "" if !spec.adapter.is_empty() => {
-                let what = format!(
-                    "adapters outside of the process ({}) are not served yet",
-                    spec.adapter
-                );
-                return Err(Problem::new("", what));
+                backend(Backend::Remote(remotes.handler(&name.namespace, spec)?))
             }
             "" => return Err(Problem::new("", "names no adapter; set compiledAdapter")),
             other => match Backend::read(other, &spec.params) {
@@ -219,6 +215,7 @@ mod tests {
                 params,
                 ..Default::default()
             },
+            &Remotes::default(),
         )
     }
 

@@ -82,7 +82,9 @@ impl Instance {
         if template.is_empty() {
             return Err(Problem::new("", "names no template; set compiledTemplate"));
         }
-        let (known, fields) = schema::template(template)
+        // A template that is an object may be named with its namespace.
+        let short = template.split('.').next().unwrap_or_default();
+        let (known, fields) = schema::template(short)
             .ok_or_else(|| Problem::new("", format!("there is no template {template}")))?;
         let record = Record::new(fields, &spec.params, vocabulary)?;
         Ok(Self {

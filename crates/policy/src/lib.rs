@@ -39,7 +39,8 @@ mod workload;
 
 pub use backend::{
     Backend, BackendHandler, Dogstatsd, DogstatsdMetric, Fluentd, Level, ListSource, NamePart, Opa,
-    OpenTelemetry, OtlpMetric, Rbac, Rotation, Statsd, StatsdKind, StatsdMetric, Stdio, Stream, Zipkin,
+    OpenTelemetry, OtlpMetric, Rbac, Remote, Rotation, Statsd, StatsdKind, StatsdMetric, Stdio, Stream,
+    Zipkin,
 };
 pub use check::{Answer, Ask, Asked, HeaderChange, Verdict};
 pub use compile::{BodyPart, Fact, Matcher, Part, Place, Reason, Refusal, Test};

@@ -33,7 +33,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("citadel", &["proto", "runtime", "xds"]),
     (
         "mixer",
-        &["config", "expr", "feed", "model", "policy", "runtime", "xds"],
+        &[
+            "config", "expr", "feed", "model", "policy", "proto", "runtime", "xds",
+        ],
     ),
     ("injector", &["config", "proto", "runtime"]),
     ("agent", &["config", "feed", "proto", "runtime", "xds"]),

@@ -17,6 +17,7 @@ mod opa;
 mod otlp;
 mod pool;
 mod rbac;
+mod remote;
 mod runner;
 mod span;
 mod statsd;
@@ -176,6 +177,7 @@ fn start(handler: &Arc<BackendHandler>, kit: &Kit) -> Result<Arc<Runner>, String
         Backend::Fluentd(fluentd) => Arc::new(fluentd::Adapter::new(fluentd)),
         Backend::Zipkin(zipkin) => Arc::new(zipkin::Adapter::new(zipkin)?),
         Backend::OpenTelemetry(otlp) => Arc::new(otlp::Adapter::new(otlp, kit)?),
+        Backend::Remote(remote) => Arc::new(remote::Adapter::new(remote)?),
     };
     Runner::start(handler.clone(), adapter, kit)
 }

@@ -2,7 +2,7 @@
 //!
 //! | attribute | ext_authz | access log |
 //! |---|---|---|
-//! | `source.ip` | `source.address` (the connection's) | `downstream_direct_remote_address` |
+//! | `source.ip` | the peer's address on the connection, never X-Forwarded-For | `downstream_direct_remote_address` |
 //! | `source.principal`, `.user` | URI in the peer's certificate, which Envoy verified | the same; outbound: the caller's identity |
 //! | `source.namespace`, `.serviceAccount` | the workload's, else those in the principal | the same |
 //! | `source.uid`, `.name`, `.labels`, `.workload.*`, `.owner`, `.services` | the feed's workload at `source.ip`, if it has that principal | the same; outbound: the caller's workload |
@@ -43,4 +43,4 @@ pub(crate) mod http_log;
 pub(crate) mod log;
 pub(crate) mod parties;
 pub(crate) mod tcp_log;
-mod time;
+pub(crate) mod time;

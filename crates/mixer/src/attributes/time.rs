@@ -12,6 +12,6 @@ pub(crate) fn duration(length: Option<&Duration>) -> Option<i64> {
     length.map(|length| nanos(length.seconds, length.nanos))
 }
 
-fn nanos(seconds: i64, nanos: i32) -> i64 {
+pub(crate) fn nanos(seconds: i64, nanos: i32) -> i64 {
     seconds.saturating_mul(SECOND).saturating_add(nanos.into())
 }

@@ -11,9 +11,6 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::attributes::log::Sender;
 use crate::reports::Queue;
 
-/// Longest node id that is looked at, in bytes.
-const MAX_NODE_ID: usize = 1024;
-
 /// The service.
 #[derive(Debug)]
 pub(crate) struct AccessLogs {
@@ -57,7 +54,7 @@ fn introduced(principal: &str, identifier: Identifier) -> Sender {
     let node_id = identifier
         .node
         .map(|node| node.id)
-        .filter(|id| id.len() <= MAX_NODE_ID);
+        .filter(|id| id.len() <= super::MAX_NODE_ID);
     Sender {
         principal: principal.to_owned(),
         node_id,

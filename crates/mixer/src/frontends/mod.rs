@@ -3,6 +3,9 @@
 
 mod access_log;
 mod authorization;
+mod dedup;
+mod mixer;
+mod otlp;
 mod rate_limit;
 
 use std::time::SystemTime;
@@ -11,9 +14,14 @@ use tonic::{Extensions, Status};
 
 pub(crate) use access_log::AccessLogs;
 pub(crate) use authorization::Checks;
+pub(crate) use mixer::MixerApi;
+pub(crate) use otlp::{Logs, Metrics, Stream};
 pub(crate) use rate_limit::RateLimits;
 
 use crate::engine::Undecided;
+
+/// Longest node id that is looked at, in bytes.
+const MAX_NODE_ID: usize = 1024;
 
 /// The caller's identity without `spiffe://`.
 fn caller(extensions: &Extensions) -> Result<String, Status> {

@@ -6,6 +6,7 @@ mod list;
 mod opa;
 mod opentelemetry;
 mod rbac;
+mod remote;
 mod statsd;
 mod stdio;
 #[cfg(test)]
@@ -21,6 +22,8 @@ pub use list::ListSource;
 pub use opa::Opa;
 pub use opentelemetry::{OpenTelemetry, OtlpMetric};
 pub use rbac::Rbac;
+pub use remote::Remote;
+pub(crate) use remote::Remotes;
 pub use statsd::{Dogstatsd, DogstatsdMetric, NamePart, Statsd, StatsdKind, StatsdMetric};
 pub use stdio::{Level, Rotation, Stdio, Stream};
 pub use zipkin::Zipkin;
@@ -51,6 +54,8 @@ pub enum Backend {
     Zipkin(Zipkin),
     /// `opentelemetry`, which Istio 1.4 did not have.
     OpenTelemetry(OpenTelemetry),
+    /// An adapter outside of the process.
+    Remote(Remote),
 }
 
 /// A handler that runs beside the decision. Two that are equal do the same: one may go on for the other.
@@ -95,6 +100,7 @@ impl Backend {
     /// How the adapter answers instances of a template; `None` when it takes none.
     pub(crate) fn takes(&self, template: &str) -> Option<Variety> {
         match (self, template) {
+            (Self::Remote(remote), template) => remote.takes(template),
             (Self::List(_), "listentry") | (Self::Opa(_) | Self::Rbac(_), "authorization") => {
                 Some(Variety::Check)
             }
