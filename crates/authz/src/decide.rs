@@ -22,7 +22,7 @@ pub enum Verdict {
     Closed,
     /// 400: the path cannot be read in one way only.
     Malformed,
-    /// 401: a token is not valid, or one is demanded.
+    /// 401: a token is not valid, or one is demanded. (Envoy answers 403 where only the audience is another.)
     Unauthorized,
     /// 403 by a DENY policy, or, without a name, since no ALLOW policy matches, or nobody can be asked.
     Denied(Option<ObjectKey>),

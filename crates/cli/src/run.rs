@@ -29,6 +29,8 @@ pub(crate) struct Args {
     config: Vec<PathBuf>,
     #[command(flatten)]
     kubernetes: galley::kubernetes::Options,
+    #[command(flatten)]
+    jwks: galley::jwks::Args,
     /// Folder of the root's key and certificate; DIR/identity/ca unless given
     #[arg(long, env = "ARGOSY_CA_DIR", value_name = "DIR")]
     ca_dir: Option<PathBuf>,
@@ -142,6 +144,7 @@ async fn services(args: Args, context: Context) -> anyhow::Result<()> {
         kubernetes: args.kubernetes,
         listen: args.galley_address,
         secret_facts_address: Some(args.citadel_address.to_string()),
+        jwks: args.jwks,
         webhook: Default::default(),
         status: Default::default(),
     };

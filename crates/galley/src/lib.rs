@@ -5,6 +5,7 @@
 pub mod analysis;
 mod derived;
 pub mod folder;
+pub mod jwks;
 pub mod kubernetes;
 pub mod last_good;
 pub mod merge;
@@ -75,6 +76,9 @@ pub struct Args {
     /// them; Secrets are not looked at unless given
     #[arg(long, env = "ARGOSY_SECRET_FACTS_ADDRESS", value_name = "HOST:PORT")]
     pub secret_facts_address: Option<String>,
+    /// Keys (JWKS) that are fetched.
+    #[command(flatten)]
+    pub jwks: jwks::Args,
     /// The admission webhook.
     #[command(flatten)]
     pub webhook: webhook::Args,
@@ -109,6 +113,9 @@ pub enum Error {
     /// What Citadel tells of Secrets cannot be followed.
     #[error(transparent)]
     SecretFacts(#[from] secret_facts::FactsError),
+    /// Keys cannot be fetched.
+    #[error(transparent)]
+    Jwks(#[from] jwks::SetupError),
     /// The server failed.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -195,11 +202,14 @@ pub async fn run_prepared(
     let mut tasks = JoinSet::new();
     let inlets = start(&args, client.clone(), &remembered, &mut tasks, &context);
     let trust_domain = identity.id().trust_domain().to_string();
+    let (merged, unfilled) = channel::channel(None);
+    let keys = jwks::Jwks::new(&args.jwks, args.state_dir.as_deref(), &context.metrics)?;
+    tasks.spawn(keys.run(unfilled, states, context.shutdown.clone()));
     tasks.spawn(sources::run(
         inlets,
         trust_domain,
         layers,
-        states,
+        merged,
         ready,
         context.shutdown.clone(),
     ));

@@ -90,7 +90,7 @@ impl Compiler<'_> {
         }
         let (values, not_values) = (&condition.values, &condition.not_values);
         if let Some(name) = bracketed(key, "request.headers") {
-            // One value of a repeated header is enough to be refused, and not enough to be let in.
+            // Of a list one value is enough to be refused.
             let make = |refuses: bool| {
                 let compare = if refuses {
                     matching::header_with_one

@@ -295,6 +295,13 @@ pub(crate) fn serve(address: &str, status: fn(&str) -> u16) {
                 let mut stream = stream;
                 loop {
                     let mut head = String::new();
+                    // Not HTTP: TLS, say, of which no line ever ends.
+                    if reader
+                        .fill_buf()
+                        .is_ok_and(|start| start.first().is_none_or(|byte| !byte.is_ascii_graphic()))
+                    {
+                        return;
+                    }
                     loop {
                         let mut line = Vec::new();
                         match reader.read_until(b'\n', &mut line) {

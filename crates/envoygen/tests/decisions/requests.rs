@@ -1,0 +1,159 @@
+//! Random requests, from the words that policies have and from the spellings that attackers try.
+
+use std::collections::BTreeMap;
+
+use authz::Place;
+use rand::Rng;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use serde_json::{Value, json};
+
+use crate::mesh::PEERS;
+use crate::policies::{ONE, TWO};
+
+/// What is sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent {
+    /// None for plaintext.
+    pub(crate) peer: Option<&'static str>,
+    pub(crate) sni: &'static str,
+    /// Whether to the port for bytes.
+    pub(crate) tcp: bool,
+    pub(crate) method: &'static str,
+    pub(crate) host: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) headers: Vec<(&'static str, &'static str)>,
+    pub(crate) tokens: Vec<Carried>,
+    /// What the authorizers will answer.
+    pub(crate) answers: BTreeMap<String, bool>,
+}
+
+/// A token to be sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Carried {
+    pub(crate) place: Place,
+    pub(crate) claims: Value,
+    pub(crate) genuine: bool,
+}
+
+const PATHS: [&str; 22] = [
+    "/",
+    "/admin",
+    "/Admin",
+    "/admin/",
+    "/admin?x=1",
+    "/admin#f",
+    "//admin",
+    "/%2Fadmin",
+    "/x/..%2fadmin",
+    "/x/../admin",
+    "/x/%2e%2E/admin",
+    "/x\\..\\admin",
+    "/%5cadmin",
+    "/adminer",
+    "/a/b",
+    "/a//b",
+    "/a/b/c",
+    "/a/",
+    "/style.css",
+    "/style.css?a=/b",
+    "/a%252Fb",
+    "/admin;x=1",
+];
+
+impl Default for Sent {
+    fn default() -> Self {
+        Sent {
+            peer: None,
+            sni: "shop.example",
+            tcp: false,
+            method: "GET",
+            host: "shop.example",
+            path: "/",
+            headers: Vec::new(),
+            tokens: Vec::new(),
+            answers: BTreeMap::from([("asked".to_owned(), false), ("asked-too".to_owned(), false)]),
+        }
+    }
+}
+
+pub(crate) fn random(random: &mut StdRng) -> Sent {
+    let mut sent = Sent {
+        peer: random.random_bool(0.7).then(|| *PEERS.choose(random).unwrap()),
+        sni: ["shop.example", "outbound_.80_._.a.b", "other.test"]
+            .choose(random)
+            .unwrap(),
+        tcp: random.random_bool(0.15),
+        method: ["GET", "GET", "POST", "PUT", "OPTIONS"].choose(random).unwrap(),
+        host: [
+            "shop.example",
+            "SHOP.Example",
+            "shop.example:8080",
+            "shop.example.:80",
+            "other.test",
+            "a.shop.example",
+        ]
+        .choose(random)
+        .unwrap(),
+        path: PATHS.choose(random).unwrap(),
+        ..Sent::default()
+    };
+    if random.random_bool(0.3) {
+        for _ in 0..random.random_range(1..=2) {
+            let roles = ["admin", "user", "administrator", "superadmin", "user, admin", ""];
+            sent.headers.push(("x-role", roles.choose(random).unwrap()));
+        }
+    }
+    if random.random_bool(0.3) {
+        sent.headers.push((
+            "x-forwarded-for",
+            ["10.1.2.3", "192.0.2.7"].choose(random).unwrap(),
+        ));
+    }
+    if random.random_bool(0.5) {
+        sent.tokens.push(token(random));
+    }
+    let answers = [("asked", false), ("too", false), ("asked too", true)];
+    let (said, both) = *answers.choose(random).unwrap();
+    sent.headers.push(("x-answer", said));
+    sent.answers.insert("asked".to_owned(), both || said == "asked");
+    sent.answers.insert("asked-too".to_owned(), both || said == "too");
+    sent
+}
+
+fn token(random: &mut StdRng) -> Carried {
+    let places = [
+        Place::Header("authorization".to_owned(), "Bearer ".to_owned()),
+        Place::Header("authorization".to_owned(), "Bearer ".to_owned()),
+        Place::Header("x-token".to_owned(), "T ".to_owned()),
+        Place::Param("token".to_owned()),
+        Place::Cookie("token".to_owned()),
+    ];
+    let mut claims = json!({
+        "iss": *[ONE, ONE, TWO, "https://three.example"].choose(random).unwrap(),
+        "sub": *["alice", "bob"].choose(random).unwrap(),
+    });
+    if random.random_bool(0.5) {
+        claims["group"] = [json!("staff"), json!(["guests", "staff"]), json!(["guests"])]
+            .choose(random)
+            .unwrap()
+            .clone();
+    }
+    if random.random_bool(0.3) {
+        claims["realm"] = json!({"roles": ["boss", "x"]});
+    }
+    if random.random_bool(0.5) {
+        claims["aud"] = [json!("shop"), json!(["shop", "x"]), json!("x")]
+            .choose(random)
+            .unwrap()
+            .clone();
+    }
+    if random.random_bool(0.3) {
+        claims["azp"] = json!("web");
+    }
+    Carried {
+        place: places.choose(random).unwrap().clone(),
+        claims,
+        genuine: random.random_bool(0.85),
+    }
+}
