@@ -160,6 +160,7 @@ fn args(server: &ApiServer, configuration: &str, namespace: &str) -> galley::Arg
         state_dir: None,
         secret_facts_address: None,
         listen: address(),
+        jwks: Default::default(),
         webhook: galley::webhook::Args {
             webhook_listen: Some(address()),
             webhook_host: Some("localhost".to_owned()),

@@ -44,6 +44,7 @@ impl Galley {
             state_dir: None,
             secret_facts_address: None,
             listen,
+            jwks: Default::default(),
             webhook: Default::default(),
             status: Default::default(),
         };
