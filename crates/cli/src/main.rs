@@ -4,6 +4,7 @@ mod analyze;
 mod bootstrap;
 mod ca;
 mod crds;
+mod eval;
 mod explain;
 mod init;
 mod inject;
@@ -34,6 +35,8 @@ enum Command {
     Ca(ca::Args),
     /// Print the CustomResourceDefinitions of all kinds, for kubectl apply
     Crds(crds::Args),
+    /// Try one of Mixer's expressions on attributes
+    Eval(eval::Args),
     /// Say which objects a proxy's configuration comes from
     Explain(explain::Args),
     /// Make a sample folder: configuration, a root certificate, a token issuer and tokens
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Bootstrap(args) => bootstrap::run(&args),
         Command::Ca(args) => ca::run(&args),
         Command::Crds(args) => report(crds::run(&args)),
+        Command::Eval(args) => eval::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Init(args) => report(init::run(&args)),
         Command::Inject(args) => report(inject::run(&args)),
