@@ -97,7 +97,6 @@ impl Folder {
     fn citadel(&self, listen: SocketAddr) -> citadel::Args {
         citadel::Args {
             listen,
-            jwks: Default::default(),
             secrets_dir: Some(self.path("secrets")),
             ..citadel::Args::new(self.path("ca"))
         }
