@@ -152,6 +152,22 @@ fn tls_listener(address: SocketAddr, certificate: &str, roots: Option<&str>, req
     listener(address, echo, Some(tls(&context)))
 }
 
+/// `table` with such a listener.
+pub(crate) fn with_tls(
+    table: &Table,
+    address: SocketAddr,
+    certificate: &str,
+    roots: Option<&str>,
+    required: bool,
+) -> Table {
+    let listener = tls_listener(address, certificate, roots, required);
+    let upsert = (
+        Arc::from(listener.name.as_str()),
+        Bytes::from(listener.encode_to_vec()),
+    );
+    table.with(&LISTENER, [upsert], [] as [&str; 0])
+}
+
 /// `table` with a way out: what comes to `from` in plaintext goes to `to` in mutual TLS, with the certificate and the roots
 /// of these names.
 pub(crate) fn with_way_out(table: &Table, from: SocketAddr, to: SocketAddr, names: [&str; 2]) -> Table {

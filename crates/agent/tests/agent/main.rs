@@ -9,6 +9,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod credentials;
 mod ground;
 mod listener;
 mod revoked;
