@@ -1,5 +1,5 @@
-//! `argosy ca`: what state the authority is in, and how to have its root replaced. It asks Citadel's admin server, which
-//! answers callers on its own machine.
+//! `argosy ca`: what state the authority is in, how to have its root replaced, and how to revoke what it signed. It asks
+//! Citadel's admin server, which answers callers on its own machine.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -10,6 +10,8 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+
+use runtime::SpiffeId;
 
 use crate::run;
 
@@ -36,13 +38,59 @@ enum Command {
         #[arg(long)]
         emergency: bool,
     },
+    /// Trust a root no more: all certificates are issued again at once, then the root is dropped
+    Taint {
+        /// SHA-256 of the root's certificate, as status prints it; of a plugged-in authority's intermediate when that has
+        /// been replaced
+        fingerprint: String,
+    },
+    /// Revoke certificates: proxies and services refuse them within seconds
+    #[command(group = clap::ArgGroup::new("which").required(true))]
+    Revoke {
+        /// The certificate's serial number, hexadecimal, as the audit log and openssl print it
+        #[arg(group = "which")]
+        serial: Option<String>,
+        /// All certificates of this SPIFFE id
+        #[arg(long, group = "which", value_name = "SPIFFE-ID")]
+        identity: Option<SpiffeId>,
+    },
+}
+
+impl Command {
+    /// Method and path at the admin server.
+    fn request(&self) -> (&'static str, String) {
+        match self {
+            Self::Status => ("GET", "/ca/status".to_owned()),
+            Self::Rotate { emergency } => ("PUT", format!("/ca/rotate?emergency={emergency}")),
+            Self::Taint { fingerprint } => ("PUT", format!("/ca/taint?fingerprint={}", plain(fingerprint))),
+            Self::Revoke { serial, identity } => {
+                let serial = serial.as_ref().map(|serial| format!("serial={}", plain(serial)));
+                // A SPIFFE id has no character that a query may not have.
+                let identity = identity.as_ref().map(|id| format!("identity={id}"));
+                (
+                    "PUT",
+                    format!("/ca/revoke?{}", serial.or(identity).unwrap_or_default()),
+                )
+            }
+        }
+    }
+}
+
+/// What may stand in a query: other characters are none of a number's, and Citadel says so of the rest.
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == ':' {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect()
 }
 
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let (method, path) = match args.command {
-        Command::Status => ("GET", "/ca/status".to_owned()),
-        Command::Rotate { emergency } => ("PUT", format!("/ca/rotate?emergency={emergency}")),
-    };
+    let (method, path) = args.command.request();
     let answered = tokio::runtime::Runtime::new()
         .context("cannot start")
         .and_then(|runtime| runtime.block_on(ask(args.admin_address, method, &path)));
@@ -83,4 +131,42 @@ async fn ask(admin: SocketAddr, method: &str, path: &str) -> anyhow::Result<Stri
     );
     let value: serde_json::Value = serde_json::from_str(&text).context("the answer is not JSON")?;
     Ok(format!("{value:#}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn check(line: &str, expected: Option<(&str, &str)>) {
+        let parsed = Cli::try_parse_from(line.split(' ')).ok();
+        let seen = parsed.map(|cli| cli.args.command.request());
+        let seen = seen.as_ref().map(|(method, path)| (*method, path.as_str()));
+        assert_eq!(seen, expected, "{line}");
+    }
+
+    #[test]
+    fn each_command_is_one_request() {
+        check("ca status", Some(("GET", "/ca/status")));
+        check(
+            "ca rotate --emergency",
+            Some(("PUT", "/ca/rotate?emergency=true")),
+        );
+        check("ca taint AB:01", Some(("PUT", "/ca/taint?fingerprint=AB:01")));
+        check("ca revoke 0a:ff", Some(("PUT", "/ca/revoke?serial=0a:ff")));
+        check("ca revoke a&b=c", Some(("PUT", "/ca/revoke?serial=a_b_c")));
+        check(
+            "ca revoke --identity spiffe://td/ns/a/sa/b",
+            Some(("PUT", "/ca/revoke?identity=spiffe://td/ns/a/sa/b")),
+        );
+        check("ca revoke --identity spiffe://td/a?x=y", None);
+        check("ca revoke", None);
+        check("ca revoke 0a --identity spiffe://td/a", None);
+    }
 }
