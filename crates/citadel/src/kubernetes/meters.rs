@@ -31,17 +31,17 @@ impl Meters {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         Self {
             failures: metrics.family(
-                "citadel_kubernetes_watch_failures",
+                "citadel_kubernetes_watch_failures_total",
                 "Failures of watches of the Kubernetes API, by watch",
             ),
-            reviews: metrics.family("citadel_token_reviews", "TokenReviews, by result"),
+            reviews: metrics.family("citadel_token_reviews_total", "TokenReviews, by result"),
             access: metrics.family(
-                "citadel_access_reviews",
+                "citadel_access_reviews_total",
                 "SubjectAccessReviews about Secrets, by result",
             ),
             secrets: metrics.gauge("citadel_secrets", "Secrets of the cluster that are known"),
             config_maps_written: metrics.counter(
-                "citadel_root_config_maps_written",
+                "citadel_root_config_maps_written_total",
                 "ConfigMaps with the mesh's roots that were created or corrected",
             ),
             config_maps_behind: metrics.gauge(

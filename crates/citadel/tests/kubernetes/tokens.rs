@@ -121,8 +121,13 @@ async fn every_cell_of_who_may_obtain_which_identity() {
         assert_eq!(code, Code::Unauthenticated, "{text}");
     }
     let metrics = citadel.context.metrics.encode();
-    let counted = "citadel_server_refused_count_total{reason=\"token_not_authenticated\"}";
-    assert!(metrics.contains(counted), "{metrics}");
+    let reason = "token_not_authenticated";
+    for counted in [
+        format!("citadel_token_reviews_total{{result=\"{reason}\"}}"),
+        format!("citadel_server_refused_count{{reason=\"{reason}\"}}"),
+    ] {
+        assert!(metrics.contains(&counted), "{counted}: {metrics}");
+    }
     citadel.stop().await;
 }
 
