@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, reason = "tests")]
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Request;
@@ -21,18 +22,21 @@ const RBAC: &str = include_str!("../../rbac.yaml");
 pub const AUDIENCE: &str = "argosy-ca";
 
 /// A test's part of the cluster.
-pub struct Cluster<'a> {
-    pub server: &'a ApiServer,
+pub struct Cluster {
     pub admin: Client,
     /// Where this test's Citadels run.
     pub home: String,
+    /// Their kubeconfig.
+    kubeconfig: PathBuf,
 }
 
-impl<'a> Cluster<'a> {
+impl Cluster {
     /// Makes the namespace `home`, and Citadel's rights there.
-    pub async fn new(server: &'a ApiServer, home: &str) -> Self {
+    pub async fn new(server: &ApiServer, home: &str) -> Self {
+        let user = format!("system:serviceaccount:{home}:citadel");
+        let kubeconfig = server.kubeconfig_of(&user, Some("system:serviceaccounts"));
         let cluster = Self {
-            server,
+            kubeconfig: kubeconfig.unwrap(),
             admin: server.client().await.unwrap(),
             home: home.to_owned(),
         };
@@ -126,11 +130,9 @@ impl<'a> Cluster<'a> {
     }
 
     pub fn options(&self) -> citadel::kubernetes::Options {
-        let user = format!("system:serviceaccount:{}:citadel", self.home);
-        let kubeconfig = self.server.kubeconfig_of(&user, Some("system:serviceaccounts"));
         citadel::kubernetes::Options {
             kubernetes: true,
-            kubeconfig: Some(kubeconfig.unwrap()),
+            kubeconfig: Some(self.kubeconfig.clone()),
             pod_namespace: self.home.clone(),
             // Tests would write over each other's.
             root_config_maps: false,

@@ -58,7 +58,7 @@ fn values() -> (Value, String) {
     (values, pem)
 }
 
-async fn make_secret(cluster: &Cluster<'_>, namespace: &str, name: &str) -> String {
+async fn make_secret(cluster: &Cluster, namespace: &str, name: &str) -> String {
     let (values, pem) = values();
     let secret = json!({"metadata": {"name": name}, "type": "kubernetes.io/tls", "stringData": values});
     let path = format!("/api/v1/namespaces/{namespace}/secrets");
@@ -67,7 +67,7 @@ async fn make_secret(cluster: &Cluster<'_>, namespace: &str, name: &str) -> Stri
 }
 
 /// The definition of ReferenceGrant, as far as the test needs it.
-async fn define_grants(cluster: &Cluster<'_>) {
+async fn define_grants(cluster: &Cluster) {
     let names = json!({"plural": "referencegrants", "singular": "referencegrant", "kind": "ReferenceGrant"});
     let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
     let definition = json!({
@@ -83,7 +83,7 @@ async fn define_grants(cluster: &Cluster<'_>) {
 const GRANTS: &str = "/apis/gateway.networking.k8s.io/v1beta1/namespaces/s-certs/referencegrants";
 
 /// Lets Gateways of s-edge have s-certs/web.
-async fn make_grant(cluster: &Cluster<'_>) {
+async fn make_grant(cluster: &Cluster) {
     let grant = json!({
         "apiVersion": "gateway.networking.k8s.io/v1beta1", "kind": "ReferenceGrant", "metadata": {"name": "edge"},
         "spec": {"from": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "s-edge"}],
