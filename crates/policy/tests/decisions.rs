@@ -317,7 +317,7 @@ spec:
     let (rules, findings) = build(&yaml);
     let seen: Vec<String> = findings.iter().map(ToString::to_string).collect();
     let expected = [
-        "test.yaml:23:1: handler shop/opa: spec: the adapter opa is not served yet",
+        "test.yaml:23:1: handler shop/opa: spec.params.policy: is empty; write a Rego module",
         "test.yaml:28:1: rule shop/mixed: spec.actions[0].handler: the handler \"opa\" cannot be used, so this action is not taken",
         "test.yaml:28:1: rule shop/mixed: spec.actions[1].handler: there is no handler \"nobody\"; write NAME or NAME.NAMESPACE",
         "test.yaml:28:1: rule shop/mixed: spec.actions[2].instances[0]: there is no instance \"nothing\"; write NAME or NAME.TEMPLATE.NAMESPACE",
