@@ -112,7 +112,7 @@ pub(crate) fn documents(at: usize, random: &mut StdRng) -> String {
         if action == "ALLOW" && random.random_bool(0.05) {
             spec["rules"] = json!([]);
         }
-        let mut object = object("AuthorizationPolicy", at, &format!("p{index}"), spec);
+        let mut object = object("AuthorizationPolicy", at, &format!("p{index}"), &spec);
         if ["ALLOW", "DENY"].contains(&action) && random.random_bool(0.1) {
             object["metadata"]["annotations"] = json!({"istio.io/dry-run": "true"});
         }
@@ -123,7 +123,7 @@ pub(crate) fn documents(at: usize, random: &mut StdRng) -> String {
             "RequestAuthentication",
             at,
             "tokens",
-            json!({"jwtRules": tokens(random)}),
+            &json!({"jwtRules": tokens(random)}),
         ));
     }
     if random.random_bool(0.4) {
@@ -132,13 +132,13 @@ pub(crate) fn documents(at: usize, random: &mut StdRng) -> String {
         if random.random_bool(0.5) {
             spec["portLevelMtls"] = json!({"8080": {"mode": mode(random)}});
         }
-        all.push(object("PeerAuthentication", at, "modes", spec));
+        all.push(object("PeerAuthentication", at, "modes", &spec));
     }
     let texts: Vec<String> = all.iter().map(Value::to_string).collect();
     texts.join("\n---\n")
 }
 
-fn object(kind: &str, at: usize, name: &str, spec: Value) -> Value {
+fn object(kind: &str, at: usize, name: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": "security.istio.io/v1", "kind": kind,
         "metadata": {"name": name, "namespace": format!("w{at}")}, "spec": spec,
