@@ -1,4 +1,4 @@
-//! `argosy explain`: why a proxy has a resource, by the objects that it was made of; and who asks Mixer for a rule.
+//! `argosy explain`: why a proxy has a resource, by the objects that it was made of; and where a rule of Mixer's is decided.
 //!
 //! It generates what Pilot would, from a folder; nothing is running.
 
@@ -7,10 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
-use config::{Kind, ObjectKey};
 use envoygen::{Resource, type_url};
-use policy::{Direction, Requirements, Rules, Traffic, WorkloadView};
 
+use crate::explain_rule;
 use crate::offline::{Mesh, Which};
 
 #[derive(clap::Args)]
@@ -41,10 +40,13 @@ enum What {
         /// KIND/NAMESPACE/NAME, such as VirtualService/shop/catalog
         object: String,
     },
-    /// Which proxies ask Mixer for a rule, and how
+    /// What of a Mixer rule its proxies decide by themselves, what Mixer decides, and why
     Rule {
-        /// NAMESPACE/NAME
+        /// NAME, or NAMESPACE/NAME
         rule: String,
+        /// Namespace of the rule, if it is given by NAME
+        #[arg(long, short, default_value = "default")]
+        namespace: String,
     },
 }
 
@@ -103,7 +105,10 @@ fn answer(args: &Args) -> Result<bool> {
             Ok(!found.is_empty())
         }
         What::Object { which, object } => object_at(&mesh, which, object),
-        What::Rule { rule } => rule_at(&mesh, rule),
+        What::Rule { rule, namespace } => {
+            let (namespace, name) = rule.split_once('/').unwrap_or((namespace, rule));
+            explain_rule::run(&mesh, namespace, name)
+        }
     }
 }
 
@@ -157,56 +162,4 @@ fn object_at(mesh: &Mesh, which: &Which, text: &str) -> Result<bool> {
         println!("  nothing at this proxy came of it");
     }
     Ok(!found.is_empty())
-}
-
-fn rule_at(mesh: &Mesh, text: &str) -> Result<bool> {
-    let (namespace, name) = text
-        .split_once('/')
-        .with_context(|| format!("{text:?} is not NAMESPACE/NAME"))?;
-    let key = ObjectKey::new(Kind::Rule, namespace, name);
-    let snapshot = mesh.snapshot();
-    if snapshot.objects().get(&key).is_none() {
-        bail!("the mesh has no rule {text}");
-    }
-    let (rules, findings) = Rules::build(snapshot.objects().values(), snapshot.mesh());
-    println!("{}", mesh.shown(&key));
-    for finding in findings
-        .iter()
-        .filter(|finding| finding.object.as_ref() == Some(&key))
-    {
-        println!("  {finding}");
-    }
-    let full = format!("{name}.{namespace}");
-    let mut found = false;
-    for workload in snapshot.workloads().iter() {
-        let view = WorkloadView::of(snapshot, workload);
-        for tcp in [false, true] {
-            let direction = Direction::Inbound;
-            let wants = rules.requirements(&view, Traffic { direction, tcp });
-            for how in asked(&wants, &full) {
-                found = true;
-                let traffic = if tcp { "connections" } else { "requests" };
-                println!("  {traffic} to {}: {how}", workload.key.resource_name());
-            }
-        }
-    }
-    if !found {
-        println!("  no proxy asks for it: it can never apply, checks nothing, or only receives reports");
-    }
-    Ok(found)
-}
-
-/// How a proxy asks for a rule.
-fn asked(wants: &Requirements, rule: &str) -> Vec<String> {
-    let checks = wants
-        .checks
-        .iter()
-        .filter(|check| check.rules.iter().any(|own| own == rule));
-    let checks = checks.map(|check| {
-        let failing = if check.fail_open { "let through" } else { "refused" };
-        format!("Mixer is asked for each (ext_authz); without Mixer they are {failing}")
-    });
-    let quotas = wants.quotas.iter().filter(|quota| quota.rule == rule);
-    let quotas = quotas.map(|_| "Mixer counts each (rate limit service)".to_owned());
-    checks.chain(quotas).collect()
 }

@@ -6,6 +6,7 @@ mod ca;
 mod crds;
 mod eval;
 mod explain;
+mod explain_rule;
 mod init;
 mod inject;
 mod offline;

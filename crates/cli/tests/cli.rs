@@ -47,6 +47,30 @@ fn the_sample_has_no_errors_and_its_keys_are_private() {
 }
 
 #[test]
+fn explain_says_where_a_rule_is_decided() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = sample(dir.path());
+    let explain = |rule: &str| {
+        let output = argosy(&["explain", "--config", &folder, "rule", rule, "-n", "istio-system"]);
+        text(&output.stdout)
+    };
+    let denier = explain("deny-mallory");
+    assert!(
+        denier.contains("at shop/catalog-v1")
+            && denier.contains("check by doorman.istio-system: in the proxy, without a call")
+            && !denier.contains("Mixer is asked"),
+        "{denier}"
+    );
+    let quota = explain("limit-catalog");
+    assert!(
+        quota.contains(
+            "quota catalogquota by quotas.istio-system: in Mixer, since all proxies share its units"
+        ),
+        "{quota}"
+    );
+}
+
+#[test]
 fn init_leaves_a_used_folder_alone() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("mine"), "x").unwrap();

@@ -1,0 +1,96 @@
+//! `argosy explain rule`: where each part of a Mixer rule is carried out, workload by workload.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use config::{Kind, ObjectKey};
+use policy::{Direction, Part, Ports, Requirements, Rules, Traffic, WorkloadView};
+
+use crate::offline::Mesh;
+
+/// Shows where a rule is carried out; false if nowhere.
+pub(crate) fn run(mesh: &Mesh, namespace: &str, name: &str) -> Result<bool> {
+    let key = ObjectKey::new(Kind::Rule, namespace, name);
+    let snapshot = mesh.snapshot();
+    if snapshot.objects().get(&key).is_none() {
+        bail!("the mesh has no rule {namespace}/{name}; give its namespace by -n NAMESPACE");
+    }
+    let (rules, findings) = Rules::build(snapshot.objects().values(), snapshot.mesh());
+    println!("{}", mesh.shown(&key));
+    let own = findings
+        .iter()
+        .filter(|finding| finding.object.as_ref() == Some(&key));
+    own.for_each(|finding| println!("  {finding}"));
+    let full = format!("{name}.{namespace}");
+    let mut found = false;
+    for workload in snapshot.workloads().iter() {
+        let view = WorkloadView::of(snapshot, workload);
+        let lines = at(&rules, &full, &view);
+        if !lines.is_empty() {
+            found = true;
+            println!("  at {}", workload.key.resource_name());
+            lines.iter().for_each(|line| println!("    {line}"));
+        }
+    }
+    if !found {
+        println!("  it can never apply to a workload of the mesh");
+    }
+    Ok(found)
+}
+
+/// What happens at one workload, traffic of one kind after the other.
+fn at(rules: &Rules, rule: &str, view: &WorkloadView) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (traffic, tcp) in [("requests", false), ("connections", true)] {
+        for (ports, parts) in by_ports(rules, rule, view, tcp) {
+            lines.extend(parts.iter().map(|part| format!("{traffic} to {ports}: {part}")));
+        }
+        lines.extend(calls(rules, rule, view, tcp).map(|call| format!("{traffic}: {call}")));
+    }
+    lines
+}
+
+/// The rule's parts, for ports that have the same ones together.
+fn by_ports(rules: &Rules, rule: &str, view: &WorkloadView, tcp: bool) -> Vec<(String, Vec<Part>)> {
+    let own: BTreeMap<u16, Vec<Part>> = view
+        .services
+        .iter()
+        .flat_map(|service| &service.ports)
+        .map(|port| (*port, rules.explain(rule, view, tcp, Ports::Only(*port))))
+        .collect();
+    let mut together: Vec<(Vec<Part>, Vec<String>)> = Vec::new();
+    let others = (
+        "ports of no service".to_owned(),
+        rules.explain(rule, view, tcp, Ports::Undeclared),
+    );
+    let ports = own
+        .into_iter()
+        .map(|(port, parts)| (format!("port {port}"), parts));
+    for (port, parts) in ports.chain([others]).filter(|(_, parts)| !parts.is_empty()) {
+        match together.iter_mut().find(|(known, _)| *known == parts) {
+            Some((_, ports)) => ports.push(port),
+            None => together.push((parts, vec![port])),
+        }
+    }
+    together
+        .into_iter()
+        .map(|(parts, ports)| (ports.join(", "), parts))
+        .collect()
+}
+
+/// The calls that the rule costs.
+fn calls(rules: &Rules, rule: &str, view: &WorkloadView, tcp: bool) -> impl Iterator<Item = String> {
+    let direction = Direction::Inbound;
+    let wants: Requirements = rules.requirements(view, Traffic { direction, tcp });
+    let asked = move |check: &policy::Check| check.rules.iter().any(|own| own == rule);
+    let checks = wants.checks.into_iter().filter(asked).map(|check| {
+        let failing = if check.fail_open { "let through" } else { "refused" };
+        let which = match check.when {
+            policy::Matcher::Always => "each",
+            _ => "those for which a rule may hold",
+        };
+        format!("Mixer is asked about {which} (ext_authz); without Mixer they are {failing}")
+    });
+    let counted = wants.quotas.iter().any(|quota| quota.rule == rule);
+    checks.chain(counted.then(|| "Mixer counts each (rate limit service)".to_owned()))
+}
