@@ -159,7 +159,7 @@ pub fn read(pem: &[u8], authorities: &[CertificateDer<'static>], now: i64) -> Re
     for (index, der) in CertificateRevocationListDer::pem_slice_iter(pem).enumerate() {
         let wrong = |reason: String| format!("revocation list {}: {reason}", index + 1);
         let der = der.map_err(|error| wrong(format!("not valid PEM: {error}")))?;
-        lists.push(read_one(der, authorities, now).map_err(wrong)?);
+        lists.push(read_one(&der, authorities, now).map_err(wrong)?);
     }
     match lists.is_empty() {
         true => Err("holds no \"X509 CRL\" block".into()),
@@ -168,11 +168,11 @@ pub fn read(pem: &[u8], authorities: &[CertificateDer<'static>], now: i64) -> Re
 }
 
 fn read_one(
-    der: CertificateRevocationListDer<'static>,
+    der: &CertificateRevocationListDer<'static>,
     authorities: &[CertificateDer<'static>],
     now: i64,
 ) -> Result<Plugged, String> {
-    let (rest, list) = CertificateRevocationList::from_der(&der).map_err(|error| error.to_string())?;
+    let (rest, list) = CertificateRevocationList::from_der(der).map_err(|error| error.to_string())?;
     if !rest.is_empty() {
         return Err("there is something behind it".into());
     }
