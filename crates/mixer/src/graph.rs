@@ -209,7 +209,7 @@ impl Graph {
             .iter()
             .map(|(key, windows)| (key, edge(key, windows, seconds)))
             .collect();
-        shown.sort_by(|(a, _), (b, _)| a.cmp(b));
+        shown.sort_by_key(|(key, _)| *key);
         Shown {
             seconds,
             edges: shown.into_iter().map(|(_, edge)| edge).collect(),

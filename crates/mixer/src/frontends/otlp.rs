@@ -17,8 +17,8 @@ use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, metric::Data};
 use tokio_util::sync::CancellationToken;
@@ -175,16 +175,12 @@ fn whole(number: f64) -> u64 {
 }
 
 fn labels(attributes: &[KeyValue]) -> Vec<(&str, &str)> {
-    let pair = |pair: &KeyValue| match pair.value.as_ref() {
-        Some(AnyValue {
-            value: Some(Any::StringValue(_)),
-        }) => Some(pair.key.clone()),
-        _ => None,
-    };
     attributes
         .iter()
-        .filter(|one| pair(one).is_some())
-        .filter_map(|one| text(std::slice::from_ref(one), &one.key).map(|value| (one.key.as_str(), value)))
+        .filter_map(|pair| match pair.value.as_ref()?.value.as_ref()? {
+            Any::StringValue(text) => Some((pair.key.as_str(), text.as_str())),
+            _ => None,
+        })
         .collect()
 }
 
