@@ -57,8 +57,8 @@ fn check(args: &[&str], input: &str, status: i32, lines: &[&str]) {
     );
 }
 
-const MISSING: &str = "Error [IST0101] (VirtualService shop/web -:1) there is no service for the host wbe";
-const SILENT: &str = "Info [IST0102] (Namespace shop -:9) pods of this namespace get no sidecar";
+const MISSING: &str = "Error [IST0101] (VirtualService shop/web -:7) there is no service for the host wbe";
+const SILENT: &str = "Info [IST0102] (Namespace shop -:11) pods of this namespace get no sidecar";
 
 #[test]
 fn thresholds_and_suppressions_decide_what_is_shown_and_the_status() {
@@ -119,7 +119,7 @@ fn json_has_the_fields_of_istioctl() {
     assert_eq!(said[0]["code"], "IST0101");
     assert_eq!(said[0]["level"], "Error");
     assert_eq!(said[0]["origin"], "VirtualService shop/web");
-    assert_eq!(said[0]["reference"], "-:1");
+    assert_eq!(said[0]["reference"], "-:7", "the field's line, not the object's");
     assert_eq!(said[0]["path"], "spec.http[0].route[0].destination.host");
     assert!(
         said[0]["documentationUrl"]
@@ -161,7 +161,8 @@ fn sarif_names_rules_levels_files_and_lines() {
             .unwrap()
             .ends_with("/a%20b.yaml")
     );
-    assert_eq!(place["region"]["startLine"], 1);
+    assert_eq!(place["region"]["startLine"], 7);
+    assert_eq!(place["region"]["startColumn"], 28);
 }
 
 #[test]

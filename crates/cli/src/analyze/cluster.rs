@@ -12,7 +12,8 @@ use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::{Args, Read};
+use super::Read;
+use super::args::Args;
 
 /// Objects asked for at once.
 const PAGE: usize = 500;

@@ -39,11 +39,13 @@ fn folder(path: &Path, namespace: &str, all: &mut Read) -> anyhow::Result<()> {
         match content {
             Content::Bytes(bytes) if name == MESH_FILE => {
                 all.add(config::parse_mesh_config(&file, &bytes, MESH_NAMESPACE));
+                all.texts.insert(file, bytes);
             }
             Content::Bytes(bytes) if name == NETWORKS_FILE => {
                 all.add(config::parse_mesh_networks(&file, &bytes, MESH_NAMESPACE));
+                all.texts.insert(file, bytes);
             }
-            Content::Bytes(bytes) => all.add(config::parse(&file, &bytes, namespace)),
+            Content::Bytes(bytes) => add(file, bytes, namespace, all),
             Content::Unreadable(reason) => anyhow::bail!("{file}: {reason}"),
             Content::Same => {}
         }
@@ -56,7 +58,7 @@ fn file(path: &Path, namespace: &str, all: &mut Read) -> anyhow::Result<()> {
     if path == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::stdin().take(MAX_STDIN).read_to_end(&mut bytes)?;
-        all.add(config::parse(&name, &bytes, namespace));
+        add(name, bytes, namespace, all);
         return Ok(());
     }
     let ending = path.extension().unwrap_or_default();
@@ -65,8 +67,13 @@ fn file(path: &Path, namespace: &str, all: &mut Read) -> anyhow::Result<()> {
         return Ok(());
     }
     let bytes = std::fs::read(path).with_context(|| name.clone())?;
-    all.add(config::parse(&name, &bytes, namespace));
+    add(name, bytes, namespace, all);
     Ok(())
+}
+
+fn add(name: String, bytes: Vec<u8>, namespace: &str, all: &mut Read) {
+    all.add(config::parse(&name, &bytes, namespace));
+    all.texts.insert(name, bytes);
 }
 
 /// Tells, on standard error, of documents that are no objects; how many there are.

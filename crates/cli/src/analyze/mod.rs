@@ -3,24 +3,28 @@
 //! Flags, exit statuses and the form of the output are those of `istioctl analyze`, as far as they make sense here; what is
 //! different is said in docs/analysis/README.md.
 
+mod args;
 mod cluster;
 mod files;
 mod output;
 mod sarif;
+mod selected;
+mod settings;
 mod suppress;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use analysis::{ALL, Analyzer, EXTRA, Facts, Message, PRECHECK, Set, Store};
-use anyhow::{Context, bail};
-use clap::ValueEnum;
-use config::{Finding, Kind, Object, ObjectKey, Parsed, Severity, Spec, Status};
+use analysis::{Analyzer, Facts, Message, Set, Store};
+use anyhow::bail;
+use config::{Finding, Kind, Object, ObjectKey, Parsed, Places, Severity, Status};
 
-use self::output::Output;
+pub(crate) use self::args::Args;
+use self::selected::{Selected, selected};
+use self::settings::settle_mesh;
 
 /// Something was wrong with what was asked or read (`istioctl`: the same).
 const FAILED: u8 = 1;
@@ -29,122 +33,6 @@ const UNPARSED: u8 = 65;
 /// Messages as bad as the threshold, or worse (`istioctl`: the same).
 const FOUND: u8 = 79;
 
-/// Names of the analyzers that validate single objects: this, and the kind.
-const SCHEMA: &str = "schema.ValidationAnalyzer.";
-
-#[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Files or folders; `-` reads standard input. With none, the cluster is analysed
-    #[arg(value_name = "PATH")]
-    paths: Vec<PathBuf>,
-    /// The same, as kubectl names them
-    #[arg(long = "filename", short = 'f', value_name = "PATH")]
-    filenames: Vec<PathBuf>,
-    /// Analyse the cluster; files are taken as if they were applied to it
-    #[arg(long, short = 'k', visible_alias = "use-kube", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    cluster: Option<bool>,
-    #[command(flatten)]
-    access: cluster::Access,
-    /// Namespace whose objects are told of, and that objects of files belong to that name none. Of a cluster that of the
-    /// context unless given; of files alone all are told of
-    #[arg(long, short)]
-    namespace: Option<String>,
-    /// Tell of the objects of all namespaces
-    #[arg(long, short = 'A')]
-    all_namespaces: bool,
-    /// Namespace of the control plane
-    #[arg(
-        long,
-        short,
-        alias = "istioNamespace",
-        default_value = "istio-system",
-        value_name = "NAMESPACE"
-    )]
-    istio_namespace: String,
-    /// Form of the output
-    #[arg(long, short, value_enum, ignore_case = true, default_value_t = Output::Text)]
-    output: Output,
-    /// Severity from which on the exit status is 79
-    #[arg(long, value_enum, ignore_case = true, default_value_t = Level::Error)]
-    failure_threshold: Level,
-    /// Severity from which on messages are shown
-    #[arg(long, value_enum, ignore_case = true, default_value_t = Level::Info)]
-    output_threshold: Level,
-    /// Leave out a message for some objects, as in `IST0103=Pod *.shop`; may be repeated
-    #[arg(long, short = 'S', value_name = "CODE=KIND NAME.NAMESPACE")]
-    suppress: Vec<String>,
-    /// Run this analyzer only; may be repeated
-    #[arg(long = "analyzer", value_name = "NAME")]
-    analyzers: Vec<String>,
-    /// List the analyzers and do nothing else
-    #[arg(long, short = 'L')]
-    list_analyzers: bool,
-    /// The mesh's settings, instead of those that the cluster or the files have
-    #[arg(long, alias = "meshConfigFile", value_name = "FILE")]
-    mesh_config: Option<PathBuf>,
-    /// Revision of the control plane, whose settings are read
-    #[arg(long, short, default_value = "default")]
-    revision: String,
-    /// Also ask whether the cluster is fit for an installation or an update, as `istioctl x precheck` does
-    #[arg(long)]
-    precheck: bool,
-    /// With --precheck: tell what has changed since this release of Istio, such as 1.20
-    #[arg(long, value_name = "RELEASE", value_parser = release, requires = "precheck")]
-    from_version: Option<(u32, u32)>,
-    /// Documents that are no objects are no reason to fail
-    #[arg(long)]
-    ignore_unknown: bool,
-    /// Folders are always read with the folders below them; this is here for old habits
-    #[arg(long, short = 'R', hide = true)]
-    recursive: bool,
-    /// How long the cluster may take to answer, in seconds
-    #[arg(long, default_value = "30s", value_parser = seconds)]
-    timeout: Duration,
-    /// Colour the output; unless given, when it goes to a terminal
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    color: Option<bool>,
-    /// Tell which analyzers ran and which did not
-    #[arg(long, short)]
-    verbose: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Level {
-    Info,
-    Warning,
-    Error,
-}
-
-impl From<Level> for Severity {
-    fn from(level: Level) -> Self {
-        match level {
-            Level::Info => Self::Info,
-            Level::Warning => Self::Warning,
-            Level::Error => Self::Error,
-        }
-    }
-}
-
-fn release(text: &str) -> Result<(u32, u32), String> {
-    let parts = text.split_once('.').and_then(|(major, minor)| {
-        let minor = minor.split('.').next().unwrap_or_default();
-        Some((major.parse().ok()?, minor.parse().ok()?))
-    });
-    parts.ok_or_else(|| "a release is written MAJOR.MINOR, such as 1.20".to_owned())
-}
-
-/// `30s`, `2m` or a number of seconds.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match text.strip_suffix('m') {
-        Some(minutes) => (minutes, 60),
-        None => (text.strip_suffix('s').unwrap_or(text), 1),
-    };
-    match number.parse::<u32>() {
-        Ok(number) if number > 0 => Ok(Duration::from_secs(u64::from(number) * unit)),
-        _ => Err("a time is written in seconds or minutes, such as 30s or 2m".to_owned()),
-    }
-}
-
 /// What was read from somewhere.
 #[derive(Default)]
 struct Read {
@@ -152,6 +40,8 @@ struct Read {
     objects: Vec<Object>,
     statuses: BTreeMap<ObjectKey, Status>,
     findings: Vec<Finding>,
+    /// The files' texts, by the names that objects have for them.
+    texts: BTreeMap<String, Vec<u8>>,
 }
 
 impl Read {
@@ -212,6 +102,7 @@ fn analyze(args: &Args) -> anyhow::Result<u8> {
     all.objects.extend(from_files.objects);
     all.statuses.extend(from_files.statuses);
     all.findings.extend(from_files.findings);
+    let texts = from_files.texts;
     settle_mesh(args, &mut all, !with_cluster)?;
 
     let mut facts = cluster.facts;
@@ -224,7 +115,9 @@ fn analyze(args: &Args) -> anyhow::Result<u8> {
         };
         is_of(message, filter, &given) && !suppressions.iter().any(|s| s.covers(message))
     };
-    let messages: Vec<&Message> = messages.iter().filter(shown).collect();
+    let mut messages: Vec<Message> = messages.into_iter().filter(|message| shown(&message)).collect();
+    point(&mut messages, &texts);
+    let messages: Vec<&Message> = messages.iter().collect();
     if args.verbose {
         output::tell_analyzers(&selected.analyzers, &skipped);
     }
@@ -264,104 +157,6 @@ fn verdict(args: &Args, messages: &[&Message], unparsed: usize, unreadable: usiz
     }
 }
 
-/// Which analyzers are to run.
-struct Selected {
-    analyzers: Vec<&'static Analyzer>,
-    /// Kinds of which single objects are validated; none for all.
-    schemas: Option<Vec<String>>,
-}
-
-impl Selected {
-    fn kinds(&self) -> Vec<Kind> {
-        let analyzed = self
-            .analyzers
-            .iter()
-            .flat_map(|analyzer| analyzer.inputs.iter().copied());
-        let validated = output::validated().filter(|kind| self.validates(*kind));
-        let mut kinds: Vec<Kind> = analyzed.chain(validated).collect();
-        kinds.sort();
-        kinds.dedup();
-        kinds
-    }
-
-    fn validates(&self, kind: Kind) -> bool {
-        let named = |names: &Vec<String>| names.iter().any(|name| name == kind.as_str());
-        self.schemas.as_ref().is_none_or(named)
-    }
-}
-
-fn selected(args: &Args) -> anyhow::Result<Selected> {
-    let (mut analyzers, mut schemas) = (Vec::new(), None);
-    if args.analyzers.is_empty() {
-        analyzers.extend(ALL);
-        if args.precheck {
-            analyzers.extend(PRECHECK.iter().chain(EXTRA));
-        }
-        return Ok(Selected { analyzers, schemas });
-    }
-    for name in &args.analyzers {
-        match (analysis::find(name), name.strip_prefix(SCHEMA)) {
-            (Some(analyzer), _) => analyzers.push(analyzer),
-            (None, Some(kind)) if output::validated().any(|known| known.as_str() == kind) => {
-                schemas.get_or_insert_with(Vec::new).push(kind.to_owned());
-            }
-            _ => bail!("there is no analyzer {name:?}; --list-analyzers lists them"),
-        }
-    }
-    let schemas = Some(schemas.unwrap_or_default());
-    Ok(Selected { analyzers, schemas })
-}
-
-/// The mesh's settings: those of the flag, or else of the control plane's ConfigMap; and what a mesh has without anybody
-/// writing it down, where there is no cluster to look at.
-fn settle_mesh(args: &Args, all: &mut Read, defaults: bool) -> anyhow::Result<()> {
-    let name = match args.revision.as_str() {
-        "" | "default" => "istio".to_owned(),
-        revision => format!("istio-{revision}"),
-    };
-    let config_maps = all.objects.iter().rev().filter_map(|object| match &object.spec {
-        Spec::ConfigMap(map) if object.meta.name == name && object.meta.namespace == args.istio_namespace => {
-            Some(map)
-        }
-        _ => None,
-    });
-    let map = config_maps
-        .into_iter()
-        .next()
-        .map(|map| map.data.clone())
-        .unwrap_or_default();
-    if let Some(text) = map.get("mesh") {
-        all.add(config::parse_mesh_config(
-            &name,
-            text.as_bytes(),
-            &args.istio_namespace,
-        ));
-    }
-    if let Some(text) = map.get("meshNetworks") {
-        all.add(config::parse_mesh_networks(
-            &name,
-            text.as_bytes(),
-            &args.istio_namespace,
-        ));
-    }
-    if let Some(path) = &args.mesh_config {
-        let text = std::fs::read(path).with_context(|| path.display().to_string())?;
-        let parsed = config::parse_mesh_config(&path.display().to_string(), &text, &args.istio_namespace);
-        all.objects.retain(|object| object.kind != Kind::MeshConfig);
-        all.add(parsed);
-    }
-    if defaults {
-        let mesh = all.objects.iter().rev().find_map(|object| match &object.spec {
-            Spec::MeshConfig(mesh) => Some((**mesh).clone()),
-            _ => None,
-        });
-        let given = std::mem::take(&mut all.objects);
-        all.objects = analysis::defaults(&mesh.unwrap_or_default(), &args.istio_namespace);
-        all.objects.extend(given);
-    }
-    Ok(())
-}
-
 /// What the selected analyzers say; and the names of those that were not asked, since they read what cannot be read.
 fn messages(
     all: Read,
@@ -397,6 +192,21 @@ fn messages(
         messages,
         blind.into_iter().map(|analyzer| analyzer.name).collect(),
     )
+}
+
+/// Makes messages about fields of files point to the line of the field; analyzers know that of the object.
+fn point(messages: &mut [Message], texts: &BTreeMap<String, Vec<u8>>) {
+    let mut places: BTreeMap<Arc<str>, Places> = BTreeMap::new();
+    for message in messages.iter_mut().filter(|message| !message.path.is_empty()) {
+        let Some(file) = message.origin.file.clone() else {
+            continue;
+        };
+        let Some(text) = texts.get(&*file) else { continue };
+        let places = places.entry(file).or_insert_with(|| Places::of(text));
+        if let Some(place) = places.find(&message.origin, &message.path) {
+            message.origin = place;
+        }
+    }
 }
 
 /// Whether a message is of the namespace that is asked about: its object is in it, or is it, is of the whole cluster, or

@@ -9,7 +9,8 @@ use anyhow::Context;
 use clap::ValueEnum;
 use config::{Kind, Severity};
 
-use super::{SCHEMA, sarif};
+use super::sarif;
+use super::selected::SCHEMA;
 
 #[derive(Clone, Copy, ValueEnum)]
 pub(super) enum Output {
