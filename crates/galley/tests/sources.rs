@@ -381,7 +381,7 @@ async fn definitions_come_later_and_the_api_server_comes_and_goes() {
         ("VirtualService", "unreachable"),
         ("VirtualService", "expired"),
     ] {
-        let labels = format!("galley_watch_failures_total{{kind=\"{kind}\",reason=\"{reason}\"}}");
+        let labels = format!("galley_watch_failures{{kind=\"{kind}\",reason=\"{reason}\"}}");
         let counted = metrics.lines().any(|line| line.starts_with(&labels));
         assert!(counted, "{labels}: {metrics}");
     }
