@@ -88,10 +88,11 @@ pub(crate) fn documents(text: &[u8], limits: &Limits) -> Vec<Document> {
             Ok(text) => builder.read(text, chunk.line, &mut documents),
             Err(error) => {
                 let before = chunk.text.get(..error.valid_up_to()).unwrap_or_default();
-                let lines = before.iter().filter(|&&byte| byte == b'\n').count();
+                let lines =
+                    split::lines(before).filter(|line| line.ends_with(b"\n") || line.ends_with(b"\r"));
                 let line = chunk
                     .line
-                    .saturating_add(u32::try_from(lines).unwrap_or(u32::MAX));
+                    .saturating_add(u32::try_from(lines.count()).unwrap_or(u32::MAX));
                 documents.push(Err(vec![Fault::new(
                     line,
                     0,

@@ -9,6 +9,23 @@ pub(crate) struct Chunk<'a> {
     pub(crate) text: &'a [u8],
 }
 
+/// The lines of a text with their breaks: `\n`, `\r\n`, or `\r` alone (YAML 1.2.2, 5.4), by which the parser counts too.
+pub(crate) fn lines(mut text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        if text.is_empty() {
+            return None;
+        }
+        let end = match text.iter().position(|byte| b"\r\n".contains(byte)) {
+            Some(at) if text.get(at..at + 2) == Some(b"\r\n") => at + 2,
+            Some(at) => at + 1,
+            None => text.len(),
+        };
+        let (line, rest) = text.split_at_checked(end)?;
+        text = rest;
+        Some(line)
+    })
+}
+
 /// Whether a line (with its line break) separates documents.
 fn separates(line: &[u8]) -> bool {
     line.strip_prefix(b"---")
@@ -17,7 +34,7 @@ fn separates(line: &[u8]) -> bool {
 
 /// Whether a chunk has nothing that belongs to a document of its own: blank lines, comments, directives.
 fn is_prelude(text: &[u8]) -> bool {
-    text.split(|&byte| byte == b'\n').all(|line| {
+    lines(text).all(|line| {
         let line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
         line.starts_with(b"%") || line.trim_ascii().is_empty() || line.trim_ascii().starts_with(b"#")
     })
@@ -34,7 +51,7 @@ pub(crate) fn chunks(text: &[u8]) -> Vec<Chunk<'_>> {
             chunks.push(Chunk { line, text });
         }
     };
-    for text in text.split_inclusive(|&byte| byte == b'\n') {
+    for text in lines(text) {
         if separates(text) {
             push(start, position, start_line);
             (start, start_line) = (position, line);
@@ -69,6 +86,10 @@ mod tests {
         );
         check("# note\n%YAML 1.2\n---\na: 1\n", &[(3, "---\na: 1\n")]);
         check("a: 1\r\n---\r\nb: 2", &[(1, "a: 1\r\n"), (2, "---\r\nb: 2")]);
+        check(
+            "a: 1\r# x\r---\rb: 2\n",
+            &[(1, "a: 1\r# x\r"), (3, "---\rb: 2\n")],
+        );
         check("---", &[(1, "---")]);
         check("", &[]);
     }

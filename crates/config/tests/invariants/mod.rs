@@ -95,7 +95,8 @@ fn judged(value: &Value) {
 /// Findings are few, each has words, and a place that the file has.
 fn places(parsed: &Parsed, bytes: &[u8]) {
     assert!(parsed.findings.len() <= FINDINGS_OF_FILE);
-    let lines = bytes.iter().filter(|byte| **byte == b'\n').count() + 1;
+    // A carriage return alone ends a line too.
+    let lines = bytes.iter().filter(|byte| b"\r\n".contains(byte)).count() + 1;
     for finding in &parsed.findings {
         assert!(!finding.message.is_empty());
         assert!(finding.origin.line as usize <= lines + 1, "{finding}");
