@@ -102,7 +102,7 @@ fn access_log() -> Value {
     )}])
 }
 
-fn listener(name: &str, at: SocketAddr, log: Value, route: Value) -> Value {
+fn listener(name: &str, at: SocketAddr, log: &Value, route: &Value) -> Value {
     let router =
         json!({"name": "router", "typed_config": any("extensions.filters.http.router.v3.Router", json!({}))});
     let manager = any(
@@ -142,8 +142,8 @@ fn bootstrap(block: &Block, dir: &Path, at: SocketAddr) -> Value {
         ],
         "static_resources": {
             "listeners": [
-                listener("in", block.addr(21, 8080), access_log(), forward),
-                listener("app", block.addr(21, 18080), json!([]), answer),
+                listener("in", block.addr(21, 8080), &access_log(), &forward),
+                listener("app", block.addr(21, 18080), &json!([]), &answer),
             ],
             "clusters": [
                 cluster(&outbound, block.addr(21, 18080)),
