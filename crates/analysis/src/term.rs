@@ -116,10 +116,8 @@ pub(crate) fn terms(object: &Object) -> Vec<TermId> {
             for server in &gateway.servers {
                 let port = server.port.as_ref().map_or(0, |port| port.number);
                 server.hosts.iter().for_each(|host| add(Term::Served(port, host)));
-                if let Some(tls) = &server.tls {
-                    if let Some(term) = certificate(tls) {
-                        add(term);
-                    }
+                if let Some(term) = server.tls.as_ref().and_then(certificate) {
+                    add(term);
                 }
             }
         }
