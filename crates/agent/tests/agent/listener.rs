@@ -98,7 +98,7 @@ fn secrets(certificate: &str, roots: Option<&str>) -> CommonTlsContext {
     }
 }
 
-fn tls(context: &(impl Message + Name)) -> TransportSocket {
+fn tls(context: &impl Name) -> TransportSocket {
     TransportSocket {
         name: "envoy.transport_sockets.tls".into(),
         config_type: Some(transport_socket::ConfigType::TypedConfig(any(context))),
