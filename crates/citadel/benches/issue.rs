@@ -6,6 +6,7 @@
 //! journal, and writing the answer. Both take turns on one thread, so that what else the machine does hits both.
 
 #![allow(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::print_stdout,
     missing_docs,

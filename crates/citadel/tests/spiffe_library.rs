@@ -27,7 +27,7 @@ fn accepted(svid: &Svid) {
         .iter()
         .flat_map(|der| der.to_vec())
         .collect();
-    let bundle = spiffe::X509Bundle::parse_from_der(domain.clone(), &roots).unwrap();
+    let bundle = spiffe::X509Bundle::parse_from_der(domain, &roots).unwrap();
     assert_eq!(bundle.authorities().len(), svid.bundle().roots().len());
     let mut set = spiffe::X509BundleSet::new();
     set.add_bundle(bundle);
