@@ -16,6 +16,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::rate_limit_descriptors::expr::v3::{
     Descriptor, descriptor::ExprSpecifier,
 };
+use envoy_types::pb::envoy::r#type::v3::{HttpStatus, StatusCode};
 use policy::{
     DescriptorEntry, FAIL_CLOSED, FAIL_OPEN, QuotaDescriptor, RATE_LIMIT_DOMAIN, SOURCE_ADDRESS_STATE,
 };
@@ -78,6 +79,10 @@ fn filter(cluster: &str, stage: u32, mode: &str, open: bool) -> HttpFilter {
         timeout: duration(DEADLINE),
         failure_mode_deny: !open,
         rate_limited_as_resource_exhausted: true,
+        // As the checks do, and unlike Envoy's own 500: the request may be tried again.
+        status_on_error: Some(HttpStatus {
+            code: StatusCode::ServiceUnavailable as i32,
+        }),
         rate_limit_service: Some(RateLimitServiceConfig {
             grpc_service: Some(service(cluster, &[])),
             transport_api_version: ApiVersion::V3 as i32,
