@@ -1,7 +1,5 @@
 //! `argosy crds`: prints the CustomResourceDefinitions of Argosy's kinds, for `kubectl apply -f -`.
 
-use std::io::{self, Write};
-
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde_json::json;
@@ -29,11 +27,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             serde_json::to_string_pretty(&list)? + "\n"
         }
     };
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("writing to standard output"),
-    }
+    crate::output::print(&text)
 }
 
 fn yaml() -> Result<String> {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -125,11 +124,7 @@ fn print(args: &Args, outcome: &Outcome) -> Result<()> {
         Output::Json => serde_json::to_string_pretty(&as_json(outcome))? + "\n",
         Output::Text => as_text(&args.expression, outcome),
     };
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("writing to standard output"),
-    }
+    crate::output::print(&text)
 }
 
 fn as_json(outcome: &Outcome) -> Json {

@@ -1,6 +1,5 @@
 //! `argosy inject`: gives the pods of manifests their proxy without a cluster's webhook, for `kubectl apply -f -`.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -42,11 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             output.push_str(&serde_saphyr::to_string(&object).context("writing YAML")?);
         }
     }
-    match io::stdout().lock().write_all(output.as_bytes()) {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("writing to standard output"),
-    }
+    crate::output::print(&output)
 }
 
 fn text(file: &Path) -> Result<String> {

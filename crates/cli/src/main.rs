@@ -10,6 +10,7 @@ mod explain_rule;
 mod init;
 mod inject;
 mod offline;
+mod output;
 mod run;
 mod simulate;
 mod validate;

@@ -49,7 +49,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let mut findings: Vec<&Finding> = states.iter().flat_map(|state| &state.findings).collect();
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let objects = states.iter().map(|state| state.objects.len()).sum();
-    print(&findings, objects, args.output);
+    if let Err(error) = crate::output::print(&text(&findings, objects, args.output)) {
+        eprintln!("argosy: {error:#}");
+        return ExitCode::from(2);
+    }
     match count(&findings, Severity::Error) {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
@@ -78,14 +81,13 @@ pub(crate) fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn print(findings: &[&Finding], objects: usize, output: Output) {
+fn text(findings: &[&Finding], objects: usize, output: Output) -> String {
     match output {
-        Output::Json => println!("{:#}", document(findings, objects)),
+        Output::Json => format!("{:#}\n", document(findings, objects)),
         Output::Text => {
-            for finding in findings {
-                println!("{}: {finding}", finding.severity);
-            }
-            println!("{}", summary(findings, objects));
+            let line = |finding: &&Finding| format!("{}: {finding}\n", finding.severity);
+            let lines: String = findings.iter().map(line).collect();
+            lines + &summary(findings, objects) + "\n"
         }
     }
 }

@@ -147,3 +147,17 @@ fn a_path_that_cannot_be_read_is_told_apart() {
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("/no/such/file.yaml"));
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = sample(dir.path());
+    for command in ["validate", "analyze"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut argosy = Command::new(env!("CARGO_BIN_EXE_argosy"));
+        let child = argosy.args([command, "-f", &folder, "-o", "json"]).stdout(writer);
+        let output = child.stderr(std::process::Stdio::piped()).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", text(&output.stderr));
+    }
+}

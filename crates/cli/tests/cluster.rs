@@ -112,7 +112,12 @@ async fn a_cluster_is_analysed_as_it_is_and_as_files_would_change_it() {
         &["--cluster", "-n", NAMESPACE, "-o", "json"],
         "",
     );
-    assert_eq!(messages(&output), std::slice::from_ref(&missing), "{}", text(&output.stderr));
+    assert_eq!(
+        messages(&output),
+        std::slice::from_ref(&missing),
+        "{}",
+        text(&output.stderr)
+    );
     assert_eq!(output.status.code(), Some(79));
     let output = argosy("analyze", &kubeconfig, &["--cluster", "-A", "-o", "json"], "");
     assert!(messages(&output).contains(&missing));

@@ -43,23 +43,19 @@ pub(super) fn print(
             .map(|message| galley::analysis::message(message))
             .collect()
     };
-    match output {
+    let text = match output {
         Output::Text => {
             let color = color.unwrap_or_else(|| {
                 std::io::stdout().is_terminal() && std::env::var("TERM").as_deref() != Ok("dumb")
             });
-            for message in shown {
-                println!("{}", line(message, color));
-            }
+            let line = |message: &&Message| line(message, color) + "\n";
+            shown.iter().map(line).collect()
         }
-        Output::Json => println!("{}", serde_json::to_string_pretty(&document())?),
-        Output::Yaml => print!(
-            "{}",
-            serde_saphyr::to_string(&document()).context("writing YAML")?
-        ),
-        Output::Sarif => println!("{}", serde_json::to_string_pretty(&sarif::log(&shown))?),
-    }
-    Ok(())
+        Output::Json => serde_json::to_string_pretty(&document())? + "\n",
+        Output::Yaml => serde_saphyr::to_string(&document()).context("writing YAML")?,
+        Output::Sarif => serde_json::to_string_pretty(&sarif::log(&shown))? + "\n",
+    };
+    crate::output::print(&text)
 }
 
 fn line(message: &Message, color: bool) -> String {
