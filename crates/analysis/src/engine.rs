@@ -8,6 +8,7 @@ use config::{Finding, Kind, Object, ObjectKey, Status};
 
 use crate::analyzer::Check;
 use crate::ledger::{Ledger, Look, Subject};
+use crate::listed::Listed;
 use crate::store::Change;
 use crate::term::{Term, TermId};
 use crate::{ALL, Analyzer, Code, Facts, Message, Report, Set, Store, of_findings, run};
@@ -50,7 +51,8 @@ impl Analysis {
 /// The state of a mesh as a source tells it: complete, not what has changed.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
-    /// All objects.
+    /// All objects, each key once. What is the same `Arc` as in the state before costs a comparison of pointers where states
+    /// are in the order of their keys.
     pub objects: &'a [Arc<Object>],
     /// What controllers have written about them.
     pub statuses: &'a BTreeMap<ObjectKey, Status>,
@@ -65,6 +67,8 @@ pub struct Input<'a> {
 #[derive(Debug, Default)]
 pub struct Engine {
     store: Store,
+    /// What the store holds, as it was told.
+    listed: Listed,
     ledger: Ledger,
     /// What validation of single objects has said.
     findings: Vec<Finding>,
@@ -90,10 +94,15 @@ impl Engine {
 
     /// Takes a new complete state. `now` is in seconds since 1970. Gives the new analysis when it differs.
     pub fn replace(&mut self, input: Input<'_>, now: i64) -> Option<Arc<Analysis>> {
-        self.store.mark();
-        let objects = input.objects.iter().cloned();
-        let mut changes: Vec<Change> = objects.filter_map(|object| self.store.put(object)).collect();
-        changes.extend(self.store.sweep());
+        let changes = match self.listed.replace(input.objects) {
+            Some(difference) => self.change(difference.news, &difference.gone),
+            None => {
+                self.store.mark();
+                let mut changes = self.change(input.objects.iter().cloned(), &[]);
+                changes.extend(self.store.sweep());
+                changes
+            }
+        };
         let statuses = self.statuses(input.statuses);
         let mut work = self.work(&changes, &statuses);
         self.see(input.unseen, &mut work);
@@ -108,11 +117,17 @@ impl Engine {
         gone: &[ObjectKey],
         now: i64,
     ) -> Option<Arc<Analysis>> {
-        let objects = objects.into_iter();
-        let mut changes: Vec<Change> = objects.filter_map(|object| self.store.put(object)).collect();
-        changes.extend(gone.iter().filter_map(|key| self.store.take(key)));
+        self.listed.forget();
+        let changes = self.change(objects, gone);
         let work = self.work(&changes, &[]);
         self.run(work, now)
+    }
+
+    fn change(&mut self, news: impl IntoIterator<Item = Arc<Object>>, gone: &[ObjectKey]) -> Vec<Change> {
+        let news = news.into_iter();
+        let mut changes: Vec<Change> = news.filter_map(|object| self.store.put(object)).collect();
+        changes.extend(gone.iter().filter_map(|key| self.store.take(key)));
+        changes
     }
 
     /// Takes facts about the cluster.

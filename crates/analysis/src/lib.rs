@@ -14,6 +14,7 @@ mod engine;
 mod facts;
 mod hosts;
 mod ledger;
+mod listed;
 mod message;
 mod run;
 mod schema;

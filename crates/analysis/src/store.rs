@@ -286,7 +286,7 @@ fn unlist(found: &mut HashMap<TermId, Vec<Arc<Object>>>, object: &Object) {
 }
 
 /// The order of objects' keys.
-fn by_key(a: &Object, b: &Object) -> Ordering {
+pub(crate) fn by_key(a: &Object, b: &Object) -> Ordering {
     (a.kind.cmp(&b.kind))
         .then_with(|| a.meta.namespace.cmp(&b.meta.namespace))
         .then_with(|| a.meta.name.cmp(&b.meta.name))
