@@ -1,5 +1,5 @@
-//! Analyses the configuration beside the feed, never before it: a task of its own takes the newest state, skips those that
-//! came in between, and tells what it found to whoever shows it (metrics, `/debug/analysis`, the objects' status).
+//! Analyses the configuration behind the feed, never before it: a task of its own takes the newest state that is published,
+//! skips those that came in between, and tells what it found to whoever shows it (metrics, `/debug/analysis`, the objects' status).
 //!
 //! What the messages mean is not known here but in the crate `analysis`.
 
@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::BEHIND;
 use crate::report::States;
 use crate::secret_facts::Facts;
 use crate::store::State;
@@ -94,14 +95,21 @@ pub(crate) async fn run(
     let mut engine = Some(Engine::default());
     let mut tick = tokio::time::interval(TICK);
     loop {
-        let state = tokio::select! {
+        let is_news = tokio::select! {
             () = shutdown.cancelled() => return,
             changed = states.changed() => match changed {
-                Ok(()) => states.borrow_and_update().clone(),
+                Ok(()) => true,
                 Err(_) => return,
             },
-            () = news(&mut facts) => states.borrow_and_update().clone(),
-            _ = tick.tick() => None,
+            () = news(&mut facts) => true,
+            _ = tick.tick() => false,
+        };
+        let state = match is_news {
+            true => {
+                _ = shutdown.run_until_cancelled(tokio::time::sleep(BEHIND)).await;
+                states.borrow_and_update().clone()
+            }
+            false => None,
         };
         let told = facts.as_ref().and_then(|facts| facts.borrow().clone());
         // An engine that was lost to a fault is made anew from the newest state.
@@ -163,8 +171,12 @@ fn with<'a>(objects: &'a [Arc<Object>], facts: Option<&feed::State>) -> Cow<'a, 
     match facts {
         None => Cow::Borrowed(objects),
         Some(facts) => {
-            let facts = facts.objects.values().cloned();
-            Cow::Owned(objects.iter().cloned().chain(facts).collect())
+            // Of the same Secret Citadel knows better.
+            let is_told = |object: &&Arc<Object>| {
+                object.kind == Kind::SecretFacts && facts.objects.contains_key(&object.key())
+            };
+            let own = objects.iter().filter(|object| !is_told(object));
+            Cow::Owned(own.chain(facts.objects.values()).cloned().collect())
         }
     }
 }
@@ -180,8 +192,7 @@ fn input<'a>(state: &'a State, objects: &'a [Arc<Object>], unseen: &'a [Kind]) -
 
 /// Kinds that cannot be seen. Facts about Secrets are as good as the Secrets.
 fn unseen(state: &State, has_facts: bool) -> Vec<Kind> {
-    let is_there = |kind: &Kind| state.objects.iter().any(|object| object.kind == *kind);
-    let empty = PLATFORM.into_iter().filter(|kind| !is_there(kind));
+    let empty = PLATFORM.into_iter().filter(|kind| state.of(*kind).is_empty());
     let mut unseen: Vec<Kind> = state.unseen.iter().copied().chain(empty).collect();
     unseen.sort();
     unseen.dedup();

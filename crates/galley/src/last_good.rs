@@ -11,6 +11,7 @@ use config::Object;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::BEHIND;
 use crate::merge::Layer;
 
 /// Name of the file in the state folder.
@@ -119,6 +120,7 @@ pub(crate) async fn keep(
         .await
         .is_some_and(|changed| changed.is_ok())
     {
+        _ = shutdown.run_until_cancelled(tokio::time::sleep(BEHIND)).await;
         let start = Instant::now();
         save(&last_good, &mut layers).await;
         _ = shutdown

@@ -39,10 +39,13 @@ use crate::last_good::LastGood;
 use crate::report::{Reporter, States};
 use crate::serve::Feed;
 use crate::sources::Inlet;
-use crate::store::Store;
+use crate::store::{State, Store};
 
 /// Shortest time between two reports to people.
 const TELL: Duration = Duration::from_millis(100);
+
+/// How long a change's streams have the processors to themselves, before anything else is made of it.
+const BEHIND: Duration = Duration::from_millis(5);
 
 /// Galley reads the mesh's configuration, checks it and distributes it
 #[derive(Debug, Clone, clap::Args)]
@@ -213,7 +216,8 @@ pub async fn run_prepared(
         ready,
         context.shutdown.clone(),
     ));
-    tasks.spawn(publish(seen.clone(), tables, context.shutdown.clone()));
+    let (told, published) = channel::channel(None);
+    tasks.spawn(publish(seen.clone(), tables, told, context.shutdown.clone()));
     let facts = match &args.secret_facts_address {
         Some(address) => Some(secret_facts::follow(address, &identity, &context)?),
         None => None,
@@ -223,7 +227,7 @@ pub async fn run_prepared(
         .admin
         .mount("/debug/analysis", analysis::routes(analyses.clone()))?;
     tasks.spawn(analysis::run(
-        seen.clone(),
+        published.clone(),
         facts,
         found,
         context.metrics.clone(),
@@ -235,7 +239,7 @@ pub async fn run_prepared(
     }
     if let Some(client) = client {
         let sources = status::writer::Sources {
-            states: seen.clone(),
+            states: published.clone(),
             analyses,
             reports: reports.clone(),
         };
@@ -243,7 +247,7 @@ pub async fn run_prepared(
         tasks.spawn(status::writer::run(client, sources, leader, rate, context));
     }
     tasks.spawn(tell(
-        seen,
+        published,
         Reporter::new(&context.metrics),
         context.shutdown.clone(),
     ));
@@ -322,10 +326,12 @@ fn limits() -> xds::server::Limits {
     }
 }
 
-/// Turns each state into a table. Nothing else is on the way from a change to its subscribers.
+/// Turns each state into a table. Nothing else is on the way from a change to its subscribers: whoever makes something else of
+/// a state (analysis, statuses, what people are told) follows `published`.
 async fn publish(
     mut states: States,
     served: channel::Sender<Option<Arc<Table>>>,
+    published: channel::Sender<Option<Arc<State>>>,
     shutdown: CancellationToken,
 ) {
     let mut tables = feed::Tables::default();
@@ -338,6 +344,7 @@ async fn publish(
                 *served = Some(table);
                 news
             });
+            published.send_replace(Some(state));
         }
     }
 }
@@ -345,6 +352,7 @@ async fn publish(
 /// Tells people what is served and what is wrong, in log and metrics; what changes faster than they read is told together.
 async fn tell(mut states: States, mut reporter: Reporter, shutdown: CancellationToken) {
     while next(&mut states, &shutdown).await {
+        _ = shutdown.run_until_cancelled(tokio::time::sleep(BEHIND)).await;
         let state = states.borrow_and_update().clone();
         if let Some(state) = state {
             let (objects, findings) = (state.objects.len(), state.findings.len());

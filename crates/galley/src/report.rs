@@ -64,12 +64,11 @@ impl Reporter {
 
     fn count(&self, state: &State) {
         self.objects.clear();
-        for object in &state.objects {
+        for (kind, count) in state.counts() {
+            let kind = kind.as_str();
             self.objects
-                .get_or_create(&KindLabel {
-                    kind: object.key().kind.as_str(),
-                })
-                .inc();
+                .get_or_create(&KindLabel { kind })
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         for severity in [Severity::Error, Severity::Warning, Severity::Info] {
             let count = state

@@ -3,6 +3,7 @@
 //!
 //! Pure: it is given the files' contents and knows neither the file system nor the time.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::sync::Arc;
 
@@ -35,6 +36,9 @@ pub enum Content {
 /// All files of the folder by their path in it.
 pub type Scan = BTreeMap<String, Content>;
 
+/// More objects than this that became others at once are not put into the list one by one: it is made anew.
+const FEW: usize = if cfg!(test) { 4 } else { 64 };
+
 /// Some files of the folder by their path in it; `None` for one that is gone.
 pub type Part = BTreeMap<String, Option<Content>>;
 
@@ -50,6 +54,23 @@ pub struct State {
     pub statuses: Arc<BTreeMap<ObjectKey, Status>>,
     /// Kinds that the source is not allowed to see, which is not the same as that there are none.
     pub unseen: Vec<Kind>,
+}
+
+impl State {
+    /// The objects of a kind. They are found by halves: no other object is looked at.
+    #[must_use]
+    pub fn of(&self, kind: Kind) -> &[Arc<Object>] {
+        let start = self.objects.partition_point(|object| object.kind < kind);
+        let rest = self.objects.get(start..).unwrap_or_default();
+        let len = rest.partition_point(|object| object.kind <= kind);
+        rest.get(..len).unwrap_or_default()
+    }
+
+    /// How many objects there are of each kind, likewise; of kinds that there are none of nothing is said.
+    pub fn counts(&self) -> impl Iterator<Item = (Kind, usize)> {
+        let counts = Kind::ALL.iter().map(|kind| (*kind, self.of(*kind).len()));
+        counts.filter(|(_, count)| *count > 0)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +94,12 @@ pub struct Store {
     index: BTreeMap<ObjectKey, Vec<Held>>,
     /// Objects that several files define.
     repeated: BTreeSet<ObjectKey>,
+    /// What is served, in order of keys: the first of each in `index`, but for what is `unsettled`.
+    served: Vec<Arc<Object>>,
+    /// Objects whose place in `index` has changed since `served` was brought up to it.
+    unsettled: BTreeSet<ObjectKey>,
+    /// Files that something is to be said of.
+    spoken_of: BTreeSet<Arc<str>>,
     statuses: Arc<BTreeMap<ObjectKey, Status>>,
     /// What is wrong with the folder as a whole.
     folder: Option<Finding>,
@@ -102,6 +129,7 @@ impl Store {
         for (path, objects) in files {
             self.replace(&path, |file| file.objects = objects);
         }
+        self.settle();
         self
     }
 
@@ -120,12 +148,12 @@ impl Store {
             .collect();
         let mut changed = !gone.is_empty() || self.folder.take().is_some();
         for path in gone {
-            self.replace(&path, |file| *file = File::default());
-            self.files.remove(&path);
+            self.drop_file(&path);
         }
         for (path, content) in scan {
             changed |= self.take(&path, content);
         }
+        self.settle();
         changed
     }
 
@@ -144,13 +172,13 @@ impl Store {
             changed |= match content {
                 Some(content) => self.take(&path, content),
                 None if self.files.contains_key(path.as_str()) => {
-                    self.replace(&path, |file| *file = File::default());
-                    self.files.remove(path.as_str());
+                    self.drop_file(&path);
                     true
                 }
                 None => false,
             };
         }
+        self.settle();
         changed
     }
 
@@ -185,7 +213,8 @@ impl Store {
     #[must_use]
     pub fn state(&self) -> State {
         let mut findings: Vec<Finding> = self.folder.iter().cloned().collect();
-        findings.extend(self.files.values().flat_map(|file| &file.findings).cloned());
+        let spoken_of = self.spoken_of.iter().filter_map(|path| self.files.get(path));
+        findings.extend(spoken_of.flat_map(|file| &file.findings).cloned());
         for (key, held) in self
             .repeated
             .iter()
@@ -195,9 +224,8 @@ impl Store {
                 findings.extend(others.iter().map(|(_, other)| duplicate(key, other, first)));
             }
         }
-        let served = self.index.values().filter_map(|held| held.first());
         State {
-            objects: served.map(|(_, object)| object.clone()).collect(),
+            objects: self.served.clone(),
             findings,
             statuses: self.statuses.clone(),
             unseen: Vec::new(),
@@ -225,7 +253,13 @@ impl Store {
         let news = file.findings != [finding.clone()];
         file.hash = 0;
         file.findings = vec![finding];
+        self.spoken_of.insert(path.into());
         news
+    }
+
+    fn drop_file(&mut self, path: &str) {
+        self.replace(path, |file| *file = File::default());
+        self.files.remove(path);
     }
 
     /// Changes a file and, where its objects became others, what is known across files.
@@ -234,9 +268,15 @@ impl Store {
         let file = self.files.entry(path.clone()).or_default();
         let (before, statuses) = (file.objects.clone(), file.statuses.clone());
         change(file);
+        match file.findings.is_empty() {
+            true => _ = self.spoken_of.remove(&path),
+            false => _ = self.spoken_of.insert(path.clone()),
+        }
         if file.statuses != statuses {
             let all = Arc::make_mut(&mut self.statuses);
-            all.retain(|key, _| !statuses.contains_key(key));
+            for key in statuses.keys() {
+                all.remove(key);
+            }
             all.extend(file.statuses.clone());
         }
         let same = |key: &ObjectKey, object: &Arc<Object>, other: &BTreeMap<ObjectKey, Arc<Object>>| {
@@ -251,10 +291,35 @@ impl Store {
         }
     }
 
+    /// Brings what is served up to the index. A change of few objects costs those.
+    fn settle(&mut self) {
+        let unsettled = std::mem::take(&mut self.unsettled);
+        if unsettled.len() > FEW {
+            let served = self.index.values().filter_map(|held| held.first());
+            self.served = served.map(|(_, object)| object.clone()).collect();
+            return;
+        }
+        for key in unsettled {
+            let place = self.served.binary_search_by(|object| order(object, &key));
+            let held = self.index.get(&key).and_then(|held| held.first());
+            match (place, held) {
+                (Ok(at), Some((_, object))) => {
+                    if let Some(slot) = self.served.get_mut(at) {
+                        slot.clone_from(object);
+                    }
+                }
+                (Ok(at), None) => _ = self.served.remove(at),
+                (Err(at), Some((_, object))) => self.served.insert(at, object.clone()),
+                (Err(_), None) => {}
+            }
+        }
+    }
+
     fn forget(&mut self, key: &ObjectKey, path: &Arc<str>) {
         let Some(held) = self.index.get_mut(key) else {
             return;
         };
+        self.unsettled.insert(key.clone());
         held.retain(|(other, _)| other != path);
         if held.len() < 2 {
             self.repeated.remove(key);
@@ -265,6 +330,7 @@ impl Store {
     }
 
     fn learn(&mut self, key: &ObjectKey, path: &Arc<str>, object: &Arc<Object>) {
+        self.unsettled.insert(key.clone());
         let held = self.index.entry(key.clone()).or_default();
         let at = held.partition_point(|(other, _)| other < path);
         held.insert(at, (path.clone(), object.clone()));
@@ -319,6 +385,12 @@ impl File {
             .map(|(key, object)| (key.clone(), object.clone()))
             .collect()
     }
+}
+
+/// An object's place by a key, in the order of keys.
+fn order(object: &Object, key: &ObjectKey) -> Ordering {
+    let names = (object.meta.namespace.as_str(), object.meta.name.as_str());
+    (object.kind.cmp(&key.kind)).then_with(|| names.cmp(&(&*key.namespace, &*key.name)))
 }
 
 /// `shown` is the path for messages.
@@ -576,6 +648,63 @@ mod tests {
         assert!(store.apply_part(part(&[("b.yaml", None)])));
         assert_eq!(names(&store), ["b"], "an emptied folder is an accident");
         assert!(store.is_in_doubt());
+    }
+
+    /// What a store that has only ever seen these files serves and says.
+    fn fresh(files: &BTreeMap<String, String>) -> State {
+        let content = |text: &String| Content::Bytes(text.as_bytes().to_vec());
+        let mut store = Store::default();
+        store.apply(
+            files
+                .iter()
+                .map(|(path, text)| (path.clone(), content(text)))
+                .collect(),
+        );
+        store.state()
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config { cases: 48, failure_persistence: None, ..Default::default() })]
+
+        /// Files come, change, repeat one another's objects and go, few objects at once or more than [`FEW`].
+        #[test]
+        fn histories_leave_what_one_look_finds(
+            events in proptest::collection::vec((0..4_u8, proptest::collection::vec(0..9_u8, 0..7), 0..2_u8), 1..20),
+        ) {
+            let mut files = BTreeMap::from([("keep.yaml".to_owned(), "# none\n".to_owned())]);
+            let mut store = Store::default();
+            store.apply(scan(&[("keep.yaml", "# none\n")]));
+            for (file, objects, port) in events {
+                let path = format!("{file}.yaml");
+                let one = |object: &u8| service(&format!("s{object}")).replace("7080", &format!("708{port}"));
+                let text = objects.iter().map(one).collect::<Vec<_>>().join("---\n");
+                let content = (!text.is_empty()).then(|| Content::Bytes(text.clone().into_bytes()));
+                match content {
+                    Some(_) => files.insert(path.clone(), text),
+                    None => files.remove(&path),
+                };
+                store.apply_part(Part::from([(path, content)]));
+                let (state, expected) = (store.state(), fresh(&files));
+                proptest::prop_assert_eq!(state.objects, expected.objects);
+                proptest::prop_assert_eq!(state.findings, expected.findings);
+            }
+        }
+    }
+
+    #[test]
+    fn kinds_are_found_and_counted() {
+        let text = format!(
+            "{}---\n{}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: shop}}\n",
+            service("a"),
+            service("b")
+        );
+        let mut store = Store::default();
+        store.apply(scan(&[("x.yaml", &text)]));
+        let state = store.state();
+        let counts: BTreeMap<Kind, usize> = state.counts().collect();
+        assert_eq!(counts, BTreeMap::from([(Kind::Namespace, 1), (Kind::Service, 2)]));
+        assert_eq!(state.of(Kind::Service)[1].meta.name, "b");
+        assert!(state.of(Kind::Pod).is_empty());
     }
 
     #[test]
