@@ -75,8 +75,15 @@ impl Pair {
     }
 }
 
+/// Writes a file whole: others may be reading the one before.
 pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    let whole = || {
+        let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+        std::io::Write::write_all(&mut file, text.as_bytes())?;
+        file.persist(path)?;
+        Ok::<_, std::io::Error>(())
+    };
+    whole().with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn params(common_name: &str, organization: Option<&str>) -> CertificateParams {
