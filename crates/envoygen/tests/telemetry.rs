@@ -165,16 +165,17 @@ fn clients_count_under_istios_names() {
     assert!(page.contains("envoy_istio_response_bytes_sum{"), "{page}");
 
     request("127.9.1.1:8082", "GET /tcp HTTP/1.1", &[]).unwrap();
-    let page = envoy.page(
-        "/stats/prometheus?filter=istio",
-        "envoy_istio_tcp_connections_closed_total{",
-    );
     for metric in [
         "tcp_connections_opened_total",
         "tcp_connections_closed_total",
         "tcp_sent_bytes_total",
         "tcp_received_bytes_total",
     ] {
+        // Each has its own moment.
+        let page = envoy.page(
+            "/stats/prometheus?filter=istio",
+            &format!("envoy_istio_{metric}{{"),
+        );
         let line = line(&page, &format!("istio_{metric}"));
         has(
             line,
