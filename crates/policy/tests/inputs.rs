@@ -34,6 +34,7 @@ fn mixer_configurations_of_the_corpus() {
                 let reasons = [
                     "not served yet",
                     "cannot be used",
+                    "there is no adapter",
                     "there is no handler",
                     "there is no instance",
                     "takes no instances of logentry",
