@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::InjectError;
 use crate::decide::{Decision, Skipped, decide};
-use crate::inject::{Request, into_pod};
+use crate::inject::{Request, difference, into_pod};
 use crate::owner::Owner;
 use crate::settings::Settings;
 
@@ -125,10 +125,7 @@ fn one(
         namespace,
         settings,
     };
-    let changed = into_pod(&request, owner).and_then(|injected| {
-        let (before, after) = (serde_json::to_value(&pod)?, serde_json::to_value(injected)?);
-        Ok(json_patch::diff(&before, &after))
-    });
+    let changed = into_pod(&request, owner).and_then(|injected| difference(&pod, &injected));
     let patch = changed.map_err(|error| {
         let (kind, namespace, name) = named();
         DocumentError::Refused {

@@ -141,10 +141,12 @@ fn variable(pod: &Pod, name: &str) -> Option<String> {
 pub fn patch(request: &Request<'_>) -> Result<Option<Patch>, InjectError> {
     match inject(request)? {
         Injected::Skipped(_) => Ok(None),
-        Injected::Pod(injected) => {
-            let before = serde_json::to_value(request.pod)?;
-            let after = serde_json::to_value(injected)?;
-            Ok(Some(json_patch::diff(&before, &after)))
-        }
+        Injected::Pod(injected) => difference(request.pod, &injected).map(Some),
     }
+}
+
+/// What makes one pod of the other.
+pub(crate) fn difference(before: &Pod, after: &Pod) -> Result<Patch, InjectError> {
+    let (before, after) = (serde_json::to_value(before)?, serde_json::to_value(after)?);
+    Ok(json_patch::diff(&before, &after))
 }
