@@ -128,7 +128,9 @@ spec:
   containers:
   - name: ready
     image: {{ include "common.image" (dict "root" (dict "Values" (dict "global" .root.Values.global "image" .root.Values.testImage) "Chart" .root.Chart) "image" "argosy") }}
-    {{- include "common.pull" .root | nindent 4 }}
+    {{- with include "common.pull" .root | trim }}
+    {{ . }}
+    {{- end }}
     args: [check, --ready, "http://{{ include "common.name" . }}.{{ .root.Release.Namespace }}.svc:{{ .admin }}/readyz"]
     securityContext: {{- include "common.containerSecurity" . | nindent 6 }}
     resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {memory: 64Mi}}

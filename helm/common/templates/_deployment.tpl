@@ -53,7 +53,9 @@ spec:
       containers:
       - name: {{ .service }}
         image: {{ include "common.image" (dict "root" $root "image" .service) }}
-        {{- include "common.pull" $root | nindent 8 }}
+        {{- with include "common.pull" $root | trim }}
+        {{ . }}
+        {{- end }}
         args:
         - --admin-address=0.0.0.0:{{ .admin }}
         - --log-level={{ $values.logLevel }}
