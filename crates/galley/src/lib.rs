@@ -112,7 +112,7 @@ pub enum Error {
     Tls(#[from] ConfigError),
     /// The admission webhook cannot be served.
     #[error(transparent)]
-    Webhook(#[from] webhook::StartError),
+    Webhook(#[from] admission::StartError),
     /// What Citadel tells of Secrets cannot be followed.
     #[error(transparent)]
     SecretFacts(#[from] secret_facts::FactsError),

@@ -87,7 +87,9 @@ fn takes_no_redirection(pod: &Pod) -> bool {
 }
 
 fn is_never_injected(namespace: &str, settings: &Settings) -> bool {
-    SYSTEM_NAMESPACES.contains(&namespace) || settings.ignored_namespaces.iter().any(|name| name == namespace)
+    SYSTEM_NAMESPACES.contains(&namespace)
+        || settings.namespace == namespace
+        || settings.ignored_namespaces.iter().any(|name| name == namespace)
 }
 
 /// YAML 1.1's words for true, as Istio takes them.
@@ -110,7 +112,7 @@ fn by_settings(labels: &Labels, settings: &Settings) -> Decision {
 }
 
 /// Whether a selector that is not empty matches. An operator that Kubernetes does not know matches nothing.
-fn selects(selector: &LabelSelector, labels: &Labels) -> bool {
+pub(crate) fn selects(selector: &LabelSelector, labels: &Labels) -> bool {
     let pairs = selector.match_labels.iter().flatten();
     let expressions = selector.match_expressions.as_deref().unwrap_or_default();
     let is_empty = pairs.clone().next().is_none() && expressions.is_empty();
@@ -189,6 +191,7 @@ mod tests {
         use Decision::{Inject, Skip};
         let asks = || json!({"metadata": {"labels": {INJECT: "true"}}});
         check(asks(), "kube-system", json!({}), Skip(Skipped::Namespace));
+        check(asks(), "argosy-system", json!({}), Skip(Skipped::Namespace));
         check(
             asks(),
             "ci",

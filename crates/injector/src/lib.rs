@@ -1,5 +1,5 @@
 //! The sidecar injector: what becomes of a pod that asks for a proxy. A pure function of the pod, its namespace and the
-//! settings ([`inject`]); `argosy inject` uses it on files, a mutating webhook on pods that are made.
+//! settings ([`inject`]); `argosy inject` uses it on files, [`webhook`] on pods that are made.
 //!
 //! Labels, annotations and container names are Istio's, so that pods, dashboards and habits carry over.
 
@@ -11,13 +11,16 @@ mod metrics;
 pub mod names;
 mod owner;
 pub mod probes;
+pub mod proxy_config;
 pub mod settings;
 mod template;
+pub mod webhook;
 mod wishes;
 
 pub use decide::{Decision, Skipped};
 pub use inject::{Injected, Request, inject, patch};
 pub use settings::Settings;
+pub use webhook::{Args, run};
 pub use wishes::{Interception, WishError};
 
 /// Why a pod that asks for a proxy cannot be given one. The pod is refused: it must not run outside of the mesh unseen.

@@ -101,3 +101,56 @@ pub const HEALTH_PORT: u16 = 15021;
 pub const OUTBOUND_PORT: u16 = 15001;
 /// Port of incoming traffic.
 pub const INBOUND_PORT: u16 = 15006;
+
+/// Annotations that others of Istio's and of ours read: the agent, Pilot, people's tools.
+const OTHERS: [&str; 6] = [
+    "sidecar.istio.io/statsInclusionPrefixes",
+    "sidecar.istio.io/statsInclusionSuffixes",
+    "sidecar.istio.io/statsInclusionRegexps",
+    "sidecar.istio.io/statsHistogramBuckets",
+    "sidecar.istio.io/extraStatTags",
+    "sidecar.istio.io/statsCompression",
+];
+/// All that the injector itself reads of a pod's annotations.
+const KNOWN: [&str; 32] = [
+    INJECT,
+    TEMPLATES,
+    STATUS,
+    OVERRIDES,
+    PROXY_CONFIG,
+    PROXY_IMAGE,
+    PROXY_IMAGE_TYPE,
+    CPU,
+    CPU_LIMIT,
+    MEMORY,
+    MEMORY_LIMIT,
+    LOG_LEVEL,
+    COMPONENT_LOG_LEVEL,
+    AGENT_LOG_LEVEL,
+    INTERCEPTION,
+    REWRITE_PROBES,
+    NATIVE,
+    BOOTSTRAP_OVERRIDE,
+    USER_VOLUME,
+    USER_VOLUME_MOUNT,
+    STATUS_PORT,
+    READINESS_DELAY,
+    READINESS_PERIOD,
+    READINESS_FAILURES,
+    INCLUDE_RANGES,
+    EXCLUDE_RANGES,
+    INCLUDE_INBOUND,
+    EXCLUDE_INBOUND,
+    INCLUDE_OUTBOUND,
+    EXCLUDE_OUTBOUND,
+    EXCLUDE_INTERFACES,
+    VIRTUAL_INTERFACES,
+];
+
+/// Whether an annotation is of a group that the injector reads, and none that is known: a slip of the pen.
+pub(crate) fn is_unknown(name: &str) -> bool {
+    let group = name.split('/').next().unwrap_or_default();
+    let ours =
+        group == "inject.istio.io" || group == "sidecar.istio.io" || group.ends_with(".sidecar.istio.io");
+    ours && !KNOWN.contains(&name) && !OTHERS.contains(&name)
+}

@@ -97,8 +97,10 @@ pub struct Settings {
     pub ignored_namespaces: Vec<String>,
     /// Name of this control plane; `default` unless several stand side by side.
     pub revision: String,
-    /// The control plane's namespace.
+    /// The control plane's namespace. Its pods are never injected.
     pub namespace: String,
+    /// The namespace whose ProxyConfigs without selector are the whole mesh's.
+    pub root_namespace: String,
     /// DNS domain of the cluster's services.
     pub cluster_domain: String,
     /// Trust domain of the mesh's identities.
@@ -166,6 +168,7 @@ impl Default for Settings {
             ignored_namespaces: Vec::new(),
             revision: text("default"),
             namespace: text("argosy-system"),
+            root_namespace: text("istio-system"),
             cluster_domain: text("cluster.local"),
             trust_domain: text("cluster.local"),
             cluster_id: text("Kubernetes"),

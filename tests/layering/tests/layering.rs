@@ -21,23 +21,34 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("simulate", &["proto"]),
     ("xds", &["proto"]),
     ("runtime", &["proto"]),
+    ("kubernetes", &[]),
     ("feed", &["config", "proto", "runtime", "xds"]),
+    ("admission", &["runtime"]),
     (
         "galley",
-        &["analysis", "config", "feed", "model", "runtime", "xds"],
+        &[
+            "admission",
+            "analysis",
+            "config",
+            "feed",
+            "kubernetes",
+            "model",
+            "runtime",
+            "xds",
+        ],
     ),
     (
         "pilot",
         &["config", "envoygen", "feed", "model", "policy", "runtime", "xds"],
     ),
-    ("citadel", &["proto", "runtime", "xds"]),
+    ("citadel", &["kubernetes", "proto", "runtime", "xds"]),
     (
         "mixer",
         &[
             "config", "expr", "feed", "model", "policy", "proto", "runtime", "xds",
         ],
     ),
-    ("injector", &["config", "proto", "runtime"]),
+    ("injector", &["admission", "config", "kubernetes", "runtime"]),
     ("agent", &["config", "feed", "proto", "runtime", "xds"]),
     ("sample", &["proto"]),
     ("testkit", &["proto"]),
@@ -50,8 +61,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "argosy",
         &[
-            "analysis", "citadel", "config", "envoygen", "expr", "galley", "injector", "mixer", "model",
-            "pilot", "policy", "proto", "runtime", "simulate", "xds",
+            "analysis",
+            "citadel",
+            "config",
+            "envoygen",
+            "expr",
+            "galley",
+            "injector",
+            "kubernetes",
+            "mixer",
+            "model",
+            "pilot",
+            "policy",
+            "proto",
+            "runtime",
+            "simulate",
+            "xds",
         ],
     ),
     (
@@ -84,7 +109,18 @@ const IO: &[&str] = &[
 
 /// Outside libraries that only these crates may use.
 const RESERVED: &[(&str, &[&str])] = &[
-    ("kube", &["galley", "citadel", "injector", "argosy", "testkit"]),
+    (
+        "kube",
+        &[
+            "admission",
+            "kubernetes",
+            "galley",
+            "citadel",
+            "injector",
+            "argosy",
+            "testkit",
+        ],
+    ),
     (
         "k8s-openapi",
         &["galley", "citadel", "injector", "argosy", "testkit"],

@@ -7,7 +7,7 @@ use config::{Finding, Kind, Severity};
 use runtime::spiffe::SYSTEM_NAMESPACE;
 use serde_json::{Map, Value, json};
 
-use super::review::{Cause, Request};
+use super::review::{Cause, Refused, Request, Verdict};
 
 /// Most warnings in an answer, and most faults in a refusal's text.
 const MAX_SHOWN: usize = 20;
@@ -15,24 +15,6 @@ const MAX_SHOWN: usize = 20;
 const MAX_WARNING: usize = 256;
 /// Longest line about one fault, in characters.
 const MAX_LINE: usize = 1024;
-
-/// What is answered.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
-    /// Why the object may not be stored; `None` when it may.
-    pub refused: Option<Refused>,
-    /// Shown to the user by kubectl.
-    pub warnings: Vec<String>,
-}
-
-/// Why an object may not be stored.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// For people.
-    pub message: String,
-    /// For programs.
-    pub causes: Vec<Cause>,
-}
 
 /// Decides about a request. It fills in what the API server has not yet: namespace, and name where it is generated.
 pub fn judge(request: &mut Request) -> Verdict {
@@ -149,7 +131,11 @@ fn verdict(request: &Request, findings: &[Finding], spared: Option<&'static str>
         warnings.push(format!("and {more} more; `argosy validate -f FILE` shows all"));
     }
     let refused = (spared.is_none() && !errors.is_empty()).then(|| refused(request, &errors));
-    Verdict { refused, warnings }
+    Verdict {
+        refused,
+        warnings,
+        patch: None,
+    }
 }
 
 fn refused(request: &Request, errors: &[&Finding]) -> Refused {
@@ -230,7 +216,7 @@ fn cut(text: &str, most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::review::GroupVersionKind;
+    use admission::review::GroupVersionKind;
     use super::*;
 
     fn good() -> Value {

@@ -1,36 +1,29 @@
 //! The admission webhook: Kubernetes' API server asks Galley before it stores an object of the mesh.
 //!
-//! [`review::review`] is the whole of it as a function; around it are a bounded HTTPS server, a certificate that the API
-//! server can verify, and the upkeep of the ValidatingWebhookConfiguration.
+//! [`review::review`] is the whole of it as a function; the server around it, its certificate and the upkeep of the
+//! ValidatingWebhookConfiguration are those of all the mesh's webhooks ([`admission`]).
 
-pub mod bounds;
-pub mod certificate;
 pub mod judge;
-pub mod registrar;
-pub mod registration;
 pub mod review;
 pub mod server;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
+use admission::registrar::Registration;
+use admission::registration::{Service, Sort, Target};
+use admission::server::Webhook;
+use admission::{Place, StartError};
 use kube::Client;
-use runtime::grpc::Limits;
-use runtime::tls::{self, ConfigError};
-use runtime::{BindError, Context, Identity};
+use runtime::{Context, Identity};
 use tokio::sync::watch;
 
-use self::certificate::{CertificateError, Certificates};
-use self::registrar::Registration;
-use self::registration::{Service, Target};
-use self::server::Webhook;
 use crate::status::lease::Leader;
 
 pub use self::review::review;
+pub use admission::bounds;
 
-/// Connections at once. An API server holds a few.
-const CONNECTIONS: usize = 256;
+/// The name under which Galley owns its fields of the webhook's configuration.
+pub const FIELD_MANAGER: &str = "argosy-galley-webhook";
 
 /// The webhook's flags.
 #[derive(Debug, Clone, clap::Args)]
@@ -83,28 +76,11 @@ impl Args {
     }
 }
 
-/// The webhook cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The address.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// The certificate.
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    /// TLS.
-    #[error(transparent)]
-    Tls(#[from] ConfigError),
-}
-
 /// A webhook that is served.
 #[derive(Debug)]
 pub struct Serving {
-    certificates: Arc<Certificates>,
-    identity: watch::Sender<Option<Identity>>,
+    serving: admission::Serving,
     registration: Registration,
-    context: Context,
-    server: tokio::task::JoinHandle<()>,
 }
 
 /// Serves the webhook until the context's shutdown, with a certificate of its own until [`Serving::identify`]. `None`
@@ -116,51 +92,42 @@ pub async fn start(args: &Args, context: &Context) -> Result<Option<Serving>, St
     let Some(address) = args.webhook_listen else {
         return Ok(None);
     };
-    let listener = runtime::bind("--webhook-listen", address).await?;
-    let certificates = Certificates::new(&args.target().name())?;
-    let tls = tls::https(certificates.clone())?;
-    let routes = Webhook::new(&context.metrics).routes();
-    let limits = Limits {
-        connections: CONNECTIONS,
-        handshake: Duration::from_secs(5),
-        ..Limits::default()
+    let place = Place {
+        flag: "--webhook-listen",
+        address,
+        name: args.target().name(),
     };
-    let (identity, identities) = watch::channel(None);
-    tokio::spawn(certificates.clone().keep(identities, context.shutdown.clone()));
-    let serving = context.clone();
-    let server = tokio::spawn(async move {
-        let served = runtime::https::serve("webhook", listener, tls, routes, &limits, &serving).await;
-        if let Err(error) = served {
-            tracing::error!(%error, "the admission webhook is not served");
-        }
-    });
+    let routes = Webhook::new(server::Rules::new(&context.metrics)).routes(&[server::PATH]);
     Ok(Some(Serving {
-        certificates,
-        identity,
+        serving: admission::start(&place, routes, context).await?,
         registration: Registration {
+            sort: Sort::Validating,
             configuration: args.webhook_configuration.clone(),
+            manager: FIELD_MANAGER,
             target: args.target(),
         },
-        context: context.clone(),
-        server,
     }))
 }
 
 impl Serving {
     /// From now on the certificate is the identity's, where it has the webhook's name.
     pub fn identify(&self, identity: &Identity) {
-        self.identity.send_replace(Some(identity.clone()));
+        self.serving.identify(identity);
     }
 
     /// Keeps the webhook's configuration in the cluster current, while this process leads.
-    pub fn register(&self, client: Client, leader: watch::Receiver<Leader>) {
-        let trust = self.certificates.trust();
-        let (registration, context) = (self.registration.clone(), self.context.clone());
-        tokio::spawn(registrar::run(client, registration, trust, leader, context));
+    pub fn register(&self, client: Client, mut leader: watch::Receiver<Leader>) {
+        let (leads, leading) = watch::channel(leader.borrow_and_update().is_me);
+        self.serving.register(client, self.registration.clone(), leading);
+        tokio::spawn(async move {
+            while leader.changed().await.is_ok() {
+                leads.send_replace(leader.borrow_and_update().is_me);
+            }
+        });
     }
 
     /// Waits until the server has ended, after the shutdown.
     pub async fn ended(self) {
-        _ = self.server.await;
+        self.serving.ended().await;
     }
 }

@@ -1,143 +1,10 @@
-//! Kubernetes' AdmissionReview (`admission.k8s.io/v1`) as it comes and as it is answered.
-//!
-//! It knows the envelope alone; what is said of an object is decided in [`super::judge`].
+//! A review as a function: the admission webhook but for sockets.
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+pub use admission::review::{Cause, Refused, Request, ReviewError, Reviewed, Verdict};
 
-use super::bounds::{self, TooMuch};
-use super::judge::{Verdict, judge};
+use super::judge::judge;
 
-/// The only version that is spoken.
-const API_VERSION: &str = "admission.k8s.io/v1";
-
-/// Bytes that are no review; the API server treats the answer as a webhook that failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ReviewError {
-    /// Larger than is parsed.
-    #[error(transparent)]
-    TooMuch(#[from] TooMuch),
-    /// Not JSON, or not a review.
-    #[error("not an AdmissionReview: {0}")]
-    Parse(#[from] serde_json::Error),
-    /// Another kind or version.
-    #[error("{api_version} {kind} is not served; register the webhook with admissionReviewVersions: [v1]")]
-    Version {
-        /// As received.
-        api_version: String,
-        /// As received.
-        kind: String,
-    },
-    /// No request in it.
-    #[error("the AdmissionReview has no request")]
-    NoRequest,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Review {
-    #[serde(default)]
-    api_version: String,
-    #[serde(default)]
-    kind: String,
-    request: Option<Request>,
-}
-
-/// What the API server asks. Fields that no answer depends on are left out: `dryRun` (answering changes nothing),
-/// `userInfo` (the same rules hold for everybody), `options`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Request {
-    /// Returned in the answer.
-    pub uid: String,
-    /// The kind of `object`.
-    pub kind: GroupVersionKind,
-    /// Such as `status`; empty for the object itself.
-    pub sub_resource: String,
-    /// The object's name, as far as the API server knows it.
-    pub name: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
-    pub operation: String,
-    /// The object as it would be stored.
-    pub object: Option<Value>,
-    /// As it is stored, for `UPDATE` and `DELETE`.
-    pub old_object: Option<Value>,
-}
-
-/// A kind in Kubernetes' writing.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct GroupVersionKind {
-    /// Empty for the core group.
-    pub group: String,
-    /// Such as `v1`.
-    pub version: String,
-    /// Such as `VirtualService`.
-    pub kind: String,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer<'a> {
-    api_version: &'static str,
-    kind: &'static str,
-    response: Response<'a>,
-}
-
-#[derive(Serialize)]
-struct Response<'a> {
-    uid: &'a str,
-    allowed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Status<'a>>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    warnings: &'a [String],
-}
-
-/// Kubernetes' Status. `BadRequest` because kubectl shows the message of that one; of `Invalid` it shows the causes alone,
-/// without the webhook's name and the file.
-#[derive(Serialize)]
-struct Status<'a> {
-    status: &'static str,
-    code: u16,
-    reason: &'static str,
-    message: &'a str,
-    details: Details<'a>,
-}
-
-#[derive(Serialize)]
-struct Details<'a> {
-    group: &'a str,
-    kind: &'a str,
-    name: &'a str,
-    causes: &'a [Cause],
-}
-
-/// One thing that is wrong, for programs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Cause {
-    /// Kubernetes' word for the sort of fault.
-    pub reason: &'static str,
-    /// What is wrong, and the way out.
-    pub message: String,
-    /// The field's path.
-    pub field: String,
-}
-
-/// A review, answered.
-#[derive(Debug)]
-pub struct Reviewed {
-    /// The answer as JSON.
-    pub answer: Vec<u8>,
-    /// What was decided, for metrics and logs.
-    pub verdict: Verdict,
-    /// What it was about.
-    pub request: Request,
-}
-
-/// Answers a review: the whole webhook but for sockets.
+/// Answers a review.
 ///
 /// # Errors
 /// When the bytes are no review.
@@ -150,81 +17,14 @@ pub fn review(body: &[u8]) -> Result<Vec<u8>, ReviewError> {
 /// # Errors
 /// When the bytes are no review.
 pub fn answer(body: &[u8]) -> Result<Reviewed, ReviewError> {
-    bounds::check(body)?;
-    let review: Review = serde_json::from_slice(body)?;
-    if review.api_version != API_VERSION || review.kind != "AdmissionReview" {
-        return Err(ReviewError::Version {
-            api_version: review.api_version,
-            kind: review.kind,
-        });
-    }
-    let mut request = review.request.ok_or(ReviewError::NoRequest)?;
-    let verdict = judge(&mut request);
-    let answer = Answer {
-        api_version: API_VERSION,
-        kind: "AdmissionReview",
-        response: Response {
-            uid: &request.uid,
-            allowed: verdict.refused.is_none(),
-            status: verdict.refused.as_ref().map(|refused| Status {
-                status: "Failure",
-                code: 400,
-                reason: "BadRequest",
-                message: &refused.message,
-                details: Details {
-                    group: &request.kind.group,
-                    kind: &request.kind.kind,
-                    name: &request.name,
-                    causes: &refused.causes,
-                },
-            }),
-            warnings: &verdict.warnings,
-        },
-    };
-    Ok(Reviewed {
-        answer: serde_json::to_vec(&answer)?,
-        verdict,
-        request,
-    })
+    admission::review::answer(body, judge)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
-
-    fn check(body: &Value, expected: Result<bool, &str>) {
-        let seen = review(&serde_json::to_vec(body).unwrap());
-        match (seen, expected) {
-            (Ok(bytes), Ok(allowed)) => {
-                let answer: Value = serde_json::from_slice(&bytes).unwrap();
-                assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
-                assert_eq!(answer["response"]["uid"], "u1");
-                assert_eq!(answer["response"]["allowed"], allowed, "{answer}");
-            }
-            (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
-            (seen, _) => panic!("{body}: {:?}", seen.map(String::from_utf8)),
-        }
-    }
-
-    #[test]
-    fn only_reviews_of_version_1_are_answered() {
-        let request = json!({"uid": "u1", "operation": "DELETE", "kind": {"group": "networking.istio.io", "version": "v1", "kind": "Sidecar"}});
-        let review =
-            |version: &str| json!({"apiVersion": version, "kind": "AdmissionReview", "request": request});
-        check(&review("admission.k8s.io/v1"), Ok(true));
-        check(
-            &review("admission.k8s.io/v1beta1"),
-            Err("admissionReviewVersions: [v1]"),
-        );
-        check(&json!({}), Err("is not served"));
-        check(
-            &json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}),
-            Err("no request"),
-        );
-        check(&json!([]), Err("not an AdmissionReview"));
-    }
 
     #[test]
     fn a_refusal_is_a_status_with_causes() {
@@ -232,30 +32,14 @@ mod tests {
         let body = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
             "uid": "u1", "operation": "CREATE", "name": "x", "namespace": "shop",
             "kind": {"group": "networking.istio.io", "version": "v1", "kind": "Sidecar"}, "object": object}});
-        check(&body, Ok(false));
         let bytes = review(&serde_json::to_vec(&body).unwrap()).unwrap();
         let answer: Value = serde_json::from_slice(&bytes).unwrap();
         let status = &answer["response"]["status"];
+        assert_eq!(answer["response"]["allowed"], false);
         assert_eq!(status["code"], 400);
         assert_eq!(status["details"]["causes"][0]["field"], "spec.egres");
         let message = status["message"].as_str().unwrap();
         assert!(message.starts_with("Sidecar shop/x: spec.egres: "), "{message}");
         assert!(message.contains("egress"), "names the way out: {message}");
-    }
-
-    #[test]
-    fn what_would_cost_too_much_is_not_parsed() {
-        let deep = format!(
-            r#"{{"request":{{"object":{}{}}}}}"#,
-            "[".repeat(100_000),
-            "]".repeat(100_000)
-        );
-        assert!(matches!(
-            review(deep.as_bytes()),
-            Err(ReviewError::TooMuch(TooMuch::Depth))
-        ));
-        for junk in [&b"\xff\xfe"[..], b"", b"{", b"null", b"{\"request\":3}"] {
-            assert!(review(junk).is_err());
-        }
     }
 }

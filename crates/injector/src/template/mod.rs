@@ -108,6 +108,14 @@ fn known(settings: &Settings) -> String {
     names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
+impl Settings {
+    /// Whether each template of the operator's is a part of a pod.
+    pub(crate) fn check_templates(&self) -> Result<(), InjectError> {
+        let mut templates = self.templates.iter();
+        templates.try_for_each(|(name, template)| custom(name, template).map(drop))
+    }
+}
+
 /// Kubernetes' types want a list of containers, and names of them, which a part of a pod need not have.
 fn custom(name: &str, template: &Value) -> Result<Pod, InjectError> {
     let mut template = template.clone();

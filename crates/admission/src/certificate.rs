@@ -1,7 +1,7 @@
 //! The webhook's certificate. The API server knows it by the DNS name of the Service before it, and trusts the roots in the
 //! webhook's configuration (`caBundle`).
 //!
-//! Galley's own identity from Citadel serves, since Citadel puts that name into it. Until there is one (or where it does not
+//! The service's own identity from Citadel serves, since Citadel puts that name into it. Until there is one (or where it does not
 //! have the name) the certificate comes from an authority that lives and dies with this process; its key is never written.
 //! Handshakes look the certificate up, so renewal needs no restart.
 
@@ -173,7 +173,7 @@ struct OwnAuthority {
 impl OwnAuthority {
     fn new(now: OffsetDateTime) -> Result<Self, rcgen::Error> {
         let mut params = CertificateParams::default();
-        params.distinguished_name = named("Argosy Galley webhook");
+        params.distinguished_name = named("Argosy webhook");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         params.not_before = now - BACKDATE;
@@ -195,7 +195,7 @@ impl OwnAuthority {
 
     fn sign(&self, name: &str, now: OffsetDateTime) -> Result<CertifiedKey, CertificateError> {
         let mut params = CertificateParams::new(vec![name.to_owned()])?;
-        params.distinguished_name = named("Galley");
+        params.distinguished_name = named("Argosy");
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

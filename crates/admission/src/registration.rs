@@ -1,7 +1,8 @@
-//! What has to change in the ValidatingWebhookConfiguration so that the API server trusts this webhook and relies on it.
+//! What has to change in a webhook's configuration so that the API server trusts this webhook and relies on it.
 //!
-//! Pure. The configuration is the installer's (Helm's); two fields of each webhook are Galley's: `clientConfig.caBundle` and
-//! `failurePolicy`. They are set by server-side apply under a field manager of Galley's own, so neither fights the other.
+//! Pure. The configuration is the installer's (Helm's); the service's own are `clientConfig.caBundle` of each webhook and, where
+//! it validates, `failurePolicy`. They are set by server-side apply under a field manager of the service's own, so neither
+//! fights the other.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +13,26 @@ use super::certificate::{Source, Trust};
 
 /// The label by which Kubernetes names each namespace.
 const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// The two sorts of admission webhooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// Refuses objects. While nobody can answer, objects pass: bad ones are left out later.
+    Validating,
+    /// Changes objects. Its failure policy is the installer's: a pod without its proxy would be outside of the mesh unseen.
+    Mutating,
+}
+
+impl Sort {
+    /// The configuration's kind.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Validating => "ValidatingWebhookConfiguration",
+            Self::Mutating => "MutatingWebhookConfiguration",
+        }
+    }
+}
 
 /// The Kubernetes Service before the webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +73,7 @@ impl std::fmt::Display for Service {
 pub enum Target {
     /// By a Service of the cluster.
     Service(Service),
-    /// By a URL with this host: Galley runs outside of the cluster.
+    /// By a URL with this host: the service runs outside of the cluster.
     Host(String),
 }
 
@@ -104,11 +125,15 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
-/// Compares a configuration with what this webhook needs. `ready` says that Galley has read its source; before that the
-/// failure policy stays as it is.
+/// Compares a configuration with what this webhook needs. `ready` says that the service can answer; before that a failure policy
+/// of a validating webhook stays as it is. A mutating webhook's configuration is written with Citadel's roots alone, which all
+/// replicas have: its replicas elect no leader, and would take turns in writing their own.
 #[must_use]
-pub fn plan(live: &Value, target: &Target, trust: &Trust, ready: bool) -> Plan {
+pub fn plan(live: &Value, sort: Sort, target: &Target, trust: &Trust, ready: bool) -> Plan {
     let mut plan = Plan::default();
+    if sort == Sort::Mutating && trust.source == Source::SelfSigned {
+        return plan;
+    }
     let bundle = STANDARD.encode(&trust.roots);
     let (mut entries, mut differs) = (Vec::new(), false);
     let webhooks = live.get("webhooks").and_then(Value::as_array);
@@ -118,6 +143,7 @@ pub fn plan(live: &Value, target: &Target, trust: &Trust, ready: bool) -> Plan {
             .and_then(Value::as_str)
             .unwrap_or("Fail");
         let policy = match (trust.source, ready) {
+            _ if sort == Sort::Mutating => is,
             // Other replicas' certificates would not be trusted.
             (Source::SelfSigned, _) => "Ignore",
             (Source::Citadel, false) => is,
@@ -129,21 +155,22 @@ pub fn plan(live: &Value, target: &Target, trust: &Trust, ready: bool) -> Plan {
         };
         let known = webhook.pointer("/clientConfig/caBundle").and_then(Value::as_str);
         differs |= known != Some(&bundle) || is != policy;
-        entries.push(json!({
-            "name": webhook.get("name"),
-            "clientConfig": { "caBundle": bundle },
-            "failurePolicy": policy,
-        }));
+        let mut entry = json!({ "name": webhook.get("name"), "clientConfig": { "caBundle": bundle } });
+        if let (Sort::Validating, Some(entry)) = (sort, entry.as_object_mut()) {
+            entry.insert("failurePolicy".to_owned(), policy.into());
+        }
+        entries.push(entry);
     }
     if entries.is_empty() {
         plan.warnings.push(format!(
-            "no webhook of the ValidatingWebhookConfiguration calls {target}; set its clientConfig, or --webhook-service or --webhook-host"
+            "no webhook of the {} calls {target}; set its clientConfig, or --webhook-service or --webhook-host",
+            sort.kind()
         ));
     }
     plan.apply = differs.then(|| {
         json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingWebhookConfiguration",
+            "kind": sort.kind(),
             "metadata": { "name": live.pointer("/metadata/name") },
             "webhooks": entries,
         })
@@ -228,7 +255,8 @@ mod tests {
     /// The failure policy applied; `None` when nothing is.
     #[track_caller]
     fn check(live: &Value, source: Source, ready: bool, expected: Option<&str>) {
-        let plan = plan(live, &target("galley.argosy-system"), &trust(source), ready);
+        let target = target("galley.argosy-system");
+        let plan = plan(live, Sort::Validating, &target, &trust(source), ready);
         let entry = plan.apply.as_ref().map(|apply| {
             assert_eq!(
                 apply["webhooks"].as_array().unwrap().len(),
@@ -273,6 +301,22 @@ mod tests {
     }
 
     #[test]
+    fn a_mutating_webhook_keeps_its_failure_policy_and_is_told_of_citadels_roots_alone() {
+        let check = |bundle: Option<&str>, source: Source, expected: Option<Value>| {
+            let live = live("Fail", bundle, None);
+            let target = target("galley.argosy-system");
+            let plan = plan(&live, Sort::Mutating, &target, &trust(source), true);
+            assert_eq!(plan.warnings, [""; 0]);
+            assert_eq!(plan.apply.map(|apply| apply["webhooks"].clone()), expected);
+        };
+        let bundle = json!({"caBundle": STANDARD.encode("PEM")});
+        let entry = json!([{"name": "validation.argosy.io", "clientConfig": bundle}]);
+        check(None, Source::Citadel, Some(entry));
+        check(Some("PEM"), Source::Citadel, None);
+        check(None, Source::SelfSigned, None);
+    }
+
+    #[test]
     fn selectors_spare_a_namespace_by_its_name() {
         let expression = |operator: &str, values: Value| json!({"matchExpressions": [{"key": NAMESPACE_LABEL, "operator": operator, "values": values}]});
         for (selector, expected) in [
@@ -293,6 +337,7 @@ mod tests {
     fn a_configuration_for_another_service_is_left_alone_and_told() {
         let plan = plan(
             &live("Fail", None, None),
+            Sort::Validating,
             &target("galley.elsewhere"),
             &trust(Source::Citadel),
             true,

@@ -1,4 +1,4 @@
-//! Keeps the ValidatingWebhookConfiguration current: the shell around [`super::registration`]. The leader alone writes.
+//! Keeps a webhook's configuration current: the shell around [`super::registration`]. The leader alone writes.
 
 use std::time::Duration;
 
@@ -13,19 +13,20 @@ use tokio::sync::watch;
 use runtime::Context;
 
 use super::certificate::Trust;
-use super::registration::{Plan, Target, plan};
-use crate::status::lease::Leader;
+use super::registration::{Plan, Sort, Target, plan};
 
-/// The name under which Galley owns its two fields.
-pub const FIELD_MANAGER: &str = "argosy-galley-webhook";
 /// How often readiness is looked at, and a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Which configuration is Galley's.
+/// Which configuration is this webhook's.
 #[derive(Debug, Clone)]
 pub struct Registration {
-    /// Name of the ValidatingWebhookConfiguration.
+    /// Validating or mutating.
+    pub sort: Sort,
+    /// The configuration's name.
     pub configuration: String,
+    /// The name under which the service owns its fields.
+    pub manager: &'static str,
     /// How it reaches this webhook.
     pub target: Target,
 }
@@ -35,14 +36,10 @@ pub async fn run(
     client: Client,
     registration: Registration,
     mut trust: watch::Receiver<Trust>,
-    mut leader: watch::Receiver<Leader>,
+    mut leads: watch::Receiver<bool>,
     context: Context,
 ) {
-    let gvk = GroupVersionKind::gvk(
-        "admissionregistration.k8s.io",
-        "v1",
-        "ValidatingWebhookConfiguration",
-    );
+    let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", registration.sort.kind());
     let api: Api<DynamicObject> = Api::all_with(client, &ApiResource::from_gvk(&gvk));
     let mut watching = Box::pin(watch_object(api.clone(), &registration.configuration).default_backoff());
     let mut registrar = Registrar {
@@ -63,15 +60,15 @@ pub async fn run(
                 None => return,
             },
             changed = trust.changed() => if changed.is_err() { return },
-            changed = leader.changed() => if changed.is_err() { return },
+            changed = leads.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(RETRY) => news = false,
         }
-        // Once ready it stays so: what Galley has read it keeps, and a source that is away is no reason to let all pass.
+        // Once ready it stays so: what a service has read it keeps, and a source that is away is no reason to let all pass.
         let was = ready;
         ready = was || context.readiness.is_ready();
-        let leads = leader.borrow().is_me;
+        let leading = *leads.borrow_and_update();
         if let Some(live) = &live
-            && leads
+            && leading
             && (news || ready != was || registrar.failed())
         {
             let trust = trust.borrow_and_update().clone();
@@ -96,14 +93,15 @@ impl Registrar {
         let name = &self.registration.configuration;
         let Some(live) = live else {
             let text = format!(
-                "there is no ValidatingWebhookConfiguration {name}, so nothing asks this webhook; install it"
+                "there is no {} {name}, so nothing asks this webhook; install it",
+                self.registration.sort.kind()
             );
             return self.tell(vec![text]);
         };
         let Ok(live) = serde_json::to_value(live) else {
             return;
         };
-        let Plan { apply, mut warnings } = plan(&live, &self.registration.target, trust, ready);
+        let Plan { apply, mut warnings } = self.plan(&live, trust, ready);
         if let Some(apply) = apply {
             match self.apply(name, &apply).await {
                 Ok(()) => {
@@ -117,9 +115,14 @@ impl Registrar {
         self.tell(warnings);
     }
 
+    fn plan(&self, live: &Value, trust: &Trust, ready: bool) -> Plan {
+        let Registration { sort, target, .. } = &self.registration;
+        plan(live, *sort, target, trust, ready)
+    }
+
     async fn apply(&self, name: &str, apply: &Value) -> Result<(), Error> {
-        // The fields are Galley's, whoever wrote them last.
-        let params = PatchParams::apply(FIELD_MANAGER).force();
+        // The fields are the service's, whoever wrote them last.
+        let params = PatchParams::apply(self.registration.manager).force();
         self.api
             .patch(name, &params, &Patch::Apply(apply))
             .await
