@@ -1,0 +1,207 @@
+//! A real cluster: that of KUBECONFIG, or one that `scripts/cluster` starts.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::Value;
+
+use crate::{helm, root};
+
+/// The folder of programs that images are made of, from `CLUSTER_BIN`, else those of the build that runs the test.
+fn programs() -> PathBuf {
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|path| Some(path.parent()?.parent()?.to_path_buf()));
+    let own = std::env::var_os("CLUSTER_BIN").map(PathBuf::from);
+    own.or(beside).unwrap_or_else(|| root().join("target/debug"))
+}
+
+/// A running cluster with Argosy's images. It stays when it is dropped; [`Cluster::down`] takes it away.
+#[derive(Debug)]
+pub struct Cluster {
+    script: PathBuf,
+}
+
+impl Cluster {
+    /// Whether a cluster can be had: KUBECONFIG names one, or this is root. Where not, says on stderr that a test is left out.
+    ///
+    /// # Errors
+    /// Under `CI=true`, where no test may be left out.
+    pub fn available() -> anyhow::Result<bool> {
+        if std::env::var_os("KUBECONFIG").is_some() || is_root() {
+            return Ok(true);
+        }
+        let reason = "only root can start a cluster, and KUBECONFIG names none";
+        if std::env::var("CI").is_ok_and(|ci| ci == "true") {
+            anyhow::bail!(reason);
+        }
+        // Not by eprintln!, which tests that pass swallow.
+        let _ = writeln!(std::io::stderr(), "A test with a cluster is left out: {reason}");
+        Ok(false)
+    }
+
+    /// Starts it, or finds it running, and imports the images of `names`.
+    ///
+    /// # Errors
+    /// What the scripts say.
+    pub fn up(names: &[&str]) -> anyhow::Result<Self> {
+        let cluster = Self {
+            script: root().join("scripts/cluster"),
+        };
+        helm::output(Command::new(&cluster.script).arg("up"))?;
+        let dir = tempfile_dir()?;
+        let mut images = Command::new(root().join("scripts/images"));
+        images
+            .arg("--bin")
+            .arg(programs())
+            .arg("--out")
+            .arg(&dir)
+            .args(names);
+        let made = helm::output(&mut images).and_then(|_| {
+            let files = names.iter().map(|name| dir.join(format!("{name}.tar")));
+            helm::output(Command::new(&cluster.script).arg("import").args(files))
+        });
+        std::fs::remove_dir_all(&dir).ok();
+        made.map(|_| cluster)
+    }
+
+    /// Takes it away, unless it is another's or ARGOSY_KEEP is set.
+    ///
+    /// # Errors
+    /// What the script says.
+    pub fn down(self) -> anyhow::Result<()> {
+        match std::env::var_os("ARGOSY_KEEP") {
+            Some(_) => Ok(()),
+            None => helm::output(Command::new(&self.script).arg("down")).map(drop),
+        }
+    }
+
+    /// Runs a command where the cluster can be reached, and gives what it prints.
+    ///
+    /// # Errors
+    /// It ends with another status than 0; with what it says.
+    pub fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        helm::output(Command::new(&self.script).arg("exec").args(arguments))
+    }
+
+    /// `kubectl ARGUMENTS`.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.run(&[&["kubectl"], arguments].concat())
+    }
+
+    /// `helm ARGUMENTS`.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn helm(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.run(&[&["helm"], arguments].concat())
+    }
+
+    /// Applies manifests to a namespace, and gives what kubectl prints.
+    ///
+    /// # Errors
+    /// As [`Self::run`]; with the words of who refused it.
+    pub fn apply(&self, namespace: &str, manifests: &str) -> anyhow::Result<String> {
+        let mut command = Command::new(&self.script);
+        command.args([
+            "exec",
+            "kubectl",
+            "apply",
+            "--namespace",
+            namespace,
+            "--filename",
+            "-",
+        ]);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().context("kubectl apply")?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(manifests.as_bytes())?;
+        }
+        let output = child.wait_with_output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "kubectl apply: {}", said.trim());
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned() + &said)
+    }
+
+    /// Applies a file of the repository, with the images that were imported.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn apply_file(&self, namespace: &str, path: impl AsRef<Path>) -> anyhow::Result<String> {
+        let text = std::fs::read_to_string(root().join(path))?;
+        let text = text.replace("ghcr.io/argosy/sample:0.1.0", "localhost/argosy/sample:dev");
+        self.apply(namespace, &text)
+    }
+
+    /// An object, or a list.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn get(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let text = self.kubectl(&[&["get", "--output", "json"], arguments].concat())?;
+        serde_json::from_str(&text).context("what kubectl prints")
+    }
+
+    /// Waits until all Deployments of a namespace have all their pods, in their newest version.
+    ///
+    /// # Errors
+    /// After the bound, with the pods as they are.
+    pub fn rolled_out(&self, namespace: &str, bound: Duration) -> anyhow::Result<()> {
+        let timeout = format!("--timeout={}s", bound.as_secs());
+        let waited = self.kubectl(&[
+            "rollout",
+            "status",
+            "deployment",
+            "--namespace",
+            namespace,
+            &timeout,
+        ]);
+        waited.map(drop).or_else(|error| {
+            let pods = self
+                .kubectl(&["get", "pods", "--namespace", namespace])
+                .unwrap_or_default();
+            Err(error.context(format!("Deployments of {namespace} are not ready:\n{pods}")))
+        })
+    }
+
+    /// Answers with the body of an HTTP GET, made on the node.
+    ///
+    /// # Errors
+    /// No answer, or a status of 400 and more.
+    pub fn fetch(&self, url: &str, more: &[&str]) -> anyhow::Result<String> {
+        self.run(
+            &[
+                &[
+                    "curl",
+                    "--silent",
+                    "--show-error",
+                    "--fail-with-body",
+                    "--max-time",
+                    "60",
+                ],
+                more,
+                &[url],
+            ]
+            .concat(),
+        )
+    }
+}
+
+fn is_root() -> bool {
+    helm::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}
+
+fn tempfile_dir() -> anyhow::Result<PathBuf> {
+    let dir = std::env::temp_dir().join(format!("argosy-images-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
