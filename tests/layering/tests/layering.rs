@@ -55,7 +55,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "bench",
         &[
-            "citadel", "config", "envoygen", "feed", "galley", "model", "runtime", "xds",
+            "citadel", "config", "envoygen", "feed", "galley", "mixer", "model", "policy", "runtime", "xds",
         ],
     ),
     (
@@ -86,6 +86,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("mesh", &["config", "proto", "testkit"]),
+    ("cluster", &["config", "mesh", "testkit"]),
     ("layering", &[]),
 ];
 
