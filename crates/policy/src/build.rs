@@ -9,6 +9,7 @@ use config::{Finding, Kind, Object, Severity, Spec};
 use expr::{LANGUAGE_ANNOTATION, Language, Manifest, Speaking, Use};
 
 use crate::FAIL_OPEN_ANNOTATION;
+use crate::api_spec::ApiSpec;
 use crate::backend::Remotes;
 use crate::cel;
 use crate::condition::Condition;
@@ -19,6 +20,7 @@ use crate::params::Problem;
 use crate::quota_spec::QuotaSpecs;
 use crate::reference::{Name, Names};
 use crate::rules::{Rule, Rules};
+use crate::sampling::Sampling;
 
 /// A handler or instance that is there but cannot be used is `None`: its own finding says why.
 type Usable<T> = Option<Arc<T>>;
@@ -31,6 +33,7 @@ pub(crate) struct Builder<'a> {
     handlers: Names<Usable<Handler>>,
     pub(crate) instances: Names<Usable<Instance>>,
     quota_specs: BTreeMap<(String, String), &'a mixer::QuotaSpec>,
+    api_specs: BTreeMap<(String, String), Usable<ApiSpec>>,
     pub(crate) rules: Rules,
     /// Metrics by name and instance, and by which handler.
     pub(crate) metrics: BTreeMap<String, (usize, String)>,
@@ -174,10 +177,11 @@ impl<'a> Builder<'a> {
                 self.quota_specs
                     .insert((object.meta.namespace.clone(), object.meta.name.clone()), spec);
             }
-            Spec::HttpApiSpec(_) | Spec::HttpApiSpecBinding(_) => {
-                let message =
-                    "is not served yet: attributes api.operation and request.api_key do not follow it";
-                self.say(Severity::Warning, object, "spec", message);
+            Spec::HttpApiSpec(spec) => {
+                let made = ApiSpec::new(spec, &self.manifest);
+                let usable = self.usable(object, made);
+                let key = (object.meta.namespace.clone(), object.meta.name.clone());
+                self.api_specs.insert(key, usable);
             }
             _ => {}
         }
@@ -222,13 +226,18 @@ impl<'a> Builder<'a> {
     }
 
     fn binding(&mut self, object: &Object) {
-        let Spec::QuotaSpecBinding(binding) = &object.spec else {
-            return;
-        };
-        let mut problems = Vec::new();
-        self.rules
-            .quota_specs
-            .bind(&object.meta.namespace, binding, &self.quota_specs, &mut problems);
+        let (namespace, mut problems) = (&object.meta.namespace, Vec::new());
+        match &object.spec {
+            Spec::QuotaSpecBinding(binding) => {
+                let specs = &mut self.rules.quota_specs;
+                specs.bind(namespace, binding, &self.quota_specs, &mut problems);
+            }
+            Spec::HttpApiSpecBinding(binding) => {
+                let specs = &mut self.rules.api_specs;
+                specs.bind(namespace, binding, &self.api_specs, &mut problems);
+            }
+            _ => {}
+        }
         for problem in problems {
             self.say(
                 Severity::Error,
@@ -256,6 +265,7 @@ impl<'a> Builder<'a> {
         let mut rule = Rule {
             key: object.key(),
             condition,
+            sampling: None,
             checks: Vec::new(),
             quotas: Vec::new(),
             metrics: Vec::new(),
@@ -265,13 +275,16 @@ impl<'a> Builder<'a> {
             fail_open: self.fail_open(object, mesh),
             remote_quota: None,
         };
-        if spec.sampling.is_some() {
-            self.say(
-                Severity::Warning,
-                object,
-                "spec.sampling",
-                "is not served yet: every request is reported",
-            );
+        if let Some(sampling) = &spec.sampling {
+            let vocabulary = Speaking(&self.manifest, language);
+            match Sampling::new(sampling, &rule.full_name(), &vocabulary) {
+                Ok(sampling) => rule.sampling = sampling,
+                Err(problem) => {
+                    let problem = problem.below("spec.sampling");
+                    self.say(Severity::Error, object, problem.path, problem.message);
+                    return;
+                }
+            }
         }
         for (i, action) in spec.actions.iter().enumerate() {
             self.action(object, &mut rule, &format!("spec.actions[{i}]"), action);

@@ -10,6 +10,7 @@ use crate::denial::{Denial, DirectResponse};
 use crate::instance::InstanceValue;
 use crate::request::Request;
 use crate::rules::{CheckAction, Checker, Rule, Rules};
+use crate::sampling::Aspect;
 use crate::status::Code;
 
 /// A change of a header.
@@ -247,6 +248,10 @@ impl Rules {
     /// A rule whose predicate meets malformed values (not absent ones) refuses with INTERNAL: it cannot be told whether
     /// it applies, and authorization fails closed.
     pub fn check_asked(&self, request: &Request<'_>, asked: &Asked<'_>) -> Verdict {
+        self.told(request, |request| self.checked(request, asked))
+    }
+
+    fn checked(&self, request: &Request<'_>, asked: &Asked<'_>) -> Verdict {
         let mut verdict = Verdict::ok();
         let namespace = request.destination.workload.map(|w| w.namespace.as_str());
         let rules = self.of(namespace).filter(|rule| rule.has_check());
@@ -254,7 +259,7 @@ impl Rules {
             if !verdict.is_ok() {
                 break;
             }
-            match rule.condition.holds(request) {
+            match rule.holds(Aspect::Check, request) {
                 Ok(false) => {}
                 Ok(true) => apply(rule, request, &mut verdict),
                 Err(error) => {

@@ -10,7 +10,7 @@ use crate::params::Problem;
 #[derive(Clone, Debug)]
 pub(crate) struct Operation {
     pub(crate) name: String,
-    operation: HeaderOperation,
+    pub(crate) operation: HeaderOperation,
     pub(crate) values: Vec<Expression>,
 }
 

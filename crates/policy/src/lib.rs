@@ -5,6 +5,7 @@
 //! Pure: time comes in as an argument, and state (quota windows) is a value that the caller keeps. It knows nothing
 //! of gRPC, of Envoy's messages or of how metrics are exposed.
 
+mod api_spec;
 mod backend;
 mod build;
 mod cel;
@@ -32,18 +33,20 @@ mod report;
 mod request;
 mod requirements;
 mod rules;
+mod sampling;
 mod schema;
+mod services;
 mod status;
 mod window;
 mod workload;
 
 pub use backend::{
     Backend, BackendHandler, Dogstatsd, DogstatsdMetric, Fluentd, Level, ListSource, NamePart, Opa,
-    OpenTelemetry, OtlpMetric, Rbac, Remote, Rotation, Statsd, StatsdKind, StatsdMetric, Stdio, Stream,
+    OpenTelemetry, OtlpMetric, Rbac, Remote, Rotation, Statsd, StatsdKind, StatsdMetric, Stdio, Stream, Tls,
     Zipkin,
 };
 pub use check::{Answer, Ask, Asked, HeaderChange, Verdict};
-pub use compile::{BodyPart, Fact, Matcher, Part, Place, Reason, Refusal, Test};
+pub use compile::{BodyPart, Change, Fact, Matcher, Mutation, Part, Place, Reason, Refusal, Test, Values};
 pub use datum::Datum;
 pub use descriptor::{DescriptorFacts, DescriptorProblem};
 pub use http::{HeaderMap, query_of};
@@ -54,7 +57,7 @@ pub use quota::{Due, QuotaDenial, Store};
 pub use record::{FieldValue, Fields};
 pub use redis_quota::{Algorithm, RedisPlace, RedisServer};
 pub use report::{Delivery, Reports, Sample};
-pub use request::{Connection, Extra, Party, Protocol, ReporterKind, Request, Response};
+pub use request::{Api, Connection, Extra, Party, Protocol, ReporterKind, Request, Response};
 pub use requirements::{
     Check, DescriptorEntry, Direction, Headers, Ports, QuotaDescriptor, Report, Requirements, Traffic,
 };

@@ -1,16 +1,21 @@
 //! What can be said of a rule from the destination alone, before any request.
 
+use std::collections::BTreeSet;
+
 use expr::{Attributes, EvalError, Expression, Value};
 
 use crate::condition::Condition;
 use crate::request::{Party, Protocol, ReporterKind, Request};
 use crate::requirements::{Direction, Ports, Traffic};
+use crate::rules::Rules;
 use crate::workload::{ServiceView, WorkloadView};
 
 /// A request of which only the proxy's own end is known.
 pub(crate) struct Partial<'a> {
     request: Request<'a>,
     own: &'static str,
+    /// Attributes that HTTPAPISpecs may give, by method and path.
+    given: BTreeSet<String>,
 }
 
 impl<'a> Partial<'a> {
@@ -19,6 +24,7 @@ impl<'a> Partial<'a> {
         service: Option<&'a ServiceView>,
         protocol: Protocol,
         direction: Direction,
+        given: BTreeSet<String>,
     ) -> Self {
         let party = Party {
             workload: Some(own),
@@ -47,6 +53,7 @@ impl<'a> Partial<'a> {
             } else {
                 "source."
             },
+            given,
         }
     }
 }
@@ -58,9 +65,10 @@ impl<'a> Partial<'a> {
         service: Option<&'a ServiceView>,
         port: Option<u16>,
         tcp: bool,
+        given: BTreeSet<String>,
     ) -> Self {
         let protocol = if tcp { Protocol::Tcp } else { Protocol::Http };
-        let mut partial = Self::new(own, service, protocol, Direction::Inbound);
+        let mut partial = Self::new(own, service, protocol, Direction::Inbound, given);
         partial.request.destination.port = port;
         partial
     }
@@ -68,7 +76,10 @@ impl<'a> Partial<'a> {
 
 impl Attributes for Partial<'_> {
     fn get(&self, name: &str) -> Option<Value<'_>> {
-        self.request.get(name)
+        match self.given.contains(name) {
+            true => None,
+            false => self.request.get(name),
+        }
     }
 
     fn is_known(&self, name: &str) -> bool {
@@ -77,6 +88,7 @@ impl Attributes for Partial<'_> {
             "context.protocol" | "context.reporter.kind" | "context.reporter.local" => true,
             "destination.port" => self.request.destination.port.is_some(),
             _ if name.starts_with("request.") || name.starts_with("response.") => tcp,
+            _ if self.given.contains(name) => false,
             _ => name.strip_prefix(self.own).is_some_and(|field| {
                 // The connection decides these.
                 !matches!(field, "port" | "ip" | "principal" | "user")
@@ -101,8 +113,24 @@ pub(crate) fn services(own: &WorkloadView, ports: Ports) -> Vec<Option<&ServiceV
     if services.is_empty() { vec![None] } else { services }
 }
 
+impl Rules {
+    /// Attributes that HTTPAPISpecs may give to requests to these services.
+    pub(crate) fn given(&self, services: &[Option<&ServiceView>], tcp: bool) -> BTreeSet<String> {
+        match tcp {
+            true => BTreeSet::new(),
+            false => self.api_specs.names(services.iter().copied().flatten()),
+        }
+    }
+}
+
 /// Whether the rule may apply to traffic of this workload's proxy.
-pub(crate) fn may_apply(condition: &Condition, own: &WorkloadView, traffic: Traffic, ports: Ports) -> bool {
+pub(crate) fn may_apply(
+    rules: &Rules,
+    condition: &Condition,
+    own: &WorkloadView,
+    traffic: Traffic,
+    ports: Ports,
+) -> bool {
     let Some(expression) = &condition.0 else {
         return true;
     };
@@ -113,7 +141,8 @@ pub(crate) fn may_apply(condition: &Condition, own: &WorkloadView, traffic: Traf
     };
     services(own, ports).into_iter().any(|service| {
         protocols.iter().any(|protocol| {
-            let mut partial = Partial::new(own, service, *protocol, traffic.direction);
+            let given = rules.given(&[service], traffic.tcp);
+            let mut partial = Partial::new(own, service, *protocol, traffic.direction, given);
             if traffic.direction == Direction::Inbound {
                 partial.request.destination.port = ports.number();
             }

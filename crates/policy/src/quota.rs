@@ -9,6 +9,7 @@ use expr::{Use, Value};
 use crate::redis_quota::{Algorithm, RedisServer};
 use crate::request::Request;
 use crate::rules::{QuotaAction, Rule, Rules};
+use crate::sampling::Aspect;
 use crate::status::Code;
 use crate::window::{Charge, Limit, Windows};
 
@@ -108,7 +109,7 @@ impl Rules {
         let namespace = request.destination.workload.map(|w| w.namespace.as_str());
         let mut due = Vec::new();
         if let Some(rule) = self.of(namespace).find(|known| known.is_named(rule)) {
-            self.due_of(rule, request, &mut due)?;
+            self.told(request, |request| self.due_of(rule, request, &mut due))?;
         }
         Ok(due)
     }
@@ -126,7 +127,7 @@ impl Rules {
         let mut due = Vec::new();
         for rule in self.of(namespace).filter(|rule| rule.remote_quota.is_some()) {
             if fail_open.is_none_or(|fail_open| rule.fail_open == fail_open) {
-                self.due_of(rule, request, &mut due)?;
+                self.told(request, |request| self.due_of(rule, request, &mut due))?;
             }
         }
         Ok(due)
@@ -139,6 +140,15 @@ impl Rules {
     /// # Errors
     /// As [`Rules::due`].
     pub fn wanted(
+        &self,
+        quota: &str,
+        amount: u64,
+        request: &Request<'_>,
+    ) -> Result<Vec<Due>, Box<QuotaDenial>> {
+        self.told(request, |request| self.wanted_of(quota, amount, request))
+    }
+
+    fn wanted_of(
         &self,
         quota: &str,
         amount: u64,
@@ -162,18 +172,18 @@ impl Rules {
     pub fn quota_reads(&self, quota: &str, namespace: Option<&str>) -> BTreeSet<Use> {
         let short = quota.split('.').next().unwrap_or_default();
         let named = |rule: &&Arc<Rule>| rule.quotas.iter().any(|action| action.quota == short);
-        self.of(namespace)
-            .filter(named)
-            .flat_map(|rule| rule.quota_uses())
-            .collect()
+        let rules = self.of(namespace).filter(named);
+        let mut uses = rules.flat_map(|rule| rule.quota_uses()).collect();
+        self.api_specs.expand(&mut uses, None);
+        uses
     }
 
     /// What [`Rules::check`] reads to decide on requests to a namespace.
     pub fn check_reads(&self, namespace: Option<&str>) -> BTreeSet<Use> {
-        self.of(namespace)
-            .filter(|rule| rule.has_check())
-            .flat_map(|rule| rule.check_uses())
-            .collect()
+        let rules = self.of(namespace).filter(|rule| rule.has_check());
+        let mut uses = rules.flat_map(|rule| rule.check_uses()).collect();
+        self.api_specs.expand(&mut uses, None);
+        uses
     }
 
     fn due_of(&self, rule: &Rule, request: &Request<'_>, due: &mut Vec<Due>) -> Result<(), Box<QuotaDenial>> {
@@ -195,7 +205,7 @@ impl Rules {
 }
 
 fn applies(rule: &Rule, action: &QuotaAction, request: &Request<'_>) -> Result<bool, Box<QuotaDenial>> {
-    let holds = rule.condition.holds(request);
+    let holds = rule.holds(Aspect::Quota, request);
     holds.map_err(|error| broken(rule, action, &error.to_string()))
 }
 

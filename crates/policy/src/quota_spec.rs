@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use config::mixer::{IstioService, QuotaSpec, QuotaSpecBinding};
+use config::mixer::{QuotaSpec, QuotaSpecBinding};
 use config::networking::StringMatch;
 use expr::{Attributes, Value};
 use regex::{Regex, RegexBuilder};
 
 use crate::params::Problem;
+use crate::services::Services;
 use crate::workload::ServiceView;
 
 /// The charges of all bindings.
@@ -20,14 +21,6 @@ pub(crate) struct QuotaSpecs {
 struct Bound {
     services: Vec<Services>,
     charges: Vec<Charge>,
-}
-
-/// Services of a binding.
-#[derive(Clone, Debug)]
-enum Services {
-    All,
-    Host(String),
-    Named { name: String, namespace: String },
 }
 
 /// What a matching request is charged.
@@ -79,47 +72,6 @@ impl Comparison {
     }
 }
 
-impl Services {
-    fn new(given: &IstioService, own_namespace: &str) -> Result<Self, Problem> {
-        if !given.labels.is_empty() {
-            return Err(Problem::new(
-                "labels",
-                "choosing a service's versions by labels is not served yet",
-            ));
-        }
-        match (given.service.as_str(), given.name.as_str()) {
-            ("*", _) => Ok(Self::All),
-            ("", "") => Err(Problem::new(
-                "name",
-                "names no service; set name, or service: '*'",
-            )),
-            ("", name) => {
-                let namespace = if given.namespace.is_empty() {
-                    own_namespace
-                } else {
-                    &given.namespace
-                };
-                Ok(match given.domain.as_str() {
-                    "" => Self::Named {
-                        name: name.to_owned(),
-                        namespace: namespace.to_owned(),
-                    },
-                    domain => Self::Host(format!("{name}.{namespace}.{}", domain.trim_start_matches('.'))),
-                })
-            }
-            (host, _) => Ok(Self::Host(host.to_ascii_lowercase())),
-        }
-    }
-
-    fn holds(&self, service: &ServiceView) -> bool {
-        match self {
-            Self::All => true,
-            Self::Host(host) => service.host == *host,
-            Self::Named { name, namespace } => service.name == *name && service.namespace == *namespace,
-        }
-    }
-}
-
 /// Reads a specification's charges.
 fn charges(spec: &QuotaSpec) -> Result<Vec<Charge>, Problem> {
     let mut charges = Vec::new();
@@ -164,16 +116,7 @@ impl QuotaSpecs {
         specs: &BTreeMap<(String, String), &QuotaSpec>,
         problems: &mut Vec<Problem>,
     ) {
-        let mut services = Vec::new();
-        for (i, given) in binding.services.iter().enumerate() {
-            match Services::new(given, namespace) {
-                Ok(service) => services.push(service),
-                Err(problem) => problems.push(Problem::new(
-                    format!("services[{i}].{}", problem.path),
-                    problem.message,
-                )),
-            }
-        }
+        let services = Services::of_binding(&binding.services, namespace, problems);
         let mut all = Vec::new();
         for (i, reference) in binding.quota_specs.iter().enumerate() {
             let own = if reference.namespace.is_empty() {

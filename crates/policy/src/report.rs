@@ -6,6 +6,7 @@ use crate::backend::BackendHandler;
 use crate::instance::InstanceValue;
 use crate::request::Request;
 use crate::rules::{MetricAction, Rule, Rules};
+use crate::sampling::Aspect;
 
 /// A value for a metric's series.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,12 +43,16 @@ impl Rules {
     /// What is to be said of a finished request or connection. Telemetry fails open: what cannot be evaluated is counted
     /// and left out.
     pub fn report(&self, request: &Request<'_>) -> Reports {
+        self.told(request, |request| self.reports(request))
+    }
+
+    fn reports(&self, request: &Request<'_>) -> Reports {
         let mut reports = Reports::default();
         // Without a known destination the mesh-wide rules still count it.
         let namespace = request.destination.workload.map(|w| w.namespace.as_str());
         let namespace = namespace.or_else(|| request.service.map(|s| s.namespace.as_str()));
         for rule in self.of(namespace).filter(|rule| rule.has_report()) {
-            match rule.condition.holds(request) {
+            match rule.holds(Aspect::Report, request) {
                 Ok(false) => {}
                 Ok(true) => reports.add(rule, request),
                 Err(_) => reports.failed += 1,

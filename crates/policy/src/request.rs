@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use expr::{Attributes, StringLookup, Timestamp, Value};
 
+use crate::api_spec::ApiFacts;
 use crate::workload::{ServiceView, WorkloadView};
 
 /// Which proxy speaks: that of the request's destination, or that of its source.
@@ -156,6 +157,8 @@ pub struct Request<'a> {
     pub connection: Connection<'a>,
     /// Attributes that nothing above gives, as a caller that is believed in them sent them.
     pub extra: Extra<'a>,
+    /// What HTTPAPISpecs say of it; [`crate::Rules`] find that out by themselves.
+    pub api: Api<'a>,
 }
 
 /// Attributes beside those that a [`Request`] has fields for; they never stand in the place of one that these give.
@@ -167,6 +170,10 @@ impl fmt::Debug for Extra<'_> {
         f.write_str(if self.0.is_some() { "Extra" } else { "None" })
     }
 }
+
+/// What HTTPAPISpecs say of a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Api<'a>(pub(crate) Option<&'a ApiFacts<'a>>);
 
 fn text(text: Option<&str>) -> Option<Value<'_>> {
     text.filter(|text| !text.is_empty()).map(Value::from)
@@ -221,14 +228,20 @@ impl<'a> Request<'a> {
             "auth.presenter" => self.claim("azp"),
             "auth.claims" => self.claims.map(|claims| Value::Map(claims)),
             "auth.raw_claims" => text(self.raw_claims),
-            // Istio's default places for a key, where no HTTPAPISpec says otherwise.
-            "api_key" => self
-                .query
-                .and_then(|query| query.get("key").or_else(|| query.get("api_key")))
-                .map(|key| Value::from(key.as_str()))
-                .or_else(|| self.header("x-api-key")),
+            "api_key" => self.api_key(),
             _ => None,
         }
+    }
+
+    /// From where an HTTPAPISpec says that keys stand, else from Istio's default places.
+    fn api_key(&self) -> Option<Value<'_>> {
+        if let Some(key) = self.api.0.and_then(ApiFacts::key) {
+            return key.map(Value::from);
+        }
+        self.query
+            .and_then(|query| query.get("key").or_else(|| query.get("api_key")))
+            .map(|key| Value::from(key.as_str()))
+            .or_else(|| self.header("x-api-key"))
     }
 
     fn of_response(&self, field: &str) -> Option<Value<'_>> {
@@ -350,7 +363,9 @@ impl Party<'_> {
 
 impl Attributes for Request<'_> {
     fn get(&self, name: &str) -> Option<Value<'_>> {
-        self.own(name).or_else(|| self.extra.0?.get(name))
+        let said = self.api.0.and_then(|api| api.get(name));
+        said.or_else(|| self.own(name))
+            .or_else(|| self.extra.0?.get(name))
     }
 }
 

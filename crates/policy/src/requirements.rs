@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use expr::Use;
 
 use crate::cel;
-use crate::compile::{Compiler, Matcher, Refusal};
+use crate::compile::{Compiler, Matcher, Mutation, Refusal};
 use crate::partial::may_apply;
 use crate::rules::{Rule, Rules};
 use crate::workload::WorkloadView;
@@ -57,6 +57,9 @@ impl Ports {
 pub struct Requirements {
     /// What the proxy refuses by itself, before it asks; the first whose condition holds answers.
     pub refusals: Vec<Refusal>,
+    /// What the proxy does to headers by itself, in this order: values are found before it asks, and take effect once all
+    /// that it asks let the request pass.
+    pub mutations: Vec<Mutation>,
     /// One ext_authz filter each, at most one that fails open and one that fails closed (closed first). Each call
     /// carries [`crate::FAILURE_MODE_METADATA`].
     pub checks: Vec<Check>,
@@ -130,7 +133,11 @@ pub struct Report {
 impl Requirements {
     /// Whether nothing must be asked.
     pub fn is_empty(&self) -> bool {
-        self.refusals.is_empty() && self.checks.is_empty() && self.quotas.is_empty() && self.report.is_none()
+        self.refusals.is_empty()
+            && self.mutations.is_empty()
+            && self.checks.is_empty()
+            && self.quotas.is_empty()
+            && self.report.is_none()
     }
 }
 
@@ -148,15 +155,16 @@ impl Rules {
             Direction::Inbound => {
                 let all = self.of(Some(&own.namespace)).map(|rule| &**rule);
                 let rules: Vec<&Rule> = all
-                    .filter(|rule| may_apply(&rule.condition, own, traffic, ports))
+                    .filter(|rule| may_apply(self, &rule.condition, own, traffic, ports))
                     .collect();
                 let compiler = Compiler::new(self, own, traffic, ports);
                 let (mut remote, mut native) = (Vec::new(), Vec::new());
                 for rule in &rules {
-                    match compiler.refusals(rule) {
-                        Ok(refusals) if rule.has_check() => {
+                    match compiler.native(rule) {
+                        Ok(decided) if rule.has_check() => {
                             native.push(*rule);
-                            requirements.refusals.extend(refusals);
+                            requirements.refusals.extend(decided.refusals);
+                            requirements.mutations.extend(decided.mutations);
                         }
                         _ => remote.push(*rule),
                     }
@@ -166,15 +174,15 @@ impl Rules {
                 if !traffic.tcp {
                     requirements.quotas = self.quotas(&rules, own);
                 }
-                requirements.report = report(rules.into_iter());
+                requirements.report = self.report_of(rules.into_iter(), Some(own));
             }
             Direction::Outbound => {
                 // Any namespace may be called.
                 let everywhere = self.by_namespace.values().flatten().chain(&self.root);
                 let rules = everywhere
                     .map(|rule| &**rule)
-                    .filter(|rule| may_apply(&rule.condition, own, traffic, ports));
-                requirements.report = report(rules);
+                    .filter(|rule| may_apply(self, &rule.condition, own, traffic, ports));
+                requirements.report = self.report_of(rules, None);
             }
         }
         requirements
@@ -219,6 +227,7 @@ impl Rules {
                     uses.extend(self.charge_uses(own));
                 }
             }
+            self.api_specs.expand(&mut uses, Some(&own.services));
             checks.push(Check {
                 fail_open,
                 headers: headers(&uses),
@@ -247,6 +256,7 @@ impl Rules {
         {
             let mut uses = rule.quota_uses();
             uses.extend(self.charge_uses(own));
+            self.api_specs.expand(&mut uses, Some(&own.services));
             let name = rule.full_name();
             // What descriptors cannot carry made the rule remote when it was built.
             if let Ok(entries) = cel::entries(&name, own.uid(), &uses) {
@@ -258,6 +268,19 @@ impl Rules {
             }
         }
         descriptors
+    }
+
+    /// The access logs that these rules need; `own` is the called workload, if it is known.
+    fn report_of<'a>(
+        &self,
+        rules: impl Iterator<Item = &'a Rule>,
+        own: Option<&WorkloadView>,
+    ) -> Option<Report> {
+        let reported: Vec<&Rule> = rules.filter(|rule| rule.has_report()).collect();
+        let mut uses: BTreeSet<Use> = reported.iter().flat_map(|rule| rule.report_uses()).collect();
+        self.api_specs
+            .expand(&mut uses, own.map(|own| own.services.as_slice()));
+        (!reported.is_empty()).then(|| report(&uses))
     }
 }
 
@@ -290,37 +313,34 @@ fn headers(uses: &BTreeSet<Use>) -> Headers {
     Headers::Named(named)
 }
 
-fn report<'a>(rules: impl Iterator<Item = &'a Rule>) -> Option<Report> {
-    let mut report = None;
-    for rule in rules.filter(|rule| rule.has_report()) {
-        let report = report.get_or_insert_with(Report::default);
-        for used in rule.report_uses() {
-            match used {
-                Use::Entry(map, key) if map == "request.headers" => {
-                    report.request_headers.insert(key.to_ascii_lowercase());
-                }
-                Use::Entry(map, key) if map == "response.headers" => {
-                    report.response_headers.insert(key.to_ascii_lowercase());
-                }
-                used => match used.name() {
-                    "request.api_key" => {
-                        report.request_headers.insert("x-api-key".to_owned());
-                    }
-                    "context.protocol" | "api.protocol" => {
-                        report.request_headers.insert("content-type".to_owned());
-                    }
-                    // In the headers of a response without body, else in the trailers.
-                    "response.grpc_status" => {
-                        report.response_headers.insert("grpc-status".to_owned());
-                        report.response_trailers.insert("grpc-status".to_owned());
-                    }
-                    "response.grpc_message" => {
-                        report.response_headers.insert("grpc-message".to_owned());
-                        report.response_trailers.insert("grpc-message".to_owned());
-                    }
-                    _ => {}
-                },
+fn report(uses: &BTreeSet<Use>) -> Report {
+    let mut report = Report::default();
+    for used in uses {
+        match used {
+            Use::Entry(map, key) if map == "request.headers" => {
+                report.request_headers.insert(key.to_ascii_lowercase());
             }
+            Use::Entry(map, key) if map == "response.headers" => {
+                report.response_headers.insert(key.to_ascii_lowercase());
+            }
+            used => match used.name() {
+                "request.api_key" => {
+                    report.request_headers.insert("x-api-key".to_owned());
+                }
+                "context.protocol" | "api.protocol" => {
+                    report.request_headers.insert("content-type".to_owned());
+                }
+                // In the headers of a response without body, else in the trailers.
+                "response.grpc_status" => {
+                    report.response_headers.insert("grpc-status".to_owned());
+                    report.response_trailers.insert("grpc-status".to_owned());
+                }
+                "response.grpc_message" => {
+                    report.response_headers.insert("grpc-message".to_owned());
+                    report.response_trailers.insert("grpc-message".to_owned());
+                }
+                _ => {}
+            },
         }
     }
     report

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use config::ObjectKey;
-use expr::{Expression, Use};
+use expr::{EvalError, Expression, Use};
 
+use crate::api_spec::ApiSpecs;
 use crate::backend::BackendHandler;
 use crate::condition::Condition;
 use crate::denial::Denial;
@@ -16,6 +17,8 @@ use crate::list::List;
 use crate::metric::MetricDefinition;
 use crate::quota_spec::QuotaSpecs;
 use crate::redis_quota::RedisServer;
+use crate::request::{Api, Request};
+use crate::sampling::{Aspect, Sampling};
 
 /// A mesh's rules, checked and compiled. Immutable: a change of configuration makes new ones.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +28,7 @@ pub struct Rules {
     /// Apply to destinations in the rule's own namespace.
     pub(crate) by_namespace: BTreeMap<String, Vec<Arc<Rule>>>,
     pub(crate) quota_specs: QuotaSpecs,
+    pub(crate) api_specs: ApiSpecs,
     pub(crate) metrics: Vec<MetricDefinition>,
     /// Handlers beside the decision that rules name, by name.
     pub(crate) backends: BTreeMap<String, Arc<BackendHandler>>,
@@ -34,8 +38,8 @@ pub struct Rules {
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     pub(crate) key: ObjectKey,
-
     pub(crate) condition: Condition,
+    pub(crate) sampling: Option<Sampling>,
     pub(crate) checks: Vec<CheckAction>,
     pub(crate) quotas: Vec<QuotaAction>,
     pub(crate) metrics: Vec<MetricAction>,
@@ -112,6 +116,19 @@ impl Rule {
         rest == Some(self.key.namespace.as_str())
     }
 
+    /// Whether its actions are carried out for a request.
+    pub(crate) fn holds(&self, aspect: Aspect, request: &Request<'_>) -> Result<bool, EvalError> {
+        let holds = self.condition.holds(request)?;
+        let sampling = self.sampling.as_ref().filter(|_| holds);
+        Ok(holds && sampling.is_none_or(|sampling| sampling.takes(aspect, request)))
+    }
+
+    /// What decides whether it holds.
+    fn holds_by(&self) -> impl Iterator<Item = Use> {
+        let condition = self.condition.0.iter().flat_map(Expression::uses);
+        condition.chain(self.sampling.iter().flat_map(Sampling::uses))
+    }
+
     /// Whether a check must be asked for it; its quotas set aside.
     pub(crate) fn has_check(&self) -> bool {
         !(self.checks.is_empty() && self.request_headers.is_empty() && self.response_headers.is_empty())
@@ -132,24 +149,20 @@ impl Rule {
             .iter()
             .chain(&self.response_headers)
             .flat_map(|op| &op.values);
-        self.condition
-            .0
-            .iter()
-            .chain(lists)
+        lists
             .chain(headers)
             .flat_map(Expression::uses)
             .chain(asked.flatten())
+            .chain(self.holds_by())
             .collect()
     }
 
     /// What its predicate and quotas read.
     pub(crate) fn quota_uses(&self) -> BTreeSet<Use> {
         let dimensions = self.quotas.iter().flat_map(|action| action.dimensions.values());
-        self.condition
-            .0
-            .iter()
-            .chain(dimensions)
+        dimensions
             .flat_map(Expression::uses)
+            .chain(self.holds_by())
             .collect()
     }
 
@@ -165,13 +178,11 @@ impl Rule {
             .iter()
             .flat_map(|action| action.labels.iter().flatten());
         let values = self.metrics.iter().map(|action| &action.value);
-        self.condition
-            .0
-            .iter()
-            .chain(labels)
+        labels
             .chain(values)
             .flat_map(Expression::uses)
             .chain(self.reports.iter().flat_map(|action| action.instance.uses()))
+            .chain(self.holds_by())
             .collect()
     }
 }
@@ -181,6 +192,17 @@ impl Rules {
     pub(crate) fn of<'a>(&'a self, namespace: Option<&str>) -> impl Iterator<Item = &'a Arc<Rule>> + use<'a> {
         let own = namespace.and_then(|namespace| self.by_namespace.get(namespace));
         self.root.iter().chain(own.into_iter().flatten())
+    }
+
+    /// Calls `then` with the request and what HTTPAPISpecs say of it.
+    pub(crate) fn told<T>(&self, request: &Request<'_>, then: impl FnOnce(&Request<'_>) -> T) -> T {
+        match self.api_specs.facts(request) {
+            None => then(request),
+            Some(facts) => then(&Request {
+                api: Api(Some(&facts)),
+                ..request.clone()
+            }),
+        }
     }
 
     /// The metrics that reports feed, in the order of [`crate::Sample::metric`].

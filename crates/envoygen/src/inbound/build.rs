@@ -5,7 +5,7 @@ use envoy_types::pb::envoy::config::core::v3::Metadata;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain};
 use envoy_types::pb::envoy::config::route::v3::{self as routes, route_action};
 use model::PeerModes;
-use policy::{Refusal, Requirements};
+use policy::{Mutation, Refusal, Requirements};
 
 use crate::authz::Authz;
 use crate::cluster;
@@ -111,6 +111,14 @@ impl Build<'_> {
         }
     }
 
+    /// What the proxy does to headers by itself, likewise.
+    fn mutations<'r>(&self, asks: &'r Requirements) -> &'r [Mutation] {
+        match self.generator.snapshot.mesh().disable_policy_checks {
+            true => &[],
+            false => &asks.mutations,
+        }
+    }
+
     fn http(&self, port: &Port, stat_prefix: &str, peer: Peer) -> Vec<Filter> {
         let asks = self.scope.asks.http_at(port.number);
         let peers = (peer == Peer::Mutual).then(metrics::peer_filter);
@@ -122,8 +130,13 @@ impl Build<'_> {
         let checks: &[_] = self.mixers.check.as_ref().map_or(&[], |_| &asks.checks);
         filters.extend(mixer::joined(refusals, checks));
         filters.extend(mixer::refusals(refusals));
+        let mutations = self.mutations(asks);
+        filters.extend(mixer::capture(mutations));
         if let Some(mixer) = &self.mixers.check {
             filters.extend(mixer::checks(mixer, &asks.checks));
+        }
+        filters.extend(mixer::change(mutations, !checks.is_empty()));
+        if let Some(mixer) = &self.mixers.check {
             filters.extend(mixer::quotas(mixer, &asks.quotas));
             limits = mixer::rate_limits(&asks.quotas);
         }

@@ -1,9 +1,11 @@
-//! Mixer's rules in a proxy: what it refuses by itself (RBAC), and calls to Mixer, which are checks (ext_authz), quotas (rate
+//! Mixer's rules in a proxy: what it refuses (RBAC) and which headers it changes by itself, and calls to Mixer, which are checks (ext_authz), quotas (rate
 //! limit service) and reports (access log service). Which of them a workload needs at which port `policy` says; here it becomes
 //! Envoy's configuration.
 
 mod address;
 mod check;
+mod expression;
+mod headers;
 mod matcher;
 mod native;
 mod quota;
@@ -27,6 +29,7 @@ use crate::generator::Generator;
 use crate::wire::{duration, u32_value};
 
 pub(crate) use check::{http_filters as checks, network_filters as tcp_checks};
+pub(crate) use headers::{capture, change};
 pub(crate) use native::{http_filter as refusals, joined, network_filter as tcp_refusals, replies};
 pub(crate) use quota::{filters as quotas, rate_limits};
 pub(crate) use report::{http_log, tcp_log};

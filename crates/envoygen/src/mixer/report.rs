@@ -25,7 +25,7 @@ pub(crate) fn http_log(cluster: &str, name: &str, report: &Report, mesh: &MeshCo
         additional_request_headers_to_log: list(&report.request_headers),
         additional_response_headers_to_log: list(&report.response_headers),
         // A gRPC status comes in trailers, unless nothing else comes.
-        additional_response_trailers_to_log: list(&report.response_headers),
+        additional_response_trailers_to_log: list(&report.response_trailers),
     };
     log("envoy.access_loggers.http_grpc", plain_any(&config))
 }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{address, nanos};
+use super::{Tls, address, nanos, tls};
 use crate::params::{self, Problem};
 
 /// Entries that may wait unless told (Istio's default).
@@ -17,6 +17,8 @@ const MINUTE: i64 = 60_000_000_000;
 pub struct Fluentd {
     /// `HOST:PORT`.
     pub address: String,
+    /// TLS to it; plain text without.
+    pub tls: Option<Tls>,
     /// Durations as milliseconds instead of text.
     pub integer_duration: bool,
     /// Most entries that wait, 1 to 1,000,000.
@@ -40,6 +42,7 @@ pub(crate) struct Params {
     max_batch_size_bytes: i64,
     push_interval_duration: config::Duration,
     push_timeout_duration: config::Duration,
+    tls: Option<tls::Params>,
 }
 
 fn size(path: &str, given: i64, default: usize, most: usize) -> Result<usize, Problem> {
@@ -53,9 +56,10 @@ fn size(path: &str, given: i64, default: usize, most: usize) -> Result<usize, Pr
     }
 }
 
-pub(crate) fn read(params: &Params) -> Result<Fluentd, Problem> {
+pub(crate) fn read(params: Params) -> Result<Fluentd, Problem> {
     Ok(Fluentd {
         address: address("address", &params.address, "localhost:24224")?,
+        tls: tls::read(params.tls)?,
         integer_duration: params.integer_duration,
         queue: size(
             "instanceBufferSize",

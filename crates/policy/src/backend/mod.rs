@@ -11,6 +11,7 @@ mod statsd;
 mod stdio;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod zipkin;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub use remote::Remote;
 pub(crate) use remote::Remotes;
 pub use statsd::{Dogstatsd, DogstatsdMetric, NamePart, Statsd, StatsdKind, StatsdMetric};
 pub use stdio::{Level, Rotation, Stdio, Stream};
+pub use tls::Tls;
 pub use zipkin::Zipkin;
 
 use crate::params::{self, Problem};
@@ -84,9 +86,7 @@ impl Backend {
             "dogstatsd" => params::read(params)
                 .and_then(statsd::read_dogstatsd)
                 .map(Self::Dogstatsd),
-            "fluentd" => params::read(params)
-                .and_then(|params| fluentd::read(&params))
-                .map(Self::Fluentd),
+            "fluentd" => params::read(params).and_then(fluentd::read).map(Self::Fluentd),
             "zipkin" => params::read(params)
                 .and_then(|params| zipkin::read(&params))
                 .map(Self::Zipkin),

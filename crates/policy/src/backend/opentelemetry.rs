@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{address, nanos, probability};
+use super::{Tls, address, nanos, probability, tls};
 use crate::handler::bounded;
 use crate::metric::{BucketParams, Buckets, DEFAULT_BUCKETS, MetricKind};
 use crate::params::Problem;
@@ -32,8 +32,10 @@ pub struct OtlpMetric {
 /// Parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpenTelemetry {
-    /// `HOST:PORT` of an OTLP receiver over gRPC, without TLS.
+    /// `HOST:PORT` of an OTLP receiver over gRPC.
     pub address: String,
+    /// TLS to it; plain text without.
+    pub tls: Option<Tls>,
     /// Attributes of the resource that everything is said of.
     pub resource: BTreeMap<String, String>,
     /// Nanoseconds between two sendings of metrics.
@@ -52,6 +54,7 @@ pub(crate) struct Params {
     push_interval_duration: config::Duration,
     sample_probability: Option<f64>,
     metrics: BTreeMap<String, MetricParams>,
+    tls: Option<tls::Params>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,6 +95,7 @@ pub(crate) fn read(params: Params) -> Result<OpenTelemetry, Problem> {
     }
     Ok(OpenTelemetry {
         address: address("address", &params.address, "localhost:4317")?,
+        tls: tls::read(params.tls)?,
         resource: params.properties,
         interval: nanos("pushIntervalDuration", params.push_interval_duration, INTERVAL)?,
         sampling: probability("sampleProbability", params.sample_probability.unwrap_or(1.0))?,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use config::mixer;
 use serde_json::{Map, Value};
 
-use super::{Variety, address};
+use super::{Tls, Variety, address, tls};
 use crate::params::Problem;
 use crate::schema;
 
@@ -19,6 +19,8 @@ const MAX_DESCRIPTOR: usize = 4 << 20;
 pub struct Remote {
     /// `HOST:PORT`.
     pub address: String,
+    /// TLS to it; plain text without.
+    pub tls: Option<Tls>,
     /// Nanoseconds that a call may take, where the handler says it.
     pub timeout: Option<i64>,
     /// The adapter's name: `NAME.NAMESPACE`.
@@ -70,11 +72,6 @@ impl Remotes<'_> {
         let Some(connection) = &spec.connection else {
             return Err(Problem::new("connection", "is needed: the adapter's address"));
         };
-        if connection.authentication.is_some() {
-            let message =
-                "is not served yet; let a proxy of the mesh stand before the adapter, or have it on loopback";
-            return Err(Problem::new("connection.authentication", message));
-        }
         bounded("adapter", &adapter.config)?;
         let timeout = connection.timeout.map(|timeout| timeout.0.as_nanos());
         let mut templates = BTreeMap::new();
@@ -84,6 +81,7 @@ impl Remotes<'_> {
         }
         Ok(Remote {
             address: address("connection.address", &connection.address, "")?,
+            tls: tls::of_connection(connection)?,
             timeout: timeout
                 .and_then(|nanos| i64::try_from(nanos).ok())
                 .filter(|nanos| *nanos > 0),

@@ -1,5 +1,7 @@
 //! What a proxy knows of each attribute: its value when the proxy is configured, where it reads it in a request, or nothing.
 
+use std::collections::BTreeSet;
+
 use expr::{Attributes, Value};
 
 use super::matcher::{Fact, Matcher, Test};
@@ -48,6 +50,8 @@ pub(super) struct Environment<'a> {
     tcp: bool,
     /// Whether the service depends on the request.
     several_services: bool,
+    /// What HTTPAPISpecs say, by method and path.
+    given: BTreeSet<String>,
 }
 
 impl<'a> Environment<'a> {
@@ -57,15 +61,17 @@ impl<'a> Environment<'a> {
         services: &[Option<&'a ServiceView>],
         port: Option<u16>,
         tcp: bool,
+        given: BTreeSet<String>,
     ) -> Self {
         let only = match services {
             [only] => *only,
             _ => None,
         };
         Self {
-            partial: Partial::inbound(own, only, port, tcp),
+            partial: Partial::inbound(own, only, port, tcp, given.clone()),
             tcp,
             several_services: services.len() > 1,
+            given,
         }
     }
 
@@ -73,6 +79,9 @@ impl<'a> Environment<'a> {
         let unknown = || Err(Reason::Attribute(name.to_owned()));
         if is_late(name) || self.tcp && name.starts_with("request.") {
             return Ok(Known::Absent);
+        }
+        if self.given.contains(name) {
+            return Err(Reason::Specified(name.to_owned()));
         }
         let service = name == "api.service"
             || name.starts_with("destination.service") && name != "destination.serviceAccount";

@@ -28,6 +28,10 @@ pub enum Place {
     Nowhere(String),
 }
 
+/// Why quotas stay.
+const SHARED: &str =
+    "all proxies share its units, and a bucket in each proxy would grant them once for each of them";
+
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
@@ -48,7 +52,7 @@ impl Rules {
         };
         let found = self.of(Some(&own.namespace)).find(|known| known.is_named(rule));
         match found {
-            Some(rule) if may_apply(&rule.condition, own, traffic, ports) => {
+            Some(rule) if may_apply(self, &rule.condition, own, traffic, ports) => {
                 let compiler = Compiler::new(self, own, traffic, ports);
                 self.parts(rule, own, &compiler, tcp)
             }
@@ -58,9 +62,13 @@ impl Rules {
 
     fn parts(&self, rule: &Rule, own: &WorkloadView, compiler: &Compiler<'_>, tcp: bool) -> Vec<Part> {
         let part = |what: String, place: Place| Part { what, place };
-        let decided = match compiler.refusals(rule) {
+        let decided = match compiler.native(rule) {
             Ok(_) => Place::Proxy,
             Err(reason) => Place::Mixer(reason.to_string()),
+        };
+        let headers = match tcp {
+            true => Place::Nowhere("connections have no headers".to_owned()),
+            false => decided.clone(),
         };
         let mut parts: Vec<Part> = rule
             .checks
@@ -69,11 +77,10 @@ impl Rules {
             .collect();
         let requests = rule.request_headers.iter().map(|op| ("request", &op.name));
         let responses = rule.response_headers.iter().map(|op| ("response", &op.name));
-        let why = "header operations come with the answer to a check";
         parts.extend(
             requests
                 .chain(responses)
-                .map(|(of, name)| part(format!("{of} header {name}"), Place::Mixer(why.to_owned()))),
+                .map(|(of, name)| part(format!("{of} header {name}"), headers.clone())),
         );
         for action in &rule.quotas {
             let charged = own
@@ -85,10 +92,8 @@ impl Rules {
                     Place::Nowhere("no QuotaSpec that is bound to a service of the workload names it".into())
                 }
                 (None, true) if tcp => Place::Nowhere("connections are charged no quotas".into()),
-                (None, true) => Place::Mixer("all proxies share its units (rate limit service)".into()),
-                (Some(why), true) => {
-                    Place::Mixer(format!("all proxies share its units, and {why} (ext_authz)"))
-                }
+                (None, true) => Place::Mixer(format!("{SHARED} (rate limit service)")),
+                (Some(why), true) => Place::Mixer(format!("{SHARED}, and {why} (ext_authz)")),
             };
             parts.push(part(
                 format!("quota {} by {}", action.quota, action.handler),

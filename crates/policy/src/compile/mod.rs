@@ -1,15 +1,18 @@
-//! What a workload's proxy can decide by itself: rules whose handlers refuse by conditions that Envoy has matchers for.
+//! What a workload's proxy can decide by itself: rules whose handlers refuse, and whose operations change headers, by conditions
+//! that Envoy has matchers for.
 //!
 //! A rule is compiled whole or not at all, and only where the proxy gives the same verdict as Mixer for every request: absent
 //! attributes, malformed values, the status and the body included. For the rest Mixer is asked, and [`Reason`] says why; but
 //! only about requests for which one of its rules may hold ([`crate::Check::when`]).
 //!
-//! Pure, and without a word of Envoy's configuration: that is made of [`Refusal`] and [`Matcher`] by those who serve it.
+//! Pure, and without a word of Envoy's configuration: that is made of [`Refusal`], [`Mutation`] and [`Matcher`] by
+//! those who serve it.
 
 mod attribute;
 mod explain;
 mod expression;
 mod matcher;
+mod mutation;
 mod pattern;
 #[cfg(test)]
 mod properties;
@@ -18,13 +21,15 @@ mod refusal;
 
 pub use explain::{Part, Place};
 pub use matcher::{Fact, Matcher, Test};
+pub use mutation::{Change, Mutation, Values};
 pub use reason::Reason;
 pub use refusal::{BodyPart, Refusal};
 
 use expr::Node;
 
 use self::attribute::Environment;
-use crate::partial::services;
+use self::mutation::{Changed, changed};
+use crate::partial::{may_apply, services};
 use crate::requirements::{Ports, Traffic};
 use crate::rules::{Rule, Rules};
 use crate::workload::WorkloadView;
@@ -37,25 +42,53 @@ pub(crate) struct Compiler<'a> {
     rules: &'a Rules,
     own: &'a WorkloadView,
     environment: Environment<'a>,
+    tcp: bool,
+    by_mixer: Changed,
+}
+
+/// What a rule comes to in the proxy.
+#[derive(Debug, Default)]
+pub(crate) struct Native {
+    pub(crate) refusals: Vec<Refusal>,
+    pub(crate) mutations: Vec<Mutation>,
 }
 
 impl<'a> Compiler<'a> {
     pub(crate) fn new(rules: &'a Rules, own: &'a WorkloadView, traffic: Traffic, ports: Ports) -> Self {
-        let environment = Environment::new(own, &services(own, ports), ports.number(), traffic.tcp);
-        Self {
+        let services = services(own, ports);
+        let given = rules.given(&services, traffic.tcp);
+        let environment = Environment::new(own, &services, ports.number(), traffic.tcp, given);
+        let mut compiler = Self {
             rules,
             own,
             environment,
-        }
+            tcp: traffic.tcp,
+            by_mixer: Changed::new(),
+        };
+        let all = rules.of(Some(&own.namespace)).map(|rule| &**rule);
+        let applying: Vec<&Rule> = all
+            .filter(|rule| may_apply(rules, &rule.condition, own, traffic, ports))
+            .collect();
+        compiler.by_mixer = compiler.changed_by_mixer(&applying);
+        compiler
     }
 
-    /// The refusals that a rule's checks come to.
+    /// What a rule's checks and header operations come to.
     ///
     /// # Errors
     /// Why Mixer must be asked.
-    pub(crate) fn refusals(&self, rule: &Rule) -> Result<Vec<Refusal>, Reason> {
-        if !(rule.request_headers.is_empty() && rule.response_headers.is_empty()) {
-            return Err(Reason::Headers);
+    pub(crate) fn native(&self, rule: &Rule) -> Result<Native, Reason> {
+        let native = self.alone(rule)?;
+        match changed(rule).find(|header| self.by_mixer.contains(header)) {
+            Some((_, header)) if !self.tcp => Err(Reason::Shared(header)),
+            _ => Ok(native),
+        }
+    }
+
+    /// The same, as if there were no other rule.
+    fn alone(&self, rule: &Rule) -> Result<Native, Reason> {
+        if rule.sampling.is_some() {
+            return Err(Reason::Sampled);
         }
         if rule.remote_quota.is_some() && self.rules.may_charge(rule, self.own) {
             return Err(Reason::Quota);
@@ -71,7 +104,14 @@ impl<'a> Compiler<'a> {
         }
         match refusals.iter().map(|refusal| refusal.when.size()).sum::<usize>() {
             size if size > MAX_SIZE => Err(Reason::Large),
-            _ => Ok(refusals),
+            _ => Ok(Native {
+                refusals,
+                // Connections have no headers.
+                mutations: match self.tcp {
+                    true => Vec::new(),
+                    false => self.environment.mutations(rule, &condition)?,
+                },
+            }),
         }
     }
 

@@ -326,7 +326,7 @@ fn the_language_of_the_property_is_compiled() {
         let rules = rules(&[deny.replace("MATCH", &serde_json::to_string(atom).unwrap())]);
         let condition = &rules.by_namespace["shop"][0].condition;
         let needs = rules.requirements_at(&own, HTTP, Ports::Only(8080));
-        if may_apply(condition, &own, HTTP, Ports::Only(8080))
+        if may_apply(&rules, condition, &own, HTTP, Ports::Only(8080))
             && needs.refusals.is_empty()
             && !needs.checks.is_empty()
         {

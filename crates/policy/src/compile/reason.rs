@@ -9,6 +9,9 @@ pub enum Reason {
     /// Several services are served at the port, and the request's authority chooses.
     #[error("it reads {0}, which differs from request to request where a port serves several services")]
     Service(String),
+    /// An HTTPAPISpec says it.
+    #[error("it reads {0}, which an HTTPAPISpec gives")]
+    Specified(String),
     /// Entries of a map are chosen by a computed name.
     #[error("it reads {0} by a name that is computed")]
     ComputedKey(String),
@@ -39,9 +42,15 @@ pub enum Reason {
     /// CEL may fail in ways that matchers do not.
     #[error("it is written in CEL, which Mixer evaluates")]
     Cel,
-    /// Header operations.
-    #[error("it changes headers")]
-    Headers,
+    /// A header is taken away from some requests only.
+    #[error("it removes the header {0} from some requests only")]
+    Removal(String),
+    /// Another rule's operation on the same header is Mixer's, and their order matters.
+    #[error("it changes the header {0}, as another rule does that is Mixer's")]
+    Shared(String),
+    /// Sampling.
+    #[error("it is for a sample of the requests")]
+    Sampled,
     /// A quota of the same rule goes through the check.
     #[error("a quota of the rule is asked for with it")]
     Quota,

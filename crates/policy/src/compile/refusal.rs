@@ -28,7 +28,7 @@ pub struct Refusal {
     pub headers: Vec<HeaderChange>,
 }
 
-/// A piece of a refusal's body.
+/// A piece of a refusal's body, or a header's value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum BodyPart {
     /// This text.
@@ -231,13 +231,14 @@ fn among(entries: &Entries, term: &Term<'_>) -> Result<Vec<(String, Matcher)>, R
 }
 
 /// How a proxy prints the value.
-fn printed(term: &Term<'_>) -> Option<BodyPart> {
+pub(super) fn printed(term: &Term<'_>) -> Option<BodyPart> {
     let fact = match term {
+        Term::Known(value) => return Some(BodyPart::Text(value.to_string())),
         Term::SourceIp => return Some(BodyPart::SourceIp),
         Term::Text(Subject::Header(name)) => Fact::Header(name.clone()),
         Term::Text(Subject::Pseudo(name)) => Fact::Header((*name).to_owned()),
         Term::Text(Subject::UrlPath) => Fact::UrlPath,
-        Term::Text(_) | Term::Known(_) => return None,
+        Term::Text(_) => return None,
     };
     Some(BodyPart::Fact(fact))
 }

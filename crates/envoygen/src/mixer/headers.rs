@@ -1,0 +1,154 @@
+//! Header operations of Mixer's rules that the proxy carries out by itself.
+//!
+//! One filter before the checks finds each value on the request as it came, and keeps it in the filter state; one behind them
+//! changes the headers. A value that is empty or was not kept changes nothing.
+
+use envoy_types::pb::envoy::config::common::mutation_rules::v3::{HeaderMutation, header_mutation::Action};
+use envoy_types::pb::envoy::config::core::v3::{
+    DataSource, HeaderValue, HeaderValueOption, SubstitutionFormatString, data_source,
+    header_value_option::HeaderAppendAction, substitution_format_string::Format,
+};
+use envoy_types::pb::envoy::extensions::filters::common::set_filter_state::v3::{
+    FilterStateValue,
+    filter_state_value::{Key, Value},
+};
+use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{
+    HeaderMutation as HttpHeaderMutation, Mutations,
+};
+use envoy_types::pb::envoy::extensions::filters::http::set_filter_state::v3::Config as SetFilterState;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
+use policy::{BodyPart, Change, Mutation, Values};
+
+use super::expression::{self, SOURCE_IP};
+use crate::filter;
+use crate::wire::plain_any;
+
+/// Where a mutation's value is kept.
+fn found(index: usize) -> String {
+    format!("argosy.header.{index}")
+}
+
+/// Where it is kept for the response once the request has passed: a refusal behind it must not have it.
+fn passed(index: usize) -> String {
+    format!("argosy.answer.{index}")
+}
+
+/// The filter that finds the values; none where there is none.
+pub(crate) fn capture(mutations: &[Mutation]) -> Option<HttpFilter> {
+    let values: Vec<_> = valued(mutations).collect();
+    let cases = || values.iter().flat_map(|(_, values)| &values.0);
+    let source = cases().any(|(when, value)| expression::reads_source(when) || *value == BodyPart::SourceIp);
+    let source = source.then(|| {
+        kept(
+            SOURCE_IP.to_owned(),
+            "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%".to_owned(),
+        )
+    });
+    let values = values.iter().map(|(index, values)| {
+        let cel = expression::value(&values.0);
+        kept(found(*index), format!("%CEL({cel})%"))
+    });
+    set("found", source.into_iter().chain(values).collect())
+}
+
+/// The filters that change the headers; `checked` says whether a check before them may refuse.
+pub(crate) fn change(mutations: &[Mutation], checked: bool) -> Vec<HttpFilter> {
+    if mutations.is_empty() {
+        return Vec::new();
+    }
+    let answers = mutations
+        .iter()
+        .enumerate()
+        .filter(|(_, m)| checked && m.on_response);
+    let answers = answers.map(|(index, _)| kept(passed(index), state(&found(index))));
+    let own = |on_response: bool| {
+        let all = mutations.iter().enumerate();
+        let own = all.filter(move |(_, mutation)| mutation.on_response == on_response);
+        own.map(|(index, mutation)| wire(index, mutation, checked))
+            .collect()
+    };
+    let config = HttpHeaderMutation {
+        mutations: Some(Mutations {
+            request_mutations: own(false),
+            response_mutations: own(true),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let name = "envoy.filters.http.header_mutation.mixer-operations";
+    let answers = set("passed", answers.collect());
+    answers
+        .into_iter()
+        .chain([filter::http(name, plain_any(&config))])
+        .collect()
+}
+
+/// The mutations that set a value, by their place.
+fn valued(mutations: &[Mutation]) -> impl Iterator<Item = (usize, &Values)> {
+    mutations
+        .iter()
+        .enumerate()
+        .filter_map(|(index, mutation)| match &mutation.change {
+            Change::Remove => None,
+            Change::Replace(values) | Change::Append(values) => Some((index, values)),
+        })
+}
+
+fn wire(index: usize, mutation: &Mutation, checked: bool) -> HeaderMutation {
+    let action = match &mutation.change {
+        Change::Remove => Action::Remove(mutation.header.clone()),
+        Change::Replace(_) | Change::Append(_) => {
+            let key = match mutation.on_response && checked {
+                true => passed(index),
+                false => found(index),
+            };
+            let append = match mutation.change {
+                Change::Append(_) => HeaderAppendAction::AppendIfExistsOrAdd,
+                _ => HeaderAppendAction::OverwriteIfExistsOrAdd,
+            };
+            Action::Append(HeaderValueOption {
+                header: Some(HeaderValue {
+                    key: mutation.header.clone(),
+                    value: state(&key),
+                    ..Default::default()
+                }),
+                append_action: append as i32,
+                ..Default::default()
+            })
+        }
+    };
+    HeaderMutation { action: Some(action) }
+}
+
+/// The format of a value that was kept.
+fn state(key: &str) -> String {
+    format!("%FILTER_STATE({key}:PLAIN)%")
+}
+
+/// Keeps what a format gives, unless that is nothing.
+fn kept(key: String, format: String) -> FilterStateValue {
+    let format = SubstitutionFormatString {
+        omit_empty_values: true,
+        format: Some(Format::TextFormatSource(DataSource {
+            specifier: Some(data_source::Specifier::InlineString(format)),
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    FilterStateValue {
+        key: Some(Key::ObjectKey(key)),
+        factory_key: "envoy.string".to_owned(),
+        value: Some(Value::FormatString(format)),
+        skip_if_empty: true,
+        ..Default::default()
+    }
+}
+
+fn set(role: &str, values: Vec<FilterStateValue>) -> Option<HttpFilter> {
+    let name = format!("envoy.filters.http.set_filter_state.mixer-{role}");
+    let config = SetFilterState {
+        on_request_headers: values,
+        ..Default::default()
+    };
+    (!config.on_request_headers.is_empty()).then(|| filter::http(&name, plain_any(&config)))
+}

@@ -1,0 +1,80 @@
+//! The services that a QuotaSpecBinding or an HTTPAPISpecBinding names.
+
+use config::mixer::IstioService;
+
+use crate::params::Problem;
+use crate::workload::ServiceView;
+
+/// One entry of a binding's `services`.
+#[derive(Clone, Debug)]
+pub(crate) enum Services {
+    /// All services of the mesh.
+    All,
+    /// The service with this host name.
+    Host(String),
+    /// By name and namespace.
+    Named {
+        /// Short name.
+        name: String,
+        /// Namespace.
+        namespace: String,
+    },
+}
+
+impl Services {
+    fn new(given: &IstioService, own_namespace: &str) -> Result<Self, Problem> {
+        if !given.labels.is_empty() {
+            return Err(Problem::new(
+                "labels",
+                "choosing a service's versions by labels is not served yet",
+            ));
+        }
+        match (given.service.as_str(), given.name.as_str()) {
+            ("*", _) => Ok(Self::All),
+            ("", "") => Err(Problem::new(
+                "name",
+                "names no service; set name, or service: '*'",
+            )),
+            ("", name) => {
+                let namespace = if given.namespace.is_empty() {
+                    own_namespace
+                } else {
+                    &given.namespace
+                };
+                Ok(match given.domain.as_str() {
+                    "" => Self::Named {
+                        name: name.to_owned(),
+                        namespace: namespace.to_owned(),
+                    },
+                    domain => Self::Host(format!("{name}.{namespace}.{}", domain.trim_start_matches('.'))),
+                })
+            }
+            (host, _) => Ok(Self::Host(host.to_ascii_lowercase())),
+        }
+    }
+
+    /// The services of a binding in `namespace`; entries that cannot be used are named in `problems`.
+    pub(crate) fn of_binding(
+        given: &[IstioService],
+        namespace: &str,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<Self> {
+        let mut services = Vec::new();
+        for (i, given) in given.iter().enumerate() {
+            match Self::new(given, namespace) {
+                Ok(service) => services.push(service),
+                Err(problem) => problems.push(problem.below(&format!("services[{i}]"))),
+            }
+        }
+        services
+    }
+
+    /// Whether the service is meant.
+    pub(crate) fn holds(&self, service: &ServiceView) -> bool {
+        match self {
+            Self::All => true,
+            Self::Host(host) => service.host == *host,
+            Self::Named { name, namespace } => service.name == *name && service.namespace == *namespace,
+        }
+    }
+}
