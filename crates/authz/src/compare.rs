@@ -55,13 +55,11 @@ pub(crate) fn network(value: &str, address: IpAddr) -> bool {
     }
 }
 
-/// Whether one of a header's values is what a rule's value says. Where that refuses, values that commas part count each as well
-/// (ISTIO-SECURITY-2021-008).
-pub(crate) fn header(value: &str, values: &[String], refuses: bool) -> bool {
-    value == "*"
-        || values
-            .iter()
-            .any(|sent| text(value, sent) || (refuses && one(value, sent)))
+/// Whether a header is what a rule's value says. Lines of one name are one value, with commas between them (RFC 9110, section
+/// 5.3); where a match refuses, each of the values that commas part counts as well (ISTIO-SECURITY-2021-008).
+pub(crate) fn header(value: &str, lines: &[String], refuses: bool) -> bool {
+    let sent = lines.join(",");
+    value == "*" || text(value, &sent) || (refuses && one(value, &sent))
 }
 
 /// Whether one of the values that commas part is what a rule's value says, spaces around it aside. The rule's value may have
@@ -122,7 +120,8 @@ mod tests {
     #[test]
     fn values_of_headers() {
         let two = ["user".to_owned(), "admin".to_owned()];
-        assert!(header("admin", &two, true) && header("admin", &two, false));
+        assert!(header("admin", &two, true) && !header("admin", &two, false));
+        assert!(header("user,admin", &two, false) && header("user*", &two, false));
         let one = ["user, admin".to_owned()];
         assert!(header("admin", &one, true) && !header("admin", &one, false));
         assert!(header("user, admin", &one, false));

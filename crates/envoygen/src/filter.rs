@@ -21,6 +21,7 @@ use crate::wire::plain_any;
 pub(crate) const CORS: &str = "envoy.filters.http.cors";
 pub(crate) const FAULT: &str = "envoy.filters.http.fault";
 pub(crate) const GRPC_WEB: &str = "envoy.filters.http.grpc_web";
+pub(crate) const HEADER_MUTATION: &str = "envoy.filters.http.header_mutation";
 pub(crate) const HTTP_RBAC: &str = "envoy.filters.http.rbac";
 pub(crate) const HEADER_TO_METADATA: &str = "envoy.filters.http.header_to_metadata";
 pub(crate) const JWT: &str = "envoy.filters.http.jwt_authn";

@@ -16,6 +16,7 @@ mod inbound;
 mod incremental;
 mod jwt;
 mod l4;
+mod lines;
 mod listener;
 mod mixer;
 mod names;

@@ -217,8 +217,9 @@ fn router(generator: &Generator, scope: &Outbound) -> Output {
         extensions: &extensions,
         decides: authz.decides(),
         http_filters: authz
-            .custom
+            .lines
             .into_iter()
+            .chain(authz.custom)
             .chain(tokens.filter)
             .chain(authz.http)
             .collect(),

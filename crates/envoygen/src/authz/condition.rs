@@ -242,7 +242,7 @@ fn metadata_of(filter: &str, path: &[&str], value: ValueMatcher) -> Principal {
 }
 
 /// `X` of `name[X]`.
-fn bracketed<'a>(key: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn bracketed<'a>(key: &'a str, name: &str) -> Option<&'a str> {
     key.strip_prefix(name)?
         .strip_prefix('[')?
         .strip_suffix(']')

@@ -57,7 +57,7 @@ pub(super) fn header(name: &str, pattern: Pattern<'_>) -> HeaderMatcher {
 }
 
 /// A header of which one value matches, values that commas part counted each (RFC 9110, section 5.3: a list may come in one line
-/// or in several). Envoy compares each line by itself; older ones join them by commas (ISTIO-SECURITY-2021-008).
+/// or in several, which [`crate::lines`] has made one).
 pub(super) fn header_with_one(name: &str, pattern: Pattern<'_>) -> HeaderMatcher {
     let (before, after) = (r"(?:\C*,)?[ \t]*", r"[ \t]*(?:,\C*)?");
     let expression = match pattern {

@@ -12,7 +12,7 @@ mod matching;
 mod permission;
 mod principal;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use config::security::{Action, AuthorizationPolicy, Rule};
 use config::{Finding, ObjectKey};
@@ -29,6 +29,7 @@ pub(crate) use condition::PAYLOAD;
 pub(crate) use external::services;
 
 use crate::filter;
+use crate::lines;
 use crate::selected::attaches;
 use crate::wire::any;
 
@@ -38,6 +39,8 @@ const DRY_RUN: &str = "istio.io/dry-run";
 /// Filters that enforce a workload's policies.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Authz {
+    /// What makes one line of each header that rules read, before anybody reads it.
+    pub(crate) lines: Option<HttpFilter>,
     /// What asks external authorizers (CUSTOM); it comes before tokens are checked (Istio).
     pub(crate) custom: Vec<HttpFilter>,
     /// What decides by the policies' own rules.
@@ -70,6 +73,7 @@ impl Authz {
                     .push(policy);
             }
         }
+        out.lines = lines::joined(filter::HEADER_MUTATION, &headers(by_action.values().flatten()));
         for policies in by_action.values() {
             match policies.first().map(|policy| policy.spec.action) {
                 Some(Action::Custom) => external::add(snapshot, namespace, policies, &mut out),
@@ -85,6 +89,17 @@ impl Authz {
         self.http.extend(http_filter(action, compile(false)));
         self.tcp.extend(network_filter(action, compile(true)));
     }
+}
+
+/// The headers that policies read. Cookies are parted by other signs, and the host is one; Envoy has these in one line already.
+fn headers<'a>(policies: impl Iterator<Item = &'a &'a Policy<AuthorizationPolicy>>) -> BTreeSet<String> {
+    let rules = policies.flat_map(|policy| &policy.spec.rules);
+    rules
+        .flat_map(|rule| &rule.when)
+        .filter_map(|when| condition::bracketed(&when.key, "request.headers"))
+        .map(str::to_ascii_lowercase)
+        .filter(|name| !name.starts_with(':') && name != "cookie" && name != "host")
+        .collect()
 }
 
 /// The order in which actions decide.

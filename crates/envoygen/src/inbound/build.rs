@@ -123,7 +123,8 @@ impl Build<'_> {
         let asks = self.scope.asks.http_at(port.number);
         let peers = (peer == Peer::Mutual).then(metrics::peer_filter);
         let authz = &self.authz;
-        let own = authz.custom.iter().chain(&self.tokens.filter).chain(&authz.http);
+        let before = authz.lines.iter().chain(&authz.custom);
+        let own = before.chain(&self.tokens.filter).chain(&authz.http);
         let mut filters: Vec<_> = peers.into_iter().chain(own.cloned()).collect();
         let mut limits = Vec::new();
         let refusals = self.refusals(asks);

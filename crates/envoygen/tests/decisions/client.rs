@@ -37,11 +37,17 @@ fn connect(mesh: &Mesh, workload: usize, sent: &Sent) -> TcpStream {
 
 /// Sends, and says what was sent as policies see it.
 pub(crate) fn send(mesh: &Mesh, workload: usize, sent: &Sent) -> (Request, Answer) {
+    send_as(mesh, workload, sent, "-")
+}
+
+/// The same with a name by which it is found in the log.
+pub(crate) fn send_as(mesh: &Mesh, workload: usize, sent: &Sent, case: &str) -> (Request, Answer) {
     let address = mesh.address(workload);
     let stream = connect(mesh, workload, sent);
     let port = stream.peer_addr().unwrap().port();
     let source_ip = stream.local_addr().unwrap().ip();
     let (text, tokens) = text(mesh, sent);
+    let text = text.replacen("\r\n", &format!("\r\nx-case: {case}\r\n"), 1);
     let answer = match sent.peer {
         None => exchange(stream, &text),
         Some(id) => {

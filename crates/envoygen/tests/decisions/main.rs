@@ -12,9 +12,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod authorizer;
+mod bulletins;
+mod cases;
 mod certificates;
+mod claims;
 mod client;
-mod known;
+mod features;
 mod mesh;
 mod policies;
 mod requests;
@@ -56,9 +60,18 @@ fn compare(mesh: &Mesh, requests: impl Fn(usize) -> Vec<Sent>) -> BTreeMap<Strin
     let mut wrong = Vec::new();
     for workload in 0..mesh.workloads() {
         let set: PolicySet = mesh.set(workload);
-        for sent in requests(workload) {
-            let (request, answer) = client::send(mesh, workload, &sent);
+        for (number, sent) in requests(workload).into_iter().enumerate() {
+            let case = format!("{workload}/{number}");
+            let (request, answer) = client::send_as(mesh, workload, &sent, &case);
             let decision = set.decide(&request, &sent.answers);
+            let has_log = !sent.tcp && !matches!(decision.verdict, Verdict::Closed | Verdict::Malformed);
+            if has_log && mesh.logged(&case).audited == decision.audited.is_empty() {
+                wrong.push(format!(
+                    "audited: {:?} {request:?} {}",
+                    decision.audited,
+                    mesh.text(workload)
+                ));
+            }
             let expected = seen(&decision.verdict);
             *counts.entry(format!("{expected:?}")).or_default() += 1;
             // Envoy answers 403 to a valid token for somebody else's audience.

@@ -19,6 +19,7 @@ use envoygen::Output;
 use model::Snapshot;
 use prost::Message;
 
+use crate::authorizer;
 use crate::certificates::{Authority, Leaf, Signer};
 use crate::support::{envoy, generator, tables};
 
@@ -32,8 +33,11 @@ pub(crate) const PEERS: [&str; 6] = [
     "spiffe://cluster.local/ns/aXb/sa/xXy",
 ];
 
-/// The mesh without its workloads: a trust domain with an alias, and two authorizers.
-fn base(authorizer: &str) -> String {
+/// Where RBAC filters leave what trials would do.
+const RBAC: &str = "envoy.filters.http.rbac";
+
+/// The mesh without its workloads: a trust domain with an alias, three authorizers, and a log.
+fn base(authorizer: &str, by_grpc: u16, log: &str) -> String {
     let (host, port) = authorizer.rsplit_once(':').unwrap();
     format!(
         r#"
@@ -43,11 +47,20 @@ metadata: {{name: istio, namespace: istio-system}}
 spec:
   trustDomain: cluster.local
   trustDomainAliases: [old.example]
+  accessLogFile: {log}
+  accessLogFormat: "%REQ(X-CASE)% %DYNAMIC_METADATA(envoy.common:access_log_hint)% %DYNAMIC_METADATA({RBAC}:istio_dry_run_deny_shadow_engine_result)% %DYNAMIC_METADATA({RBAC}:istio_dry_run_allow_shadow_engine_result)%\n"
   extensionProviders:
   - name: asked
     envoyExtAuthzHttp: {{service: asked.example, port: 80, includeRequestHeadersInCheck: [x-answer], timeout: 5s}}
   - name: asked-too
     envoyExtAuthzHttp: {{service: asked.example, port: 80, pathPrefix: /too, includeRequestHeadersInCheck: [x-answer], timeout: 5s}}
+  - name: asked-grpc
+    envoyExtAuthzGrpc: {{service: asked-grpc.example, port: 80, timeout: 5s}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: asked-grpc, namespace: istio-system}}
+spec: {{hosts: [asked-grpc.example], location: MESH_EXTERNAL, ports: [{{number: 80, name: grpc, protocol: GRPC, targetPort: {by_grpc}}}], resolution: STATIC, endpoints: [{{address: {host}}}]}}
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -85,35 +98,52 @@ pub(crate) struct Mesh {
     pub(crate) peers: BTreeMap<String, Leaf>,
     pub(crate) signer: Arc<Signer>,
     pub(crate) stranger: Arc<Signer>,
-    _envoy: envoy::Running,
+    envoy: envoy::Running,
+    log: tempfile::TempDir,
+}
+
+/// What the log says of a request.
+#[derive(Debug)]
+pub(crate) struct Logged {
+    pub(crate) audited: bool,
+    /// What DENY and ALLOW policies on trial would have done: `allowed`, `denied`, or `-`.
+    pub(crate) trial_of_deny: String,
+    pub(crate) trial_of_allow: String,
 }
 
 /// Blocks of loopback addresses, one for each Envoy of this process.
 static BLOCKS: Mutex<u8> = Mutex::new(0);
 
+/// A block of loopback addresses that nobody else has: three of the four numbers.
+pub(crate) fn block() -> String {
+    let mut last = BLOCKS.lock().unwrap();
+    *last += 1;
+    let pid = std::process::id();
+    format!(
+        "127.{}.{}",
+        200 + pid % 50,
+        (pid / 50 + u32::from(*last)) % 250 + 1
+    )
+}
+
 impl Mesh {
     /// Workloads with these documents in their namespaces (`w0`, `w1`, …; `JWKS` stands for the signer's keys). None where
     /// there is no Envoy.
     pub(crate) fn start(documents: &[String]) -> Option<Mesh> {
-        let mut last = BLOCKS.lock().unwrap();
-        *last += 1;
-        let pid = std::process::id();
-        let block = format!(
-            "127.{}.{}",
-            200 + pid % 50,
-            (pid / 50 + u32::from(*last)) % 250 + 1
-        );
-        drop(last);
+        let block = block();
         let (echo, authorizer) = (format!("{block}.250:8000"), format!("{block}.251:8000"));
         envoy::echo(&echo);
         envoy::serve(&authorizer, answer);
+        let by_grpc = authorizer::serve(&format!("{block}.251"));
+        let log = tempfile::tempdir().unwrap();
         let signer = Signer::new();
         let addresses: Vec<IpAddr> = (0..documents.len())
             .map(|at| format!("{block}.{}", at + 1).parse().unwrap())
             .collect();
         let jwks = signer.jwks.replace('"', "\\\"");
         let documents: Vec<String> = documents.iter().map(|text| text.replace("JWKS", &jwks)).collect();
-        let mut texts = vec![base(&authorizer)];
+        let path = log.path().join("log");
+        let mut texts = vec![base(&authorizer, by_grpc, path.to_str().unwrap())];
         for (at, text) in documents.iter().enumerate() {
             texts.push(workload(at, addresses[at], "0.0.0.0:8000"));
             texts.push(text.clone());
@@ -142,7 +172,8 @@ impl Mesh {
                 .collect(),
             signer,
             stranger: Signer::new(),
-            _envoy: running,
+            envoy: running,
+            log,
         };
         mesh.wait();
         Some(mesh)
@@ -159,6 +190,33 @@ impl Mesh {
                 }
             }
         }
+    }
+
+    /// What the log says of the request that was sent by this name.
+    pub(crate) fn logged(&self, case: &str) -> Logged {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            let log = std::fs::read_to_string(self.log.path().join("log")).unwrap_or_default();
+            let mut lines = log.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+            if let Some(words) = lines.find(|words| words[0] == case) {
+                let word = |at: usize| words[at].trim_matches('"').to_owned();
+                return Logged {
+                    audited: word(1) == "true",
+                    trial_of_deny: word(2),
+                    trial_of_allow: word(3),
+                };
+            }
+            assert!(Instant::now() < until, "{case} is not in the log {log}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// All of Envoy's counters whose names end so, summed up.
+    pub(crate) fn counter(&self, name: &str) -> u64 {
+        let page = self.envoy.page("/stats", name);
+        let values = page.lines().filter_map(|line| line.split_once(": "));
+        let own = values.filter(|(full, _)| full.ends_with(name));
+        own.map(|(_, value)| value.trim().parse::<u64>().unwrap()).sum()
     }
 
     pub(crate) fn workloads(&self) -> usize {

@@ -75,7 +75,7 @@ const OPERATIONS: [Words; 4] = [
     ),
     ("ports", "notPorts", &["8080", "9090", "80"]),
 ];
-const CONDITIONS: [(&str, &[&str]); 13] = [
+const CONDITIONS: [(&str, &[&str]); 16] = [
     (
         "request.headers[x-role]",
         &["admin", "user", "adm*", "*min", "*", "user,admin"],
@@ -88,6 +88,9 @@ const CONDITIONS: [(&str, &[&str]); 13] = [
     ("request.auth.principal", &["https://one.example/alice", "*"]),
     ("source.principal", &["cluster.local/ns/a/sa/x", "*"]),
     ("source.trustDomain", &["old.example", "cluster.*"]),
+    ("source.namespace", &["a", "a*", "*b", "*"]),
+    ("source.serviceAccount", &["a/x", "b/y", "x"]),
+    ("destination.ip", &["127.0.0.0/8", "10.0.0.0/8"]),
     ("source.ip", &["127.0.0.0/8", "10.0.0.0/8"]),
     ("remote.ip", &["10.1.2.3", "127.0.0.0/8"]),
     ("destination.port", &["8080", "9090"]),
@@ -107,7 +110,7 @@ pub(crate) fn documents(at: usize, random: &mut StdRng) -> String {
         let mut spec = json!({"action": action, "rules": rules});
         if action == "CUSTOM" {
             spec["provider"] =
-                json!({"name": *["asked", "asked", "asked-too", "nobody"].choose(random).unwrap()});
+                json!({"name": *["asked", "asked-grpc", "asked-too", "nobody"].choose(random).unwrap()});
         }
         if action == "ALLOW" && random.random_bool(0.05) {
             spec["rules"] = json!([]);
@@ -197,9 +200,8 @@ fn values(words: &[&str], random: &mut StdRng) -> Value {
 }
 
 fn condition(custom: bool, random: &mut StdRng) -> Value {
-    let known = |key: &str| {
-        !key.starts_with("request.auth") && !key.starts_with("source.p") && key != "source.trustDomain"
-    };
+    let known =
+        |key: &str| !key.starts_with("request.auth") && (!key.starts_with("source.") || key == "source.ip");
     let all: Vec<_> = CONDITIONS
         .iter()
         .filter(|(key, _)| !custom || known(key))

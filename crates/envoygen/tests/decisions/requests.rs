@@ -36,7 +36,7 @@ pub(crate) struct Carried {
     pub(crate) genuine: bool,
 }
 
-const PATHS: [&str; 22] = [
+const PATHS: [&str; 24] = [
     "/",
     "/admin",
     "/Admin",
@@ -58,6 +58,8 @@ const PATHS: [&str; 22] = [
     "/style.css",
     "/style.css?a=/b",
     "/a%252Fb",
+    "/%61dmin%7e",
+    "/%41dmin",
     "/admin;x=1",
 ];
 
@@ -72,7 +74,9 @@ impl Default for Sent {
             path: "/",
             headers: Vec::new(),
             tokens: Vec::new(),
-            answers: BTreeMap::from([("asked".to_owned(), false), ("asked-too".to_owned(), false)]),
+            answers: ["asked", "asked-grpc", "asked-too"]
+                .map(|name| (name.to_owned(), false))
+                .into(),
         }
     }
 }
@@ -113,11 +117,17 @@ pub(crate) fn random(random: &mut StdRng) -> Sent {
     if random.random_bool(0.5) {
         sent.tokens.push(token(random));
     }
-    let answers = [("asked", false), ("too", false), ("asked too", true)];
-    let (said, both) = *answers.choose(random).unwrap();
+    let said = ["asked", "too", "grpc", "asked grpc", "asked too grpc"];
+    let said = *said.choose(random).unwrap();
     sent.headers.push(("x-answer", said));
-    sent.answers.insert("asked".to_owned(), both || said == "asked");
-    sent.answers.insert("asked-too".to_owned(), both || said == "too");
+    for (name, word) in [("asked", "asked"), ("asked-grpc", "grpc"), ("asked-too", "too")] {
+        sent.answers.insert(name.to_owned(), said.contains(word));
+    }
+    // Of a connection the authorizer knows the peer alone.
+    if sent.tcp {
+        let known = sent.peer.is_some_and(|peer| peer.ends_with("/sa/x"));
+        sent.answers.insert("asked-grpc".to_owned(), known);
+    }
     sent
 }
 

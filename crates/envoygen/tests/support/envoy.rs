@@ -215,6 +215,8 @@ pub(crate) fn run(output: &Output, admin: &str, edit: impl FnOnce(&mut Bootstrap
             "--disable-hot-restart",
             "--concurrency",
             "1",
+            "--file-flush-interval-msec",
+            "50",
             "--log-level",
             "warning",
             "-c",

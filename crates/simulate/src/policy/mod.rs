@@ -30,6 +30,7 @@ const HARMLESS: &[&str] = &[
     "envoy.filters.http.cors",
     "envoy.filters.http.fault",
     "envoy.filters.http.grpc_web",
+    "envoy.filters.http.header_mutation",
     "envoy.filters.http.grpc_stats",
     "envoy.filters.http.router",
 ];
