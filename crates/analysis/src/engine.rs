@@ -76,6 +76,8 @@ pub struct Engine {
     validated: BTreeSet<ObjectKey>,
     unseen: Vec<Kind>,
     current: Arc<Analysis>,
+    /// How many looks the last change took.
+    looks: usize,
 }
 
 /// What has to be looked at again.
@@ -90,6 +92,11 @@ impl Engine {
     /// What was found last.
     pub fn analysis(&self) -> Arc<Analysis> {
         self.current.clone()
+    }
+
+    /// How many looks the last change took, whether it gave another analysis or not: what it cost.
+    pub fn looks(&self) -> usize {
+        self.looks
     }
 
     /// Takes a new complete state. `now` is in seconds since 1970. Gives the new analysis when it differs.
@@ -237,6 +244,7 @@ impl Engine {
             let touched = &mut work.touched;
             self.ledger.write(look, reads, report.messages, touched);
         }
+        self.looks = looks;
         let told = self.told(work.touched);
         let blind = ALL.iter().filter(|analyzer| analyzer.is_blind(&self.unseen));
         let skipped: Vec<&str> = blind.map(|analyzer| analyzer.name).collect();

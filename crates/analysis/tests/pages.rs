@@ -158,6 +158,22 @@ fn folder() -> PathBuf {
 }
 
 #[test]
+fn each_code_of_istio_has_a_message_or_a_reason_why_not() {
+    let head = include_str!("../catalogue/README.head.md");
+    let unused = head
+        .split("## Codes without a message")
+        .nth(1)
+        .unwrap_or_default();
+    let unused = unused.split("\n## ").next().unwrap_or_default();
+    for number in 101..=177 {
+        let id = format!("IST0{number}");
+        let mut cells = unused.lines().filter_map(|line| line.split('|').nth(1));
+        let is_named = cells.any(|cell| cell.contains(&id));
+        assert_ne!(Code::find(&id).is_some(), is_named, "{id}");
+    }
+}
+
+#[test]
 fn every_example_gives_its_message() {
     for &code in Code::ALL {
         let found = common::example(code).len();

@@ -195,6 +195,32 @@ spec: {ports: [{port: 82, name: web, targetPort: 8080}], selector: {app: web}}
 }
 
 #[test]
+fn what_daemon_sets_run_is_looked_at_as_in_deployments() {
+    let yaml = "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: edge, namespace: shop}
+spec:
+  template:
+    metadata: {labels: {app: edge}}
+    spec:
+      containers:
+      - {name: istio-proxy, image: auto}
+      - {name: app, image: app, securityContext: {runAsUser: 1337}}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: plain, namespace: shop}
+spec: {template: {metadata: {labels: {app: plain}}, spec: {containers: [{name: app, image: auto}]}}}
+";
+    let expected = [
+        "IST0144 DaemonSet shop/edge spec.template.spec.containers[1].securityContext.runAsUser",
+        "IST0146 DaemonSet shop/edge spec.template.spec.containers[0].image",
+    ];
+    assert_eq!(seen(yaml, None), expected.map(str::to_owned).into());
+}
+
+#[test]
 fn annotations_unknown_misplaced_invalid_deprecated() {
     let yaml = "
 apiVersion: v1

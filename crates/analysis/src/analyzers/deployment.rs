@@ -15,8 +15,8 @@ pub(crate) const APPLICATION_UID: Analyzer = Analyzer::new(
     "deployment.ApplicationUIDAnalyzer",
     "Applications that run as the sidecar's user",
     &[Code::InvalidApplicationUID],
-    &[Kind::Pod, Kind::Deployment],
-    Check::Each(&[Kind::Pod, Kind::Deployment], application_uid),
+    &[Kind::Pod, Kind::Deployment, Kind::DaemonSet],
+    Check::Each(&[Kind::Pod, Kind::Deployment, Kind::DaemonSet], application_uid),
 )
 .alias("applicationUID.Analyzer");
 
@@ -40,6 +40,7 @@ fn application_uid(_: &Set<'_>, object: &Object, report: &mut Report) {
     let (spec, at) = match &object.spec {
         Spec::Pod(pod) => (&pod.spec, "spec"),
         Spec::Deployment(deployment) => (&deployment.spec.template.spec, "spec.template.spec"),
+        Spec::DaemonSet(daemons) => (&daemons.spec.template.spec, "spec.template.spec"),
         _ => return,
     };
     if is_control_plane(object) {

@@ -1,6 +1,6 @@
 //! Proxies whose image is left to injection, where none takes place.
 
-use config::kube::{Deployment, PodSpec};
+use config::kube::{PodSpec, PodTemplateSpec};
 use config::{Kind, Object, Spec};
 
 use crate::analyzer::Check;
@@ -20,9 +20,11 @@ pub(crate) const IMAGE_AUTO: Analyzer = Analyzer::new(
         Kind::Namespace,
         Kind::Pod,
         Kind::Deployment,
+        // Istio passes these by; gateways are often run so, one on each node.
+        Kind::DaemonSet,
         Kind::MutatingWebhookConfiguration,
     ],
-    Check::Each(&[Kind::Pod, Kind::Deployment], run),
+    Check::Each(&[Kind::Pod, Kind::Deployment, Kind::DaemonSet], run),
 );
 
 fn run(set: &Set<'_>, object: &Object, report: &mut Report) {
@@ -37,18 +39,23 @@ fn run(set: &Set<'_>, object: &Object, report: &mut Report) {
             }
         }
         Spec::Deployment(deployment) => {
-            let index = auto(&deployment.spec.template.spec);
-            if let Some(index) = index.filter(|_| !is_injected(set, object, deployment)) {
-                let path = format!("spec.template.spec.containers[{index}].image");
-                let code = Code::ImageAutoWithoutInjectionWarning;
-                report.say(code, object, path, &[&"deployment", name]);
-            }
+            template(set, object, "deployment", &deployment.spec.template, report);
         }
+        Spec::DaemonSet(daemons) => template(set, object, "daemon set", &daemons.spec.template, report),
         _ => {}
     }
 }
 
-fn is_injected(set: &Set<'_>, object: &Object, deployment: &Deployment) -> bool {
+fn template(set: &Set<'_>, object: &Object, what: &str, template: &PodTemplateSpec, report: &mut Report) {
+    let index = auto(&template.spec);
+    if let Some(index) = index.filter(|_| !is_injected(set, object, template)) {
+        let path = format!("spec.template.spec.containers[{index}].image");
+        let code = Code::ImageAutoWithoutInjectionWarning;
+        report.say(code, object, path, &[&what, &object.meta.name]);
+    }
+}
+
+fn is_injected(set: &Set<'_>, object: &Object, template: &PodTemplateSpec) -> bool {
     let none = Labels::new();
     let namespace = set.namespace(&object.meta.namespace);
     let of_namespace = namespace.map_or(&none, |namespace| &namespace.meta.labels);
@@ -57,7 +64,7 @@ fn is_injected(set: &Set<'_>, object: &Object, deployment: &Deployment) -> bool 
         .flat_map(|(_, configuration)| &configuration.webhooks)
         .filter(|webhook| webhook.name.ends_with("istio.io"));
     webhooks.any(|webhook| {
-        let labels = &deployment.spec.template.metadata.labels;
+        let labels = &template.metadata.labels;
         matches(webhook.namespace_selector.as_ref(), of_namespace)
             && matches(webhook.object_selector.as_ref(), labels)
     })

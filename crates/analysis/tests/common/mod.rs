@@ -91,6 +91,7 @@ pub(crate) fn analyze(file: &str, yaml: &str, facts: Facts) -> Vec<Message> {
     let set = Set::new(&store, NOW);
     let mut messages = analysis::run(&set, ALL.iter().chain(EXTRA).chain(PRECHECK));
     messages.extend(analysis::of_findings(&parsed.findings));
+    analysis::point(&mut messages, |name| (name == file).then_some(yaml.as_bytes()));
     messages
 }
 
