@@ -12,7 +12,7 @@ use crate::message::{encode, type_url};
 /// The newest table and the objects that it was made of.
 #[derive(Debug, Default)]
 pub struct Tables {
-    objects: Vec<Arc<Object>>,
+    objects: Arc<Vec<Arc<Object>>>,
     table: Arc<Table>,
 }
 
@@ -25,8 +25,8 @@ struct Edits {
 
 impl Tables {
     /// The table of these objects, which are in order of their keys, each key once. An object that is the same `Arc` as in
-    /// the call before costs a comparison of pointers.
-    pub fn update(&mut self, objects: &[Arc<Object>]) -> Arc<Table> {
+    /// the call before costs a comparison of pointers; the list itself is shared, not copied.
+    pub fn update(&mut self, objects: &Arc<Vec<Arc<Object>>>) -> Arc<Table> {
         let edits = edits(&self.objects, objects);
         if !edits.is_empty() {
             let mut table = Arc::clone(&self.table);
@@ -35,7 +35,7 @@ impl Tables {
             }
             self.table = table;
         }
-        self.objects = objects.to_vec();
+        self.objects = objects.clone();
         self.table.clone()
     }
 }
@@ -84,7 +84,7 @@ mod tests {
     use crate::table;
 
     /// Objects of two kinds by name and content.
-    fn objects(model: &BTreeMap<(bool, char), u16>, before: &[Arc<Object>]) -> Vec<Arc<Object>> {
+    fn objects(model: &BTreeMap<(bool, char), u16>, before: &[Arc<Object>]) -> Arc<Vec<Arc<Object>>> {
         let make = |((entry, name), port): (&(bool, char), &u16)| {
             let text = match entry {
                 false => format!(
@@ -102,7 +102,7 @@ mod tests {
         };
         let mut objects: Vec<_> = model.iter().map(make).collect();
         objects.sort_by(|a, b| by_key(a, b));
-        objects
+        Arc::new(objects)
     }
 
     fn models() -> impl Strategy<Value = Vec<BTreeMap<(bool, char), u16>>> {
@@ -114,7 +114,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_table_kept_in_step_is_the_table_made_anew(history in models()) {
-            let (mut tables, mut before) = (Tables::default(), Vec::new());
+            let (mut tables, mut before) = (Tables::default(), Arc::<Vec<Arc<Object>>>::default());
             for model in history {
                 before = objects(&model, &before);
                 let kept = tables.update(&before);

@@ -276,7 +276,7 @@ spec: {ports: [{name: http, port: 80}]}
     fn state(yaml: &str) -> Option<Arc<State>> {
         let parsed = config::parse("x.yaml", yaml.as_bytes(), "default");
         Some(Arc::new(State {
-            objects: parsed.objects.into_iter().map(Arc::new).collect(),
+            objects: Arc::new(parsed.objects.into_iter().map(Arc::new).collect()),
             findings: parsed.findings,
             ..State::default()
         }))

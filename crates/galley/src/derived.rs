@@ -36,7 +36,7 @@ pub(crate) fn add(state: &mut State, mesh: Option<&MeshConfig>) {
     for object in made.into_iter().map(Arc::new) {
         // Somebody's own object of that name comes first.
         if let Err(at) = state.objects.binary_search_by(|other| by_key(other, &object)) {
-            state.objects.insert(at, object);
+            Arc::make_mut(&mut state.objects).insert(at, object);
         }
     }
 }

@@ -137,7 +137,7 @@ async fn save(last_good: &LastGood, layers: &mut watch::Receiver<Vec<Layer>>) {
     if layers.is_empty() {
         return;
     }
-    let all = move || last_good.save(layers.iter().flat_map(|layer| &layer.state.objects));
+    let all = move || last_good.save(layers.iter().flat_map(|layer| layer.state.objects.iter()));
     if let Ok(Err(error)) = tokio::task::spawn_blocking(all).await {
         tracing::warn!(%error, "the last good objects are not kept for a restart");
     }
@@ -176,7 +176,7 @@ mod tests {
             );
             let objects = config::parse("x.yaml", text.as_bytes(), "default").objects;
             let state = crate::store::State {
-                objects: objects.into_iter().map(Arc::new).collect(),
+                objects: Arc::new(objects.into_iter().map(Arc::new).collect()),
                 ..Default::default()
             };
             layers.send_replace(vec![Layer {
@@ -188,7 +188,7 @@ mod tests {
         let last = layers.borrow()[0].state.objects.clone();
         shutdown.cancel();
         task.await.unwrap();
-        assert_eq!(kept.load().unwrap(), last);
+        assert_eq!(kept.load().unwrap(), *last);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub fn merge(layers: &[Layer], trust_domain: &str) -> Arc<State> {
     if selected.is_some() || finding.is_some() {
         let state = Arc::make_mut(&mut merged);
         if let Some(selected) = selected {
-            state.objects.retain(|object| selected.holds(object));
+            Arc::make_mut(&mut state.objects).retain(|object| selected.holds(object));
         }
         state.findings.extend(finding);
     }
@@ -90,7 +90,7 @@ fn over(below: &State, above: &Layer) -> State {
     let mut unseen = [&*below.unseen, &*above.state.unseen].concat();
     unseen.retain(|kind| !objects.iter().any(|object| object.kind == *kind));
     State {
-        objects,
+        objects: Arc::new(objects),
         findings,
         statuses,
         unseen,
@@ -143,7 +143,7 @@ mod tests {
         let mut objects: Vec<_> = parsed.objects.into_iter().map(Arc::new).collect();
         objects.sort_by(|a, b| by_key(a, b));
         let state = Arc::new(State {
-            objects,
+            objects: Arc::new(objects),
             ..State::default()
         });
         Layer {
@@ -234,8 +234,9 @@ mod tests {
         let parsed = config::parse("f.yaml", rbac.as_bytes(), "default");
         let mut below = layer("service", service, "");
         let state = Arc::make_mut(&mut below.state);
-        state.objects.extend(parsed.objects.into_iter().map(Arc::new));
-        state.objects.sort_by(|a, b| by_key(a, b));
+        let objects = Arc::make_mut(&mut state.objects);
+        objects.extend(parsed.objects.into_iter().map(Arc::new));
+        objects.sort_by(|a, b| by_key(a, b));
         let merged = merge(&[below], "cluster.local");
         let keys: Vec<String> = merged
             .objects

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 /// Whether the end of writing is told.
 const TELLS_END: bool = cfg!(target_os = "linux");
-/// Quiet time after the last event before files are read.
+/// Quiet time after the last event before files are read, unless one comes after a rest that is whole.
 pub(crate) const QUIET: Duration = Duration::from_millis(if TELLS_END { 2 } else { 25 });
 /// More files than this at once are not told apart: all are looked at.
 const MANY: usize = 256;
@@ -60,6 +60,15 @@ impl Events {
         true
     }
 
+    /// Whether all that was touched can be read as it is: files, whose writers are done with them. A file that is gone may be
+    /// on its way to another name, and a folder's files may still come.
+    pub(crate) fn are_whole(&self) -> bool {
+        match &*self.0.lock() {
+            Touched::Files(paths) => TELLS_END && paths.iter().all(|path| is_file(path)),
+            Touched::Nothing | Touched::Anything => false,
+        }
+    }
+
     /// What was touched since the last call.
     pub(crate) fn drain(&self) -> Touched {
         std::mem::take(&mut self.0.lock())
@@ -89,6 +98,10 @@ fn kind(event: &Event) -> Kind {
         EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Metadata(_)) => Kind::Ends,
         _ => Kind::Tree,
     }
+}
+
+fn is_file(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file())
 }
 
 /// Whether it is a file of one name, which somebody has open to write it.
@@ -137,6 +150,26 @@ mod tests {
             true,
             &Touched::Anything,
         );
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_whole_and_one_that_is_gone_may_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (here, gone) = (dir.path().join("a.yaml"), dir.path().join("b.yaml"));
+        std::fs::write(&here, "").unwrap();
+        let check = |paths: &[&Path], expected: bool| {
+            let events = Events::default();
+            for path in paths {
+                let kind = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+                events.take(Ok(Event::new(kind).add_path(path.to_path_buf())));
+            }
+            assert_eq!(events.are_whole(), expected && TELLS_END, "{paths:?}");
+        };
+        check(&[&here], true);
+        check(&[&gone], false);
+        check(&[&here, &gone], false);
+        check(&[dir.path()], false);
+        check(&[], false);
     }
 
     #[test]

@@ -14,6 +14,8 @@ use crate::sources::Outlet;
 use crate::store::Store;
 use crate::touched::{Events, QUIET, Touched};
 
+/// Events that follow one another within this time are a burst, and read together; the first after a rest is read at once.
+const BURST: Duration = Duration::from_millis(10);
 /// A folder that never is quiet is read nevertheless after this time.
 const LONGEST_WAIT: Duration = Duration::from_millis(400);
 /// How often the folder is compared without an event: some file systems send none, and a folder that was
@@ -61,11 +63,16 @@ impl Source {
         shutdown: &CancellationToken,
     ) -> Option<Self> {
         let mut rest = COMPARE;
+        let mut woken_at: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return None,
                 _ = woken.recv() => {
-                    settle(woken).await;
+                    let is_first = woken_at.is_none_or(|before| before.elapsed() > BURST);
+                    if !is_first || !events.are_whole() {
+                        settle(woken).await;
+                    }
+                    woken_at = Some(Instant::now());
                     self = self.read(events.drain()).await;
                 }
                 () = tokio::time::sleep(rest) => {

@@ -4,6 +4,7 @@
 
 mod invariants;
 
+use config::Kind;
 use galley::webhook::bounds::TooMuch;
 use galley::webhook::review::{ReviewError, answer};
 use proptest::prelude::*;
@@ -165,5 +166,45 @@ fn expressions_that_blow_up_are_refused() {
             told.contains("spec.http[0].match[0].uri.regex"),
             "{regex:.40}: {told}"
         );
+    }
+}
+
+/// The groups that an installed webhook asks about; only the rule's lines are read, for the chart is a template.
+fn asked(text: &str) -> Vec<&str> {
+    let rules = text
+        .split("rules:")
+        .find(|part| part.contains("- apiGroups:\n") && part.contains("sideEffects: None"));
+    let rules = rules.unwrap_or_default().lines().map(str::trim);
+    let groups = rules.skip_while(|line| *line != "- apiGroups:").skip(1);
+    groups.map_while(|line| line.strip_prefix("- ")).collect()
+}
+
+#[test]
+fn what_is_installed_asks_about_every_kind_that_can_be_refused() {
+    let chart = include_str!("../../../helm/galley/templates/webhook.yaml");
+    let page = include_str!("../../../docs/galley.md");
+    for (text, name) in [(chart, "the chart"), (page, "docs/galley.md")] {
+        let asked = asked(text);
+        assert!(!asked.is_empty(), "{name} has no rules");
+        let mut groups: Vec<&str> = Kind::ALL
+            .iter()
+            // The mesh's settings are in a ConfigMap.
+            .filter(|kind| !matches!(kind, Kind::MeshConfig | Kind::MeshNetworks | Kind::SecretFacts))
+            .map(|kind| kind.group())
+            .filter(|group| group.ends_with(".istio.io"))
+            .collect();
+        groups.dedup();
+        for group in &groups {
+            assert!(
+                asked.contains(group),
+                "{name} does not ask about {group}: {asked:?}"
+            );
+        }
+        for group in &asked {
+            assert!(
+                groups.contains(group),
+                "{name} asks about {group}, of which there is no kind"
+            );
+        }
     }
 }

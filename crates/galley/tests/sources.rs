@@ -10,7 +10,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -172,37 +172,53 @@ async fn documented_rights(server: &ApiServer, client: &Client, without: &str) -
     server.kubeconfig_of("galley", None).unwrap()
 }
 
-/// What means something of an object: not where it came from, and not what an API server gives it.
-fn meaning(object: &Object) -> Value {
-    let mut spec = object.spec.clone();
-    if let Spec::Service(service) = &mut spec {
-        // Defaults that the API server writes out (Kubernetes' Service reference).
-        let spec = &mut service.spec;
-        (spec.cluster_ip, spec.session_affinity) = Default::default();
-        (spec.internal_traffic_policy, spec.ip_family_policy) = Default::default();
-        (spec.cluster_ips, spec.ip_families) = Default::default();
-        if spec.r#type == "ClusterIP" {
-            spec.r#type.clear();
-        }
-        spec.ports
-            .iter_mut()
-            .filter(|port| port.protocol == "TCP")
-            .for_each(|port| port.protocol.clear());
-    }
-    let plain = Object {
-        spec,
-        ..object.clone()
-    };
-    let body: Value = serde_json::from_slice(&plain.to_feed().body).unwrap();
-    json!({"labels": object.meta.labels, "annotations": object.meta.annotations, "body": body})
+/// Objects that are in every cluster.
+const EVERYWHERE: [&str; 5] = [
+    "Namespace default",
+    "Namespace kube-node-lease",
+    "Namespace kube-public",
+    "Namespace kube-system",
+    "Service default/kubernetes",
+];
+
+/// The object without what an API server alone gives it, and without the place where it was read.
+fn plain(object: &Object) -> Object {
+    let mut object = object.clone();
+    object.origin = config::Origin::default();
+    object.meta.uid.clear();
+    object.meta.resource_version.clear();
+    (object.meta.generation, object.meta.created) = (0, None);
+    object
 }
 
-fn meanings(state: &feed::State) -> BTreeMap<String, Value> {
-    state
-        .objects
-        .values()
-        .map(|object| (object.key().to_string(), meaning(object)))
-        .collect()
+/// An object of a file as an API server stores it: with the defaults that it writes into Services (Kubernetes' Service
+/// reference), and an address that it has chosen.
+fn stored(object: &Object, in_cluster: &Object) -> Object {
+    let mut object = plain(object);
+    if let (Spec::Service(service), Spec::Service(other)) = (&mut object.spec, &in_cluster.spec) {
+        let spec = &mut service.spec;
+        let fill = |field: &mut String, default: &str| {
+            if field.is_empty() {
+                *field = default.to_owned();
+            }
+        };
+        let chosen = &other.spec.cluster_ip;
+        assert!(
+            chosen.starts_with("10.96."),
+            "{chosen} is not of the Services' range"
+        );
+        fill(&mut spec.cluster_ip, chosen);
+        spec.cluster_ips = vec![spec.cluster_ip.clone()];
+        fill(&mut spec.r#type, "ClusterIP");
+        fill(&mut spec.session_affinity, "None");
+        fill(&mut spec.internal_traffic_policy, "Cluster");
+        fill(&mut spec.ip_family_policy, "SingleStack");
+        spec.ip_families = vec!["IPv4".to_owned()];
+        for port in &mut spec.ports {
+            fill(&mut port.protocol, "TCP");
+        }
+    }
+    object
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,16 +253,21 @@ async fn the_sample_is_the_same_feed_from_files_and_from_a_cluster() {
         }
     }
     let from_files = Galley::start(&[&sample], None);
-    let expected = meanings(&*from_files.sees("the folder", |_| true).await);
+    let expected = from_files.sees("the folder", |_| true).await;
+    assert!(expected.objects.len() > 20, "{:?}", keys(&expected));
+    let applied = ["shop", "istio-system", "argosy-system"].map(|name| format!("Namespace {name}"));
+    let more = EVERYWHERE.map(str::to_owned).into_iter().chain(applied);
+    let wanted: BTreeSet<String> = keys(&expected).into_iter().chain(more).collect();
     let kubeconfig = documented_rights(&server, &client, "none.example").await;
     let from_cluster = Galley::start(&[], Some(kubeconfig.clone()));
     let whole = from_cluster
-        .sees("the cluster", |state| state.objects.len() >= expected.len())
+        .sees("the same objects from the cluster", |state| {
+            keys(state).into_iter().collect::<BTreeSet<_>>() == wanted
+        })
         .await;
-    let found = meanings(&whole);
-    assert!(expected.len() > 20, "{:?}", expected.keys());
-    for (key, object) in &expected {
-        assert_eq!(found.get(key), Some(object), "{key}");
+    for (key, object) in &expected.objects {
+        let found = &whole.objects[key];
+        assert_eq!(plain(found), stored(object, found), "{key}");
     }
 
     // The very same feed is followed on: what selects namespaces, what a folder lays over the cluster, what changes nothing.

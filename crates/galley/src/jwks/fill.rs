@@ -158,7 +158,7 @@ impl Filler {
         }
         let mut out = State::clone(state);
         for (at, object) in changed {
-            if let Some(slot) = out.objects.get_mut(at) {
+            if let Some(slot) = Arc::make_mut(&mut out.objects).get_mut(at) {
                 *slot = object;
             }
         }

@@ -193,7 +193,7 @@ fn state(uri: &str) -> Option<Arc<State>> {
     let parsed = config::parse("x.yaml", text.as_bytes(), "default");
     assert!(parsed.findings.is_empty(), "{:?}", parsed.findings);
     Some(Arc::new(State {
-        objects: parsed.objects.into_iter().map(Arc::new).collect(),
+        objects: Arc::new(parsed.objects.into_iter().map(Arc::new).collect()),
         ..State::default()
     }))
 }
@@ -305,7 +305,7 @@ async fn a_state_without_uris_goes_through_untouched() {
     let text = "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: shop}\nspec: {ports: [{name: http, port: 80}]}\n";
     let objects = config::parse("x.yaml", text.as_bytes(), "default").objects;
     let state = Arc::new(State {
-        objects: objects.into_iter().map(Arc::new).collect(),
+        objects: Arc::new(objects.into_iter().map(Arc::new).collect()),
         ..State::default()
     });
     galley.states.send_replace(Some(state.clone()));

@@ -19,10 +19,12 @@ pub(super) enum Extent {
 }
 
 /// How a kind is watched; `None` for one that Galley does not ask the API for. Secrets are Citadel's to read, and so are the
-/// facts about them; MeshConfig and MeshNetworks are in a ConfigMap.
+/// facts about them; MeshConfig and MeshNetworks are in a ConfigMap; nobody reads anything of ServiceAccounts.
 pub(super) fn extent(kind: Kind) -> Option<Extent> {
     match kind {
-        Kind::Secret | Kind::SecretFacts | Kind::MeshConfig | Kind::MeshNetworks => None,
+        Kind::Secret | Kind::SecretFacts | Kind::MeshConfig | Kind::MeshNetworks | Kind::ServiceAccount => {
+            None
+        }
         Kind::Namespace | Kind::Node => Some(Extent::Metadata),
         Kind::ConfigMap => Some(Extent::RootNamespace),
         _ => Some(Extent::Full),
@@ -240,6 +242,7 @@ mod tests {
         );
         assert!(
             !kinds.contains(&Kind::Secret)
+                && !kinds.contains(&Kind::ServiceAccount)
                 && !kinds.contains(&Kind::MeshConfig)
                 && !kinds.contains(&Kind::VirtualService)
         );

@@ -10,15 +10,11 @@ mod source;
 mod watches;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
-use kube::{Client, Config};
+pub use ::kubernetes::ClientError;
+use kube::Client;
 
 pub(crate) use source::run;
-
-/// How long a connection to the API server may take to come about.
-const CONNECT: Duration = Duration::from_secs(5);
 
 /// Whether and how the Kubernetes API is read.
 #[derive(Debug, Clone, clap::Args)]
@@ -55,36 +51,10 @@ impl Default for Options {
     }
 }
 
-/// There is no way to the Kubernetes API.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The kubeconfig.
-    #[error("--kubeconfig: {0}")]
-    Kubeconfig(#[from] KubeconfigError),
-    /// Neither a kubeconfig nor a Pod's service account.
-    #[error("--kubernetes: {0}; name a kubeconfig with --kubeconfig")]
-    Infer(#[from] InferConfigError),
-    /// What they say cannot be used.
-    #[error("--kubernetes: {0}")]
-    Client(#[from] kube::Error),
-}
-
 /// A client as the options say. It does not connect yet.
 ///
 /// # Errors
 /// When there is no kubeconfig and no service account, or what they say cannot be used.
 pub async fn client(options: &Options) -> Result<Client, ClientError> {
-    let context = KubeConfigOptions {
-        context: options.kube_context.clone(),
-        ..KubeConfigOptions::default()
-    };
-    let mut config = match &options.kubeconfig {
-        Some(path) => Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &context).await?,
-        None if context.context.is_some() => Config::from_kubeconfig(&context).await?,
-        None => Config::infer().await?,
-    };
-    // Who asks has a backoff of its own, and wants to know meanwhile.
-    config.default_retry = false;
-    config.connect_timeout = Some(CONNECT);
-    Ok(Client::try_from(config)?)
+    ::kubernetes::client(options.kubeconfig.as_deref(), options.kube_context.as_deref()).await
 }

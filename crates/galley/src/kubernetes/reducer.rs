@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use config::{Finding, Kind, Object, ObjectKey, Severity, Status};
 
-use crate::store::{State, still_served};
+use crate::store::{Objects, State, set, still_served};
 
 /// Most deletions remembered of a kind.
 const MAX_GONE: usize = 10_000;
@@ -63,6 +63,10 @@ pub(super) struct Failure {
 #[derive(Debug, Default)]
 pub(super) struct Reducer {
     tables: BTreeMap<Kind, Table>,
+    /// What is served: the objects of all entries, in order of keys.
+    objects: Objects,
+    /// Entries that something is to be said of.
+    spoken_of: BTreeSet<(Kind, Name)>,
     statuses: Arc<BTreeMap<ObjectKey, Status>>,
     /// Objects of the run before, to serve where the cluster's version is refused.
     remembered: BTreeMap<ObjectKey, Arc<Object>>,
@@ -112,6 +116,8 @@ impl Reducer {
             .collect();
         for kind in &gone {
             self.tables.remove(kind);
+            Arc::make_mut(&mut self.objects).retain(|object| object.kind != *kind);
+            self.spoken_of.retain(|(of, _)| of != kind);
             if self.statuses.keys().any(|key| key.kind == *kind) {
                 Arc::make_mut(&mut self.statuses).retain(|key, _| key.kind != *kind);
             }
@@ -130,7 +136,24 @@ impl Reducer {
         };
         let remembered = &self.remembered;
         let recall = |name: &Name| remembered.get(&ObjectKey::new(kind, &*name.0, &*name.1)).cloned();
-        let Outcome { changed, statuses } = table.apply(event, recall);
+        let Outcome {
+            changed,
+            touched,
+            statuses,
+        } = table.apply(event, recall);
+        for name in touched {
+            let entry = table.entries.get(&name);
+            let key = ObjectKey::new(kind, &*name.0, &*name.1);
+            set(
+                &mut self.objects,
+                &key,
+                entry.and_then(|entry| entry.object.as_ref()),
+            );
+            match entry.is_some_and(|entry| !entry.findings.is_empty()) {
+                true => _ = self.spoken_of.insert((kind, name)),
+                false => _ = self.spoken_of.remove(&(kind, name)),
+            }
+        }
         for (name, status) in statuses {
             let key = ObjectKey::new(kind, name.0, name.1);
             let all = Arc::make_mut(&mut self.statuses);
@@ -157,14 +180,16 @@ impl Reducer {
             .collect()
     }
 
-    /// What is served; objects in order of keys. Complete only when nothing is awaited.
+    /// What is served; objects in order of keys. Complete only when nothing is awaited. It costs what there is to say, however
+    /// many objects there are.
     pub(super) fn state(&self) -> State {
-        let entries = || self.tables.values().flat_map(|table| table.entries.values());
-        let mut findings: Vec<Finding> = entries().flat_map(|entry| &entry.findings).cloned().collect();
+        let entry = |(kind, name): &(Kind, Name)| self.tables.get(kind)?.entries.get(name);
+        let spoken_of = self.spoken_of.iter().filter_map(entry);
+        let mut findings: Vec<Finding> = spoken_of.flat_map(|entry| &entry.findings).cloned().collect();
         findings.extend(self.outages());
         let unseen = self.tables.iter().filter(|(_, table)| !table.is_listed);
         State {
-            objects: entries().filter_map(|entry| entry.object.clone()).collect(),
+            objects: self.objects.clone(),
             findings,
             statuses: self.statuses.clone(),
             unseen: unseen.map(|(kind, _)| *kind).chain([Kind::Secret]).collect(),
@@ -193,6 +218,8 @@ impl Reducer {
 struct Outcome {
     /// The state is another.
     changed: bool,
+    /// Names whose entries are new, different or gone.
+    touched: Vec<Name>,
     /// Statuses that are new, changed or gone.
     statuses: Vec<(Name, Option<Status>)>,
 }
@@ -201,7 +228,7 @@ impl From<bool> for Outcome {
     fn from(changed: bool) -> Self {
         Self {
             changed,
-            statuses: Vec::new(),
+            ..Self::default()
         }
     }
 }
@@ -268,8 +295,9 @@ impl Table {
                 .remove(&name)
                 .is_some_and(|entry| entry.status.is_some())
             {
-                outcome.statuses.push((name, None));
+                outcome.statuses.push((name.clone(), None));
             }
+            outcome.touched.push(name);
         }
         self.floor = self
             .entries
@@ -310,7 +338,8 @@ impl Table {
         match self.entries.remove(&name) {
             Some(entry) => Outcome {
                 changed: true,
-                statuses: entry.status.map(|_| (name, None)).into_iter().collect(),
+                statuses: entry.status.map(|_| (name.clone(), None)).into_iter().collect(),
+                touched: vec![name],
             },
             None => false.into(),
         }
@@ -346,7 +375,9 @@ impl Table {
             true => Vec::new(),
             false => vec![(seen.name.clone(), seen.status.clone())],
         };
-        let changed = is_new || !same_object || was_findings != findings || !statuses.is_empty();
+        let is_other = is_new || !same_object || was_findings != findings;
+        let touched = is_other.then(|| seen.name.clone()).into_iter().collect();
+        let changed = is_other || !statuses.is_empty();
         let entry = Entry {
             version: seen.version,
             uid: seen.uid,
@@ -355,7 +386,11 @@ impl Table {
             status: seen.status,
         };
         self.entries.insert(seen.name, entry);
-        Outcome { changed, statuses }
+        Outcome {
+            changed,
+            touched,
+            statuses,
+        }
     }
 
     /// Whether all of the kind is known that is going to be.

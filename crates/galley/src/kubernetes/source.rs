@@ -1,5 +1,5 @@
-//! Keeps the state of a cluster current: takes what the watches tell, and publishes what has changed, endpoints at once and
-//! configuration after a short quiet time.
+//! Keeps the state of a cluster current: takes what the watches tell, and publishes what has changed: endpoints and a change
+//! after a rest at once, configuration that comes in a burst after a short quiet time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ use super::reducer::{Event, Reducer};
 use super::watches::{News, Told, Watches};
 use crate::sources::Outlet;
 
-/// Quiet time after a change of configuration: what `kubectl apply` sends comes object by object.
+/// Quiet time after a change of configuration that followed another one within this time: what `kubectl apply` sends comes
+/// object by object.
 const QUIET: Duration = Duration::from_millis(10);
 /// Configuration that keeps changing is published nevertheless after this time.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
@@ -39,6 +40,7 @@ pub(crate) async fn run(
         reducer: Reducer::remembering(remembered),
         outlet,
         due: None,
+        changed_at: None,
         is_complete: false,
     };
     _ = shutdown.run_until_cancelled(source.follow(told)).await;
@@ -49,6 +51,8 @@ struct Source {
     reducer: Reducer,
     outlet: Outlet,
     due: Option<Due>,
+    /// When the state became another one last.
+    changed_at: Option<Instant>,
     /// Whether all kinds were there once. One that is defined later, and cannot be read, does not hold up the others.
     is_complete: bool,
 }
@@ -119,15 +123,8 @@ impl Source {
     /// The state is another: publishes it soon.
     fn changed(&mut self, urgent: bool) {
         let now = Instant::now();
-        let latest = self.due.map_or(now + LONGEST_WAIT, |due| due.latest);
-        let at = if urgent { now } else { (now + QUIET).min(latest) };
-        // Nothing puts off what is due already.
-        let at = if self.due.is_some_and(|due| due.at <= now) {
-            now
-        } else {
-            at
-        };
-        self.due = Some(Due { at, latest });
+        let since = self.changed_at.replace(now).map(|before| now - before);
+        self.due = Some(due(self.due, now, since, urgent));
     }
 
     fn publish(&mut self) {
@@ -165,7 +162,63 @@ impl Source {
     }
 }
 
+/// When to publish a change, which comes `since` the one before it (`None`: it is the first), where another may be due.
+fn due(before: Option<Due>, now: Instant, since: Option<Duration>, urgent: bool) -> Due {
+    let latest = before.map_or(now + LONGEST_WAIT, |due| due.latest);
+    // Nothing puts off what is due already, and nothing after a rest waits for what may follow.
+    let is_due = before.is_some_and(|due| due.at <= now);
+    let is_first = before.is_none() && since.is_none_or(|since| since > QUIET);
+    let at = match urgent || is_due || is_first {
+        true => now,
+        false => (now + QUIET).min(latest),
+    };
+    Due { at, latest }
+}
+
 /// Endpoints do not wait for anything.
 fn is_urgent(kind: Kind) -> bool {
     matches!(kind, Kind::EndpointSlice | Kind::Pod | Kind::WorkloadEntry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Changes at these milliseconds; when each is to be published.
+    fn check(changes: &[(u64, bool)], expected: &[u64]) {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let (mut before, mut last, mut found): (Option<Due>, Option<Instant>, _) = (None, None, Vec::new());
+        for (ms, urgent) in changes {
+            let now = at(*ms);
+            // What was due by now has been published.
+            before = before.filter(|due: &Due| due.at >= now);
+            let next = due(before, now, last.map(|last| now - last), *urgent);
+            found.push(u64::try_from((next.at - start).as_millis()).unwrap());
+            (before, last) = (Some(next), Some(now));
+        }
+        assert_eq!(found, expected, "{changes:?}");
+    }
+
+    #[test]
+    fn a_change_after_a_rest_is_published_at_once_and_a_burst_together() {
+        check(&[(0, false)], &[0]);
+        check(&[(0, false), (20, false), (40, false)], &[0, 20, 40]);
+        check(&[(0, false), (4, false), (8, false)], &[0, 14, 18]);
+        // Endpoints take along what waits.
+        check(&[(0, false), (4, false), (6, true)], &[0, 14, 6]);
+        check(&[(0, true), (4, true)], &[0, 4]);
+    }
+
+    #[test]
+    fn a_burst_that_does_not_end_is_published_nevertheless() {
+        let changes: Vec<(u64, bool)> = (0..30).map(|number| (number * 5, false)).collect();
+        let mut expected: Vec<u64> = changes.iter().map(|(ms, _)| (ms + 10).min(105)).collect();
+        expected[0] = 0;
+        // The burst waits from its second change on; at 105 ms it is published, and the next one waits anew.
+        for (at, (ms, _)) in expected.iter_mut().zip(&changes).skip(22) {
+            *at = ms + 10;
+        }
+        check(&changes, &expected);
+    }
 }

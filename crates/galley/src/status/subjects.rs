@@ -77,7 +77,7 @@ fn origins(object: &Object) -> Option<impl Iterator<Item = &str>> {
 /// How far objects have come that are translated, by key: as far as the last of what was made from each.
 fn translated(state: &State, distribution: &Distribution) -> HashMap<String, Progress> {
     let mut all: HashMap<String, Progress> = HashMap::new();
-    for object in &state.objects {
+    for object in state.objects.iter() {
         let Some(origins) = origins(object) else {
             continue;
         };
@@ -156,7 +156,7 @@ spec: {selector: {app: a}, ports: [{name: http, port: 80}]}
         told.take("p", stream, report).unwrap();
         objects.extend(made.into_iter().map(Arc::new));
         let state = State {
-            objects,
+            objects: Arc::new(objects),
             ..State::default()
         };
         let subjects = subjects(&state, &Analysis::default(), &told);
@@ -190,7 +190,7 @@ spec: {ports: [{name: http, port: 80}]}
 ";
         let parsed = config::parse("x.yaml", text.as_bytes(), "default");
         let state = State {
-            objects: parsed.objects.into_iter().map(Arc::new).collect(),
+            objects: Arc::new(parsed.objects.into_iter().map(Arc::new).collect()),
             findings: parsed.findings,
             ..State::default()
         };
