@@ -36,12 +36,14 @@ impl fmt::Display for Layout {
 }
 
 /// How a mesh is run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// How the services run.
     pub layout: Layout,
     /// Life of the workloads' certificates, as a flag's value. They are renewed at half of it.
     pub leaf_ttl: &'static str,
+    /// The kubeconfig of a cluster that Galley reads too, below the folder; with [`Layout::Separate`] alone.
+    pub kubeconfig: Option<PathBuf>,
 }
 
 /// One of the four services.
@@ -129,6 +131,7 @@ pub struct Control {
     logs: PathBuf,
     client: Client,
     leaf_ttl: &'static str,
+    kubeconfig: Option<PathBuf>,
     processes: BTreeMap<&'static str, Process>,
 }
 
@@ -143,10 +146,15 @@ impl Control {
         block: &Block,
         logs: &Path,
     ) -> anyhow::Result<Self> {
-        let Options { layout, leaf_ttl } = options;
+        let Options {
+            layout,
+            leaf_ttl,
+            kubeconfig,
+        } = options;
         let mut control = Self {
             layout,
             leaf_ttl,
+            kubeconfig,
             addresses: Addresses::new(layout, block),
             folder: folder.clone(),
             logs: logs.to_owned(),
@@ -325,10 +333,16 @@ impl Control {
                 .path("--ca-dir", self.folder.path().join("identity/ca"))
                 .path("--identity", self.folder.file("identity.yaml"))
                 .flag("--leaf-ttl", self.leaf_ttl),
-            Service::Galley => self
-                .identified(spec, name)
-                .flag("--listen", at.galley)
-                .path("--config", self.folder.path()),
+            Service::Galley => {
+                let spec = self
+                    .identified(spec, name)
+                    .flag("--listen", at.galley)
+                    .path("--config", self.folder.path());
+                match &self.kubeconfig {
+                    Some(path) => spec.arg("--kubernetes").path("--kubeconfig", path),
+                    None => spec,
+                }
+            }
             Service::Pilot => self
                 .identified(spec, name)
                 .flag("--listen", at.pilot)

@@ -114,6 +114,7 @@ async fn stay(args: &Args) -> anyhow::Result<bool> {
         Options {
             layout,
             leaf_ttl: "24h",
+            kubeconfig: None,
         },
         block,
         say,

@@ -34,6 +34,7 @@ pub fn options(layout: Layout) -> Options {
     Options {
         layout,
         leaf_ttl: "40s",
+        kubeconfig: None,
     }
 }
 
