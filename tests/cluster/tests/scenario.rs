@@ -405,7 +405,7 @@ impl Day {
         }
         let all = self.cluster.kubectl(&[
             "get",
-            "all,roles,rolebindings,leases",
+            "all,roles,rolebindings",
             "--namespace",
             SYSTEM,
             "--output",

@@ -17,7 +17,11 @@ use tonic::Status;
 use crate::support::{Mesh, PATIENCE, Running, create_certificate};
 
 /// What installs Citadel's rights.
-const RBAC: &str = include_str!("../../rbac.yaml");
+const RBAC: &str = concat!(
+    include_str!("../../../../helm/base/files/rights/citadel.yaml"),
+    "---\n",
+    include_str!("../../../../helm/base/files/rights/citadel-secrets.yaml")
+);
 /// The audience of Citadel's tokens.
 pub const AUDIENCE: &str = "argosy-ca";
 
