@@ -34,7 +34,8 @@ check:
 test: envoy
 	@scripts/fetch-redis >/dev/null
 	-@scripts/fetch-prometheus >/dev/null
-	@(scripts/fetch-kubernetes; scripts/fetch-collector) >/dev/null & fetch=$$!; \
+	@(scripts/fetch-kubernetes; scripts/fetch-collector; scripts/fetch-kubernetes helm; \
+	  [ "$$(id -u)" != 0 ] || scripts/cluster fetch) >/dev/null & fetch=$$!; \
 	$(CARGO) build --workspace --all-targets && { wait $$fetch || true; }
 	$(CARGO) test --workspace --no-fail-fast
 	@$(MAKE) --no-print-directory corpora
