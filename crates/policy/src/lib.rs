@@ -46,7 +46,9 @@ pub use backend::{
     Zipkin,
 };
 pub use check::{Answer, Ask, Asked, HeaderChange, Verdict};
-pub use compile::{BodyPart, Change, Fact, Matcher, Mutation, Part, Place, Reason, Refusal, Test, Values};
+pub use compile::{
+    BodyPart, Change, Fact, HeaderText, Matcher, Mutation, Part, Place, Reason, Refusal, Test, Values,
+};
 pub use datum::Datum;
 pub use descriptor::{DescriptorFacts, DescriptorProblem};
 pub use http::{HeaderMap, query_of};

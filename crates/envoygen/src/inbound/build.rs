@@ -129,9 +129,9 @@ impl Build<'_> {
         let mut limits = Vec::new();
         let refusals = self.refusals(asks);
         let checks: &[_] = self.mixers.check.as_ref().map_or(&[], |_| &asks.checks);
-        filters.extend(mixer::joined(refusals, checks));
-        filters.extend(mixer::refusals(refusals));
         let mutations = self.mutations(asks);
+        filters.extend(mixer::joined(refusals, checks, mutations));
+        filters.extend(mixer::refusals(refusals));
         filters.extend(mixer::capture(mutations));
         if let Some(mixer) = &self.mixers.check {
             filters.extend(mixer::checks(mixer, &asks.checks));

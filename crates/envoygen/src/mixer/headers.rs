@@ -1,7 +1,8 @@
 //! Header operations of Mixer's rules that the proxy carries out by itself.
 //!
-//! One filter before the checks finds each value on the request as it came, and keeps it in the filter state; one behind them
-//! changes the headers. A value that is empty or was not kept changes nothing.
+//! Before the checks a filter for each condition marks the requests for which it holds, and one more finds each value on the
+//! request as it came and keeps it in the filter state. Behind the checks a filter changes the headers. A value that is empty or
+//! was not kept changes nothing.
 
 use envoy_types::pb::envoy::config::common::mutation_rules::v3::{HeaderMutation, header_mutation::Action};
 use envoy_types::pb::envoy::config::core::v3::{
@@ -17,9 +18,9 @@ use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{
 };
 use envoy_types::pb::envoy::extensions::filters::http::set_filter_state::v3::Config as SetFilterState;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
-use policy::{BodyPart, Change, Mutation, Values};
+use policy::{Change, Matcher, Mutation, Values};
 
-use super::expression::{self, SOURCE_IP};
+use super::{expression, native};
 use crate::filter;
 use crate::wire::plain_any;
 
@@ -33,22 +34,31 @@ fn passed(index: usize) -> String {
     format!("argosy.answer.{index}")
 }
 
-/// The filter that finds the values; none where there is none.
-pub(crate) fn capture(mutations: &[Mutation]) -> Option<HttpFilter> {
-    let values: Vec<_> = valued(mutations).collect();
-    let cases = || values.iter().flat_map(|(_, values)| &values.0);
-    let source = cases().any(|(when, value)| expression::reads_source(when) || *value == BodyPart::SourceIp);
-    let source = source.then(|| {
-        kept(
-            SOURCE_IP.to_owned(),
-            "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%".to_owned(),
-        )
+/// The filters that find the values.
+pub(crate) fn capture(mutations: &[Mutation]) -> Vec<HttpFilter> {
+    let mut conditions: Vec<&Matcher> = Vec::new();
+    for condition in mutations.iter().flat_map(Mutation::conditions) {
+        if *condition != Matcher::Always && !conditions.contains(&condition) {
+            conditions.push(condition);
+        }
+    }
+    let marks = conditions.iter().enumerate();
+    let marks = marks.map(|(index, when)| native::marking(&format!("header-{index}"), prefix(index), when));
+    let mark = |when: &Matcher| {
+        let place = conditions.iter().position(|known| *known == when);
+        prefix(place.unwrap_or_default())
+    };
+    let values = valued(mutations).map(|(index, values)| {
+        let cel = expression::value(&values.0, mark);
+        kept(found(index), format!("%CEL({cel})%"))
     });
-    let values = values.iter().map(|(index, values)| {
-        let cel = expression::value(&values.0);
-        kept(found(*index), format!("%CEL({cel})%"))
-    });
-    set("found", source.into_iter().chain(values).collect())
+    let values = set("found", values.collect());
+    marks.chain(values).collect()
+}
+
+/// Under which a condition's filter marks requests.
+fn prefix(index: usize) -> String {
+    format!("mixer_header_{index}_")
 }
 
 /// The filters that change the headers; `checked` says whether a check before them may refuse.

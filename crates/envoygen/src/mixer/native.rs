@@ -27,7 +27,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{
     metadata_matcher::{PathSegment, path_segment::Segment},
     value_matcher::MatchPattern,
 };
-use policy::{BodyPart, Check, Fact, HeaderChange, Matcher, Refusal};
+use policy::{BodyPart, Check, Fact, HeaderChange, Matcher, Mutation, Refusal};
 
 use super::matcher::principal;
 use crate::filter;
@@ -35,15 +35,19 @@ use crate::telemetry::logs::cel;
 use crate::wire::{plain_any, u32_value};
 
 /// Where RBAC filters leave what their shadow rules say (its documentation, "Dynamic Metadata").
-const RBAC_METADATA: &str = "envoy.filters.http.rbac";
-/// Name of the shadow policy that matches requests about which Mixer is asked.
+pub(super) const RBAC_METADATA: &str = "envoy.filters.http.rbac";
+/// The key, behind a filter's own prefix, under which a shadow policy that matched is named.
+pub(super) const SHADOW_POLICY: &str = "shadow_effective_policy_id";
+/// Name of the shadow policy that matches requests which are marked.
 const ASKED: &str = "asked";
 
 /// The filter that joins the values of repeated headers by commas, as Mixer sees them: RBAC would try each value by itself
 /// (`envoy.reloadable_features.rbac_match_headers_individually`). None where no matcher reads a header.
-pub(crate) fn joined(refusals: &[Refusal], checks: &[Check]) -> Option<HttpFilter> {
+pub(crate) fn joined(refusals: &[Refusal], checks: &[Check], mutations: &[Mutation]) -> Option<HttpFilter> {
     let refused = refusals.iter().map(|refusal| &refusal.when);
-    let matchers = refused.chain(checks.iter().map(|check| &check.when));
+    let asked = checks.iter().map(|check| &check.when);
+    let changed = mutations.iter().flat_map(Mutation::conditions);
+    let matchers = refused.chain(asked).chain(changed);
     let headers: BTreeSet<&str> = matchers.flat_map(Matcher::headers).collect();
     let mutation = |name: &&str| HeaderMutation {
         action: Some(header_mutation::Action::Append(HeaderValueOption {
@@ -97,26 +101,28 @@ pub(crate) fn network_filter(refusals: &[Refusal]) -> Option<Filter> {
 
 /// The filter that marks the requests about which Mixer is asked; none where it is asked about all.
 pub(crate) fn marker(check: &Check) -> Option<HttpFilter> {
-    if check.when == Matcher::Always {
-        return None;
-    }
+    let name = super::check::mode(check);
+    (check.when != Matcher::Always).then(|| marking(name, prefix(check), &check.when))
+}
+
+/// A filter that marks the requests for which a condition holds, under a prefix of its own.
+pub(super) fn marking(name: &str, prefix: String, when: &Matcher) -> HttpFilter {
     let rules = Rbac {
         action: Action::Deny as i32,
-        policies: HashMap::from([(ASKED.to_owned(), policy(&check.when))]),
+        policies: HashMap::from([(ASKED.to_owned(), policy(when))]),
         ..Default::default()
     };
     let config = HttpRbac {
         shadow_rules: Some(rules),
-        shadow_rules_stat_prefix: prefix(check),
+        shadow_rules_stat_prefix: prefix,
         ..Default::default()
     };
-    let name = format!("{}.mixer-{}", filter::HTTP_RBAC, super::check::mode(check));
-    Some(filter::http(&name, plain_any(&config)))
+    filter::http(&format!("{}.mixer-{name}", filter::HTTP_RBAC), plain_any(&config))
 }
 
 /// When a marked request is one.
 pub(crate) fn marked(check: &Check) -> Option<MetadataMatcher> {
-    let key = format!("{}shadow_effective_policy_id", prefix(check));
+    let key = format!("{}{SHADOW_POLICY}", prefix(check));
     (check.when != Matcher::Always).then(|| MetadataMatcher {
         filter: RBAC_METADATA.to_owned(),
         path: vec![PathSegment {

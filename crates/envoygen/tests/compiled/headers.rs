@@ -88,7 +88,7 @@ fn compiled_operations_change_what_mixer_changes() {
         failure_persistence: None,
         ..Config::default()
     };
-    let cases = usize::try_from(config.cases).unwrap().min(400);
+    let cases = usize::try_from(config.cases).unwrap().min(150);
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[11; 32]));
     let mut some = |least: usize| {
         let all = prop::collection::vec(operation(), least..3);

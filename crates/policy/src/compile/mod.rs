@@ -21,7 +21,7 @@ mod refusal;
 
 pub use explain::{Part, Place};
 pub use matcher::{Fact, Matcher, Test};
-pub use mutation::{Change, Mutation, Values};
+pub use mutation::{Change, HeaderText, Mutation, Values};
 pub use reason::Reason;
 pub use refusal::{BodyPart, Refusal};
 

@@ -9,7 +9,8 @@ use config::mixer::HeaderOperation;
 
 use super::Compiler;
 use super::attribute::Environment;
-use super::matcher::Matcher;
+use super::expression::Term;
+use super::matcher::{Fact, Matcher};
 use super::reason::Reason;
 use super::refusal::{BodyPart, printed};
 use crate::header::Operation;
@@ -26,6 +27,17 @@ pub struct Mutation {
     pub change: Change,
 }
 
+impl Mutation {
+    /// The conditions of its values.
+    pub fn conditions(&self) -> impl Iterator<Item = &Matcher> {
+        let values = match &self.change {
+            Change::Remove => None,
+            Change::Replace(values) | Change::Append(values) => Some(&values.0),
+        };
+        values.into_iter().flatten().map(|(when, _)| when)
+    }
+}
+
 /// What is done to a header.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
@@ -40,7 +52,27 @@ pub enum Change {
 /// A value for each of some conditions, which exclude each other and are about the request as it came. Where none of them
 /// holds, or the value is empty, nothing is changed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Values(pub Vec<(Matcher, BodyPart)>);
+pub struct Values(pub Vec<(Matcher, HeaderText)>);
+
+/// What a header is set to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HeaderText {
+    /// This text.
+    Text(String),
+    /// A text of the request; never [`Fact::PeerUri`].
+    Fact(Fact),
+}
+
+impl HeaderText {
+    fn of(term: &Term<'_>) -> Result<Self, Reason> {
+        match printed(term) {
+            Some(BodyPart::Text(text)) => Ok(Self::Text(text)),
+            Some(BodyPart::Fact(fact)) => Ok(Self::Fact(fact)),
+            Some(BodyPart::SourceIp) => Err(Reason::Type(expr::ValueType::IpAddress)),
+            None => Err(Reason::Unprintable("a part of the caller's identity")),
+        }
+    }
+}
 
 /// Most values that a rule may have; each is evaluated for every request.
 const MAX_VALUES: usize = 64;
@@ -86,9 +118,9 @@ impl Environment<'_> {
             let mut values = Vec::new();
             // Where there is no value, the operation is left out.
             for (guard, term) in self.cases(value.root())?.values {
-                let value = printed(&term).ok_or(Reason::Unprintable("a part of the caller's identity"))?;
+                let value = HeaderText::of(&term)?;
                 let when = condition.and(&guard);
-                if when != Matcher::Never && value != BodyPart::Text(String::new()) {
+                if when != Matcher::Never && value != HeaderText::Text(String::new()) {
                     values.push((when, value));
                 }
             }
