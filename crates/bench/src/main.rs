@@ -8,6 +8,7 @@ mod feed;
 mod floor;
 mod folder;
 mod galley;
+mod mixer;
 mod process;
 mod proxy;
 mod server;
@@ -29,11 +30,14 @@ enum Command {
     Ads(ads::Args),
     Curves(curves::Args),
     Feed(feed::Args),
+    Mixer(mixer::Args),
     Webhook(webhook::Args),
     #[command(hide = true)]
     FloorServer(floor::Args),
     #[command(hide = true)]
     GalleyServer(galley::Args),
+    #[command(hide = true)]
+    MixerServer(mixer::server::Args),
 }
 
 #[tokio::main]
@@ -42,6 +46,8 @@ async fn main() -> anyhow::Result<()> {
         Command::Ads(args) => ads::run(args).await,
         Command::Curves(args) => curves::run(args).await,
         Command::Feed(args) => feed::run(&args).await,
+        Command::Mixer(args) => mixer::run(&args).await,
+        Command::MixerServer(args) => mixer::server::serve(args).await,
         Command::Webhook(args) => webhook::run(&args).await,
         Command::GalleyServer(args) => galley::serve(args).await,
         Command::FloorServer(args) => floor::run(args).await,

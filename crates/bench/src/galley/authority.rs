@@ -41,23 +41,34 @@ impl Authority {
 
     /// The identity of one of the mesh's services, with DNS names.
     pub(crate) fn svid(&self, service: &str, names: &[&str]) -> anyhow::Result<Svid> {
-        let (key, leaf) = self.sign(service, names)?;
+        let (key, leaf) = self.sign("argosy-system", service, names)?;
+        svid(key, leaf, &self.roots)
+    }
+
+    /// The identity of a workload's account.
+    pub(crate) fn workload(&self, namespace: &str, account: &str) -> anyhow::Result<Svid> {
+        let (key, leaf) = self.sign(namespace, account, &[])?;
         svid(key, leaf, &self.roots)
     }
 
     /// The same, into a folder, for [`load`].
     pub(crate) fn save(&self, service: &str, names: &[&str], folder: &Path) -> anyhow::Result<()> {
-        let (key, leaf) = self.sign(service, names)?;
+        let (key, leaf) = self.sign("argosy-system", service, names)?;
         fs::write(folder.join(KEY), key)?;
         fs::write(folder.join(CERTIFICATE), leaf)?;
         Ok(fs::write(folder.join(ROOTS), &self.roots)?)
     }
 
     /// Key and certificate.
-    fn sign(&self, service: &str, names: &[&str]) -> anyhow::Result<(Vec<u8>, CertificateDer<'static>)> {
+    fn sign(
+        &self,
+        namespace: &str,
+        account: &str,
+        names: &[&str],
+    ) -> anyhow::Result<(Vec<u8>, CertificateDer<'static>)> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
-        let uri = format!("spiffe://cluster.local/ns/argosy-system/sa/{service}");
+        let uri = format!("spiffe://cluster.local/ns/{namespace}/sa/{account}");
         params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
         for name in names {
             params
@@ -75,7 +86,7 @@ impl Authority {
 }
 
 /// The identity that [`Authority::save`] wrote.
-pub(super) fn load(folder: &Path) -> anyhow::Result<Svid> {
+pub(crate) fn load(folder: &Path) -> anyhow::Result<Svid> {
     let read = |name: &str| fs::read(folder.join(name)).with_context(|| format!("no {name}"));
     let roots = String::from_utf8(read(ROOTS)?)?;
     svid(read(KEY)?, CertificateDer::from(read(CERTIFICATE)?), &roots)

@@ -15,7 +15,7 @@ use runtime::{Context, Identity, SpiffeId, TrustDomain, grpc};
 use tokio::sync::mpsc;
 use xds::client::{Backoff, Client, Notice, State, Subscription};
 
-pub(crate) use authority::Authority;
+pub(crate) use authority::{Authority, load};
 
 use crate::process::{Cpu, Memory};
 use crate::server::{Server, free_port};
