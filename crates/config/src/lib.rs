@@ -27,7 +27,6 @@ mod parse;
 mod path;
 mod places;
 mod protocol;
-mod re2;
 pub mod security;
 pub mod selector;
 mod spec;

@@ -100,12 +100,28 @@ pub fn wildcard_match(text: &str, pattern: &str) -> bool {
     }
 }
 
-/// Compiles a pattern of `matches`, bounded in length and compiled size.
-pub(crate) fn compile_pattern(pattern: &str) -> Result<Regex, String> {
+/// Compiles a pattern of `matches`, bounded in length and compiled size. It means what RE2 means by it.
+///
+/// # Errors
+/// What is wrong with the pattern.
+pub fn compile_pattern(pattern: &str) -> Result<Regex, String> {
+    compile(pattern, str::to_owned)
+}
+
+/// As [`compile_pattern`], where the pattern must match all of a text.
+///
+/// # Errors
+/// What is wrong with the pattern.
+pub fn compile_whole(pattern: &str) -> Result<Regex, String> {
+    compile(pattern, |rust| format!("^(?:{rust})$"))
+}
+
+fn compile(pattern: &str, frame: impl Fn(&str) -> String) -> Result<Regex, String> {
     if pattern.len() > MAX_PATTERN {
         return Err(format!("longer than {MAX_PATTERN} bytes"));
     }
-    RegexBuilder::new(pattern)
+    let read = re2::parse(pattern).map_err(|fault| fault.to_string())?;
+    RegexBuilder::new(&frame(read.rust()))
         .size_limit(1 << 20)
         .dfa_size_limit(1 << 20)
         .build()

@@ -30,7 +30,7 @@ pub use attributes::{Attributes, Bag, Reference, References, Use};
 pub use builtin::Builtin;
 pub use check::{Expression, Node};
 pub use error::{CompileError, EvalError};
-pub use functions::{parse_duration, wildcard_match};
+pub use functions::{compile_pattern, compile_whole, parse_duration, wildcard_match};
 pub use value::{StringLookup, Timestamp, Value, ValueType};
 pub use vocabulary::{LANGUAGE_ANNOTATION, Language, Manifest, STANDARD, Speaking, Standard, Vocabulary};
 

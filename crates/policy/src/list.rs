@@ -92,7 +92,13 @@ impl List {
             }
             EntryType::IpAddresses => Entries::Addresses(addresses(&params.overrides)?),
             EntryType::Regex => {
-                let built = RegexSetBuilder::new(&params.overrides)
+                let mut read = Vec::with_capacity(params.overrides.len());
+                for (index, text) in params.overrides.iter().enumerate() {
+                    let compiled = expr::compile_pattern(text)
+                        .map_err(|why| Problem::new(&format!("overrides[{index}]"), why))?;
+                    read.push(compiled.as_str().to_owned());
+                }
+                let built = RegexSetBuilder::new(&read)
                     .size_limit(1 << 22)
                     .dfa_size_limit(1 << 22)
                     .build();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use config::mixer::{QuotaSpec, QuotaSpecBinding};
 use config::networking::StringMatch;
 use expr::{Attributes, Value};
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use crate::params::Problem;
 use crate::services::Services;
@@ -46,18 +46,7 @@ impl Comparison {
             StringMatch::Any => Self::Any,
             StringMatch::Exact(text) => Self::Exact(text.clone()),
             StringMatch::Prefix(text) => Self::Prefix(text.clone()),
-            StringMatch::Regex(text) if text.len() > expr::MAX_PATTERN => {
-                return Err(format!(
-                    "the expression is longer than {} bytes",
-                    expr::MAX_PATTERN
-                ));
-            }
-            StringMatch::Regex(text) => {
-                let built = RegexBuilder::new(&format!("^(?:{text})$"))
-                    .size_limit(1 << 20)
-                    .build();
-                Self::Regex(built.map_err(|e| e.to_string().replace('\n', " "))?)
-            }
+            StringMatch::Regex(text) => Self::Regex(expr::compile_whole(text)?),
         })
     }
 

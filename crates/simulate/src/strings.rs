@@ -33,29 +33,13 @@ pub(crate) fn full_match(matcher: &RegexMatcher, text: &str) -> Option<bool> {
     compile(&format!("^(?:{})$", matcher.regex)).map(|regex| regex.is_match(text))
 }
 
-/// Compiles RE2's syntax, which `regex` shares but for details.
+/// Compiles RE2's syntax.
 pub(crate) fn compile(pattern: &str) -> Option<Regex> {
-    // RE2's `$` is the end of the text, and its `.` no line break, as here.
-    regex::RegexBuilder::new(&any_byte(pattern))
+    let read = re2::parse_of_proxy(pattern).ok()?;
+    regex::RegexBuilder::new(read.rust())
         .size_limit(MAX_REGEX)
         .build()
         .ok()
-}
-
-/// RE2's `\C`, any byte, as any character: texts are UTF-8 here.
-fn any_byte(pattern: &str) -> String {
-    let mut out = String::with_capacity(pattern.len());
-    let mut chars = pattern.chars();
-    while let Some(c) = chars.next() {
-        match (c, (c == '\\').then(|| chars.next()).flatten()) {
-            ('\\', Some('C')) => out.push_str("(?s:.)"),
-            (c, next) => {
-                out.push(c);
-                out.extend(next);
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]

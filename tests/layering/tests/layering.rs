@@ -11,14 +11,15 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 /// that a new one is placed on purpose.
 const LAYERS: &[(&str, &[&str])] = &[
     ("proto", &[]),
-    ("expr", &[]),
-    ("config", &["expr"]),
+    ("re2", &[]),
+    ("expr", &["re2"]),
+    ("config", &["expr", "re2"]),
     ("model", &["config"]),
     ("analysis", &["config", "model"]),
     ("authz", &["config", "model"]),
     ("policy", &["config", "expr", "model"]),
     ("envoygen", &["config", "expr", "model", "policy", "proto"]),
-    ("simulate", &["proto"]),
+    ("simulate", &["proto", "re2"]),
     ("xds", &["proto"]),
     ("runtime", &["proto"]),
     ("kubernetes", &[]),
@@ -92,7 +93,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Logic without sockets, files or clocks.
 const PURE: &[&str] = &[
-    "config", "model", "analysis", "authz", "expr", "policy", "envoygen", "simulate",
+    "config", "model", "analysis", "authz", "expr", "policy", "envoygen", "re2", "simulate",
 ];
 
 /// Libraries that do input and output.

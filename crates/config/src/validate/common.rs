@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use crate::networking::{LabelsSelector, Percent, PortSelector, StringMatch};
 use crate::path::At;
 use crate::selector::{PolicyTargetReference, WorkloadSelector};
-use crate::{Duration, Protocol, re2, syntax};
+use crate::{Duration, Protocol, syntax};
+
+/// Longest expression accepted, in bytes (Istio's bound).
+const MAX_EXPRESSION: usize = 1024;
 
 /// A port number.
 pub(super) fn port(port: u32, at: &At<'_>) {
@@ -77,11 +80,14 @@ pub(super) fn percentage(percent: &Percent, at: &At<'_>) {
 
 /// A regular expression in RE2's syntax.
 pub(super) fn regex(expression: &str, at: &At<'_>) {
-    match expression.is_empty() {
-        true => at.error("must not be empty"),
-        false => {
-            if let Some(fault) = re2::fault(expression) {
-                at.error(fault);
+    match expression.len() {
+        0 => at.error("must not be empty"),
+        length if length > MAX_EXPRESSION => at.error(format!(
+            "the expression has {length} bytes, more than the {MAX_EXPRESSION} allowed; use several matches"
+        )),
+        _ => {
+            if let Err(fault) = re2::parse(expression) {
+                at.error(fault.to_string());
             }
         }
     }

@@ -14,7 +14,7 @@ use config::mixer::{
     ApiKey, AttributeValue, Attributes, HttpApiSpec, HttpApiSpecBinding, HttpApiSpecPattern,
 };
 use expr::{Attributes as _, Bag, Timestamp, Use, Value, Vocabulary};
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use self::template::{Parts, Template};
 use crate::params::Problem;
@@ -152,17 +152,11 @@ fn matching(pattern: &HttpApiSpecPattern) -> Result<Matching, Problem> {
             let template = Template::parse(text).map_err(|why| Problem::new("uriTemplate", why))?;
             Ok(Matching::Template(template))
         }
-        (None, Some(text)) if text.len() > expr::MAX_PATTERN => Err(Problem::new(
-            "regex",
-            format!("is longer than {} bytes", expr::MAX_PATTERN),
-        )),
         (None, Some(text)) => {
-            let built = RegexBuilder::new(&format!("^(?:{text})$"))
-                .size_limit(1 << 20)
-                .build();
+            let built = expr::compile_whole(text);
             built
                 .map(Matching::Regex)
-                .map_err(|why| Problem::new("regex", why.to_string().replace('\n', " ")))
+                .map_err(|why| Problem::new("regex", why))
         }
         _ => Err(Problem::new("", "needs either uriTemplate or regex")),
     }
