@@ -1,5 +1,6 @@
 //! A real cluster: that of KUBECONFIG, or one that `scripts/cluster` starts.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,10 +20,23 @@ fn programs() -> PathBuf {
     own.or(beside).unwrap_or_else(|| root().join("target/debug"))
 }
 
-/// A running cluster with Argosy's images. It stays when it is dropped; [`Cluster::down`] takes it away.
+/// A running cluster with Argosy's images. Dropped, it goes, unless it is another's or ARGOSY_KEEP is set.
 #[derive(Debug)]
 pub struct Cluster {
     script: PathBuf,
+    dir: OsString,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let kept = std::env::var_os("ARGOSY_KEEP").is_some();
+        if kept {
+            let dir = self.dir.display();
+            eprintln!("The cluster stays: ARGOSY_CLUSTER_DIR={dir} scripts/cluster exec kubectl get pods -A");
+        } else if let Err(error) = helm::output(self.script().arg("down")) {
+            eprintln!("{error:#}");
+        }
+    }
 }
 
 impl Cluster {
@@ -48,10 +62,13 @@ impl Cluster {
     /// # Errors
     /// What the scripts say.
     pub fn up(names: &[&str]) -> anyhow::Result<Self> {
+        // Not the one of `make cluster`, which somebody may be looking at.
+        let own = || format!("/var/lib/argosy-cluster-{}", std::process::id()).into();
         let cluster = Self {
             script: root().join("scripts/cluster"),
+            dir: std::env::var_os("ARGOSY_CLUSTER_DIR").unwrap_or_else(own),
         };
-        helm::output(Command::new(&cluster.script).arg("up"))?;
+        helm::output(cluster.script().arg("up"))?;
         let dir = tempfile_dir()?;
         let mut images = Command::new(root().join("scripts/images"));
         images
@@ -62,21 +79,16 @@ impl Cluster {
             .args(names);
         let made = helm::output(&mut images).and_then(|_| {
             let files = names.iter().map(|name| dir.join(format!("{name}.tar")));
-            helm::output(Command::new(&cluster.script).arg("import").args(files))
+            helm::output(cluster.script().arg("import").args(files))
         });
         std::fs::remove_dir_all(&dir).ok();
         made.map(|_| cluster)
     }
 
-    /// Takes it away, unless it is another's or ARGOSY_KEEP is set.
-    ///
-    /// # Errors
-    /// What the script says.
-    pub fn down(self) -> anyhow::Result<()> {
-        match std::env::var_os("ARGOSY_KEEP") {
-            Some(_) => Ok(()),
-            None => helm::output(Command::new(&self.script).arg("down")).map(drop),
-        }
+    fn script(&self) -> Command {
+        let mut command = Command::new(&self.script);
+        command.env("ARGOSY_CLUSTER_DIR", &self.dir);
+        command
     }
 
     /// Runs a command where the cluster can be reached, and gives what it prints.
@@ -84,7 +96,7 @@ impl Cluster {
     /// # Errors
     /// It ends with another status than 0; with what it says.
     pub fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        helm::output(Command::new(&self.script).arg("exec").args(arguments))
+        helm::output(self.script().arg("exec").args(arguments))
     }
 
     /// `kubectl ARGUMENTS`.
@@ -108,7 +120,7 @@ impl Cluster {
     /// # Errors
     /// As [`Self::run`]; with the words of who refused it.
     pub fn apply(&self, namespace: &str, manifests: &str) -> anyhow::Result<String> {
-        let mut command = Command::new(&self.script);
+        let mut command = self.script();
         command.args([
             "exec",
             "kubectl",
