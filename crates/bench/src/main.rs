@@ -12,6 +12,7 @@ mod mixer;
 mod process;
 mod proxy;
 mod server;
+mod sight;
 mod svg;
 mod webhook;
 

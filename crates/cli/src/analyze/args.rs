@@ -56,6 +56,9 @@ pub(crate) struct Args {
     /// List the analyzers and do nothing else
     #[arg(long, short = 'L')]
     pub(super) list_analyzers: bool,
+    /// Tell what a message means, with an example and the way out, and do nothing else
+    #[arg(long, value_name = "CODE")]
+    pub(super) explain: Option<String>,
     /// The mesh's settings, instead of those that the cluster or the files have
     #[arg(long, alias = "meshConfigFile", value_name = "FILE")]
     pub(super) mesh_config: Option<PathBuf>,

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use analysis::{Denied, Facts};
 use anyhow::{Context, anyhow};
 use config::{Kind, Object, Severity};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -137,22 +136,10 @@ impl Cluster {
 }
 
 async fn connect(access: &Access, context: Option<&str>) -> anyhow::Result<(Client, String)> {
-    let options = KubeConfigOptions {
-        context: context.map(str::to_owned),
-        ..KubeConfigOptions::default()
-    };
-    let help =
-        "no cluster can be reached; name a kubeconfig with --kubeconfig, or files with -f and no --cluster";
-    let config = match &access.kubeconfig {
-        Some(path) => {
-            let kubeconfig = Kubeconfig::read_from(path).with_context(|| path.display().to_string())?;
-            Config::from_custom_kubeconfig(kubeconfig, &options)
-                .await
-                .context(help)?
-        }
-        None if context.is_some() => Config::from_kubeconfig(&options).await.context(help)?,
-        None => Config::infer().await.context(help)?,
-    };
+    let help = "name a cluster with --kubeconfig or --context, or files with -f and no --cluster";
+    let config = kubernetes::config(access.kubeconfig.as_deref(), context)
+        .await
+        .context(help)?;
     let namespace = config.default_namespace.clone();
     Ok((Client::try_from(config).context(help)?, namespace))
 }

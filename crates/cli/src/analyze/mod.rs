@@ -7,6 +7,7 @@ mod args;
 mod cluster;
 mod files;
 mod output;
+mod pages;
 mod sarif;
 mod selected;
 mod settings;
@@ -20,7 +21,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use analysis::{Analyzer, Facts, Message, Set, Store};
 use anyhow::bail;
-use config::{Finding, Kind, Object, ObjectKey, Parsed, Places, Severity, Status};
+use config::{Finding, Kind, Object, ObjectKey, Parsed, Severity, Status};
 
 pub(crate) use self::args::Args;
 use self::selected::{Selected, selected};
@@ -71,6 +72,10 @@ fn analyze(args: &Args) -> anyhow::Result<u8> {
         print!("{}", output::list());
         return Ok(0);
     }
+    if let Some(code) = &args.explain {
+        print!("{}", pages::of(pages::find(code)?));
+        return Ok(0);
+    }
     let suppressions = suppress::parse(&args.suppress)?;
     let paths: Vec<&PathBuf> = args.paths.iter().chain(&args.filenames).collect();
     let with_cluster = args.cluster.unwrap_or(paths.is_empty()) || args.precheck;
@@ -116,7 +121,7 @@ fn analyze(args: &Args) -> anyhow::Result<u8> {
         is_of(message, filter, &given) && !suppressions.iter().any(|s| s.covers(message))
     };
     let mut messages: Vec<Message> = messages.into_iter().filter(|message| shown(&message)).collect();
-    point(&mut messages, &texts);
+    analysis::point(&mut messages, |file| texts.get(file).map(Vec::as_slice));
     let messages: Vec<&Message> = messages.iter().collect();
     if args.verbose {
         output::tell_analyzers(&selected.analyzers, &skipped);
@@ -147,7 +152,10 @@ fn verdict(args: &Args, messages: &[&Message], unparsed: usize, unreadable: usiz
     }
     if messages.iter().any(|message| message.severity() >= threshold) {
         eprintln!("Analyzers found issues when analyzing {target}.");
-        eprintln!("See {} for causes and ways out.", analysis::docs("README.md"));
+        if let Some(worst) = messages.first() {
+            let code = worst.code.id();
+            eprintln!("For causes and ways out ask for the code, as in `argosy analyze --explain {code}`.");
+        }
         return FOUND;
     }
     if unparsed > 0 && !args.ignore_unknown {
@@ -192,21 +200,6 @@ fn messages(
         messages,
         blind.into_iter().map(|analyzer| analyzer.name).collect(),
     )
-}
-
-/// Makes messages about fields of files point to the line of the field; analyzers know that of the object.
-fn point(messages: &mut [Message], texts: &BTreeMap<String, Vec<u8>>) {
-    let mut places: BTreeMap<Arc<str>, Places> = BTreeMap::new();
-    for message in messages.iter_mut().filter(|message| !message.path.is_empty()) {
-        let Some(file) = message.origin.file.clone() else {
-            continue;
-        };
-        let Some(text) = texts.get(&*file) else { continue };
-        let places = places.entry(file).or_insert_with(|| Places::of(text));
-        if let Some(place) = places.find(&message.origin, &message.path) {
-            message.origin = place;
-        }
-    }
 }
 
 /// Whether a message is of the namespace that is asked about: its object is in it, or is it, is of the whole cluster, or

@@ -7,6 +7,8 @@ use analysis::{Code, Message};
 use config::{Origin, Severity};
 use serde_json::{Value, json};
 
+use super::pages;
+
 const SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
@@ -42,7 +44,7 @@ fn rule(code: Code) -> Value {
         "name": code.name(),
         "shortDescription": { "text": code.template().replace("{}", "…") },
         "fullDescription": { "text": code.meaning() },
-        "help": { "text": format!("The way out: {}.", code.help()) },
+        "help": { "text": format!("The way out: {}.", code.help()), "markdown": pages::of(code) },
         "defaultConfiguration": { "level": level(code.severity()) },
     });
     // The field must be an absolute URI.
