@@ -1,6 +1,8 @@
 //! Where the fields of a file's objects were written, for those who find something out about an object later than its
 //! reader did, and know the field by its path alone.
 
+use std::collections::BTreeMap;
+
 use crate::yaml::{self, Data, Node, camel_case};
 use crate::{Limits, Origin};
 
@@ -8,6 +10,8 @@ use crate::{Limits, Origin};
 #[derive(Debug, Default)]
 pub struct Places {
     documents: Vec<Node>,
+    /// Where objects begin: documents, and the items of those that are Lists, which come first where both begin.
+    begins: BTreeMap<(u32, u32), (usize, Option<usize>)>,
 }
 
 /// A step of a path, and what is left of the path behind it.
@@ -22,32 +26,44 @@ impl Places {
     /// The places of a file's text; documents that cannot be read have none.
     pub fn of(text: &[u8]) -> Self {
         let documents = yaml::documents(text, &Limits::default());
-        Self {
-            documents: documents.into_iter().flatten().collect(),
+        let documents: Vec<Node> = documents.into_iter().flatten().collect();
+        let mut begins = BTreeMap::new();
+        for (number, document) in documents.iter().enumerate() {
+            for (item, node) in items(document).iter().enumerate() {
+                begins
+                    .entry((node.line, node.column))
+                    .or_insert((number, Some(item)));
+            }
+            begins
+                .entry((document.line, document.column))
+                .or_insert((number, None));
         }
+        Self { documents, begins }
     }
 
     /// Where the field at `path` (such as `spec.http[0].route[1].weight`) of an object was written, or the last part of the
     /// path that was; `object` is the object's own [`Origin`]. None when no object of the file begins there.
     pub fn find(&self, object: &Origin, path: &str) -> Option<Origin> {
-        let begins = |node: &&Node| (node.line, node.column) == (object.line, object.column);
-        let (line, column) = follow(self.objects().find(begins)?, path);
+        let (document, item) = *self.begins.get(&(object.line, object.column))?;
+        let document = self.documents.get(document)?;
+        let node = match item {
+            Some(item) => items(document).get(item)?,
+            None => document,
+        };
+        let (line, column) = follow(node, path);
         Some(Origin {
             line,
             column,
             ..object.clone()
         })
     }
+}
 
-    /// The documents, and the items of those that are Lists.
-    fn objects(&self) -> impl Iterator<Item = &Node> {
-        self.documents.iter().flat_map(|document| {
-            let items = match document.get("items").map(|items| &items.data) {
-                Some(Data::List(items)) => items.as_slice(),
-                _ => &[],
-            };
-            items.iter().chain([document])
-        })
+/// The items of a List.
+fn items(document: &Node) -> &[Node] {
+    match document.get("items").map(|items| &items.data) {
+        Some(Data::List(items)) => items,
+        _ => &[],
     }
 }
 

@@ -92,7 +92,12 @@ fn choice(choices: &[Box<str>], text: String, at: &At<'_>) -> Option<Value> {
     if choices.iter().any(|choice| **choice == *text) {
         return Some(Value::String(text));
     }
-    let known: Vec<&str> = choices.iter().map(AsRef::as_ref).collect();
+    // Proto's value for "none given" is taken and never meant.
+    let known: Vec<&str> = choices
+        .iter()
+        .map(|known| &**known)
+        .filter(|known| *known != "INVALID")
+        .collect();
     let help = suggestion(&text, known.iter().copied())
         .unwrap_or_else(|| format!("use one of {}", known.join(", ")));
     at.unusable(

@@ -130,8 +130,10 @@ pub(super) fn export_to(namespace: &str, entries: &[String], none_allowed: bool,
         }
     }
     if entries.len() > 1 && entries.iter().any(|entry| matches!(entry.as_str(), "*" | "~")) {
-        at.key("exportTo")
-            .error("* (all) and ~ (none) stand alone; remove the other entries");
+        at.key("exportTo").error(match none_allowed {
+            true => "* (all) and ~ (none) stand alone; remove the other entries",
+            false => "* (all) stands alone; remove the other entries",
+        });
     }
 }
 

@@ -1,6 +1,8 @@
 //! Hosts as Istio's API writes them: DNS names, names with wildcards, names within a namespace, addresses. Each check gives
 //! the words for what is wrong.
 
+use std::collections::{BTreeMap, HashMap};
+
 use crate::path::At;
 use crate::syntax;
 
@@ -121,6 +123,9 @@ fn host_part(host: &str, at: &At<'_>) {
 /// Names of gateways: `NAME`, `NAMESPACE/NAME`, or `mesh`.
 pub(super) fn gateways(names: &[String], at: &At<'_>) {
     at.each("gateways", names, |name, at| match name.split_once('/') {
+        None if name.is_empty() => {
+            at.error("the name of a gateway must not be empty; for sidecars write mesh");
+        }
         Some((namespace, gateway)) => {
             for (part, what) in [(namespace, "namespace"), (gateway, "gateway")] {
                 if !syntax::is_host_label(part) {
@@ -166,29 +171,101 @@ pub(super) fn host_port(address: &str) -> Fault {
     dns_name(host).map(|_| format!("{host:?} in {address:?} is neither a DNS name nor an IP address"))
 }
 
-/// Whether some host is meant by both names, wildcards considered.
-pub(super) fn overlap(left: &str, right: &str) -> bool {
-    match (left.strip_prefix('*'), right.strip_prefix('*')) {
-        (Some(left), Some(right)) => left.ends_with(right) || right.ends_with(left),
-        (Some(left), None) => right.ends_with(left),
-        (None, Some(right)) => left.ends_with(right),
-        (None, None) => left == right,
+/// Names of hosts, with wildcards or without, that other names are compared with: in time that grows with the names' length and
+/// not with their number. `*` stands at the start and for any text.
+#[derive(Default)]
+pub(super) struct Names<'a> {
+    exact: HashMap<&'a str, usize>,
+    /// What follows the `*`, by length.
+    suffixes: BTreeMap<usize, HashMap<&'a str, usize>>,
+    /// All of them without the `*`, from their ends.
+    reversed: BTreeMap<Vec<u8>, usize>,
+    names: Vec<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    /// Adds a name; one that was added before stays where it is.
+    pub(super) fn add(&mut self, name: &'a str) {
+        let index = self.names.len();
+        self.names.push(name);
+        let body = name.strip_prefix('*').unwrap_or(name);
+        match name.starts_with('*') {
+            true => {
+                let same = self.suffixes.entry(body.len()).or_default();
+                same.entry(body).or_insert(index);
+            }
+            false => _ = self.exact.entry(name).or_insert(index),
+        }
+        self.reversed.entry(reverse(body)).or_insert(index);
+    }
+
+    /// The first name of which all hosts that `part` means are.
+    pub(super) fn around(&self, part: &str) -> Option<&'a str> {
+        let body = part.strip_prefix('*').unwrap_or(part);
+        let exact = self.exact.get(part).copied().filter(|_| !part.starts_with('*'));
+        self.first(exact.into_iter().chain(self.suffixes_of(body)))
+    }
+
+    /// A name that means some host that `name` means too.
+    pub(super) fn overlapping(&self, name: &str) -> Option<&'a str> {
+        let Some(body) = name.strip_prefix('*') else {
+            return self.around(name);
+        };
+        let end = reverse(body);
+        let mut from = self.reversed.range(end.clone()..);
+        let ending = from.next().filter(|(name, _)| name.starts_with(&end));
+        let ending = ending.map(|(_, index)| *index);
+        self.first(ending.into_iter().chain(self.suffixes_of(body)))
+    }
+
+    /// The wildcards that mean a host of this name.
+    fn suffixes_of(&self, body: &str) -> impl Iterator<Item = usize> {
+        self.suffixes.range(..=body.len()).filter_map(|(length, names)| {
+            let end = body.get(body.len() - length..)?;
+            names.get(end).copied()
+        })
+    }
+
+    fn first(&self, found: impl Iterator<Item = usize>) -> Option<&'a str> {
+        self.names.get(found.min()?).copied()
     }
 }
 
-/// Whether all hosts that `part` means are meant by `whole` too.
-pub(super) fn within(part: &str, whole: &str) -> bool {
-    match (part.strip_prefix('*'), whole.strip_prefix('*')) {
-        (Some(part), Some(whole)) => part.ends_with(whole),
-        (Some(_), None) => false,
-        (None, Some(whole)) => part.ends_with(whole),
-        (None, None) => part == whole,
-    }
+fn reverse(name: &str) -> Vec<u8> {
+    name.bytes().rev().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_mean_the_same_hosts() {
+        let overlaps = |earlier: &[&'static str], name: &str| {
+            let mut names = Names::default();
+            earlier.iter().copied().for_each(|name| names.add(name));
+            (names.overlapping(name), names.around(name))
+        };
+        for (earlier, name, overlapping, around) in [
+            ("a.b", "a.b", true, true),
+            ("a.b", "b", false, false),
+            ("a.b", "*.b", true, false),
+            ("a.b", "*", true, false),
+            ("*", "a.b", true, true),
+            ("*.b", "a.b", true, true),
+            ("*.b", "*.a.b", true, true),
+            ("*.a.b", "*.b", true, false),
+            ("*.a.b", "*.c.b", false, false),
+            ("*-x.b", "a-x.b", true, true),
+            ("*.b", "b", false, false),
+        ] {
+            let found = overlaps(&["z.z.z", earlier, "y.y"], name);
+            let expected = |is: bool| is.then_some(earlier);
+            assert_eq!(found.1, expected(around), "{earlier} around {name}");
+            assert_eq!(found.0.is_some(), overlapping, "{earlier} and {name}");
+        }
+        assert_eq!(overlaps(&[], "*"), (None, None));
+    }
 
     #[test]
     fn wildcards() {
@@ -238,17 +315,5 @@ mod tests {
         for bad in ["", "@", "a", "/a/", "/"] {
             assert!(unix_path(bad).is_some(), "{bad}");
         }
-    }
-
-    #[test]
-    fn relations() {
-        assert!(overlap("*", "a") && overlap("*.b", "a.b") && overlap("*.a.b", "*.b") && overlap("a", "a"));
-        assert!(!overlap("*.a", "*.b") && !overlap("a", "b"));
-        assert!(
-            within("a.b", "*.b")
-                && within("*.a.b", "*.b")
-                && !within("*.b", "a.b")
-                && !within("*.b", "*.a.b")
-        );
     }
 }

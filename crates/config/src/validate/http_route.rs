@@ -175,6 +175,11 @@ fn redirect(value: &HttpRedirect, matches: &[HttpMatchRequest], at: &At<'_>) {
 fn direct_response(value: &HttpDirectResponse, at: &At<'_>) {
     status(i64::from(value.status), &at.key("status"));
     let Some(body) = &value.body else { return };
+    if body.bytes.as_ref().is_some_and(|bytes| !is_base64(bytes)) {
+        at.key("body")
+            .key("bytes")
+            .error_help("is not base64", "write plain text as string");
+    }
     let texts = [("string", &body.string), ("bytes", &body.bytes)];
     for (key, text) in texts
         .into_iter()
@@ -191,6 +196,17 @@ fn direct_response(value: &HttpDirectResponse, at: &At<'_>) {
                 .warning("large bodies are sent to each proxy and cost memory there");
         }
     }
+}
+
+/// Whether a text is base64 as protobuf's JSON has it: standard or URL-safe, padded or not.
+fn is_base64(text: &str) -> bool {
+    use base64::Engine;
+    use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let alphabets = [&base64::alphabet::STANDARD, &base64::alphabet::URL_SAFE];
+    alphabets
+        .into_iter()
+        .any(|alphabet| GeneralPurpose::new(alphabet, config).decode(text).is_ok())
 }
 
 fn status(status: i64, at: &At<'_>) {

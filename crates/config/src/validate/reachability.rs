@@ -1,5 +1,8 @@
 //! Which rules of a VirtualService can never be used, since earlier ones take all that they match. Warnings only.
 
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+
 use serde::Serialize;
 
 use crate::networking::{HttpMatchRequest, HttpRoute, StringMatch, VirtualService};
@@ -22,11 +25,12 @@ pub(super) fn check(spec: &VirtualService, at: &At<'_>) {
 }
 
 /// Rules behind one without conditions, and conditions that an earlier rule has too.
-fn repeated<T: PartialEq + Serialize>(key: &str, rules: impl Iterator<Item = Vec<T>>, at: &At<'_>) {
-    let rules: Vec<Vec<T>> = rules.collect();
+fn repeated<T: Serialize>(key: &str, rules: impl Iterator<Item = Vec<T>>, at: &At<'_>) {
     let at = at.key(key);
     let mut all_taken: Option<usize> = None;
-    for (index, rule) in rules.iter().enumerate() {
+    // The rule that has a condition first. Two conditions are the same when their JSON is.
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for (index, rule) in rules.enumerate() {
         let place = at.index(index);
         if let Some(earlier) = all_taken {
             place.warning(format!(
@@ -38,75 +42,70 @@ fn repeated<T: PartialEq + Serialize>(key: &str, rules: impl Iterator<Item = Vec
             all_taken = Some(index);
             continue;
         }
-        // Where a condition stands before: in an earlier rule, or earlier in this one.
-        let earlier = |number: usize, found: &T| {
-            let own = rule.iter().take(number).any(|other| other == found);
-            let before = rules.iter().take(index).position(|rule| rule.contains(found));
-            before.or(own.then_some(index))
-        };
-        let repeats: Vec<(usize, usize)> = rule
-            .iter()
-            .enumerate()
-            .filter_map(|(number, found)| Some((number, earlier(number, found)?)))
-            .collect();
-        for (number, rule) in &repeats {
-            place
-                .key("match")
-                .index(*number)
-                .warning(format!("never used: {key}[{rule}] has the same match"));
+        let mut repeats = 0;
+        for (number, found) in rule.iter().enumerate() {
+            match seen.entry(json(found)) {
+                Entry::Vacant(free) => _ = free.insert(index),
+                Entry::Occupied(first) => {
+                    repeats += 1;
+                    place
+                        .key("match")
+                        .index(number)
+                        .warning(format!("never used: {key}[{}] has the same match", first.get()));
+                }
+            }
         }
-        if repeats.len() == rule.len() {
+        if repeats == rule.len() {
             place.warning("never used: earlier rules have all of its matches");
         }
     }
 }
 
-/// A condition by prefix of the path, with its place.
-struct Prefix<'a> {
-    rule: usize,
-    number: usize,
-    prefix: &'a str,
-    found: &'a HttpMatchRequest,
+fn json(found: &impl Serialize) -> String {
+    serde_json::to_string(found).unwrap_or_default()
 }
+
+/// Where a condition by prefix stands: its place among all, its rule and its number in the rule.
+type Place = (usize, usize, usize);
+
+/// Conditions by prefix that differ in the prefix alone: by the prefix' length, the first place of each.
+type Prefixes<'a> = BTreeMap<usize, HashMap<&'a str, Place>>;
 
 /// Conditions on a longer path prefix behind the same on a shorter one.
 fn covered_prefixes(routes: &[HttpRoute], at: &At<'_>) {
-    let mut earlier: Vec<Prefix<'_>> = Vec::new();
+    let mut earlier: HashMap<String, Prefixes<'_>> = HashMap::new();
+    let mut order = 0;
     for (rule, route) in routes.iter().enumerate() {
         for (number, found) in route.r#match.iter().enumerate() {
             let Some(StringMatch::Prefix(prefix)) = &found.uri else {
                 continue;
             };
-            let this = Prefix {
-                rule,
-                number,
-                prefix,
-                found,
-            };
-            if let Some(cover) = earlier.iter().find(|cover| covers(cover, &this)) {
-                let (by, prefix) = (cover.rule, cover.prefix);
+            let alike = earlier.entry(json(&beside_prefix(found))).or_default();
+            let shorter = alike.range(..prefix.len());
+            let cover = shorter
+                .filter_map(|(length, places)| places.get_key_value(prefix.get(..*length)?))
+                .min_by_key(|(_, place)| **place);
+            if let Some((shorter, (_, by, its))) = cover {
                 let http = at.key("http");
                 let place = http.index(rule);
                 let matches = place.key("match");
                 matches.index(number).warning(format!(
-                    "never used: http[{by}].match[{}] with the shorter prefix {prefix:?} takes it",
-                    cover.number
+                    "never used: http[{by}].match[{its}] with the shorter prefix {shorter:?} takes it"
                 ));
             }
-            earlier.push(this);
+            let same = alike.entry(prefix.len()).or_default();
+            same.entry(prefix).or_insert((order, rule, number));
+            order += 1;
         }
     }
 }
 
-/// Whether all that `later` matches is matched by `earlier`, which asks for a shorter prefix and nothing else beyond it.
-fn covers(earlier: &Prefix<'_>, later: &Prefix<'_>) -> bool {
-    let rest = |found: &HttpMatchRequest| HttpMatchRequest {
+/// All that a condition asks for beside the prefix of the path.
+fn beside_prefix(found: &HttpMatchRequest) -> HttpMatchRequest {
+    HttpMatchRequest {
         uri: None,
         name: String::new(),
         stat_prefix: String::new(),
         ..found.clone()
-    };
-    later.prefix.len() > earlier.prefix.len()
-        && later.prefix.starts_with(earlier.prefix)
-        && rest(earlier.found) == rest(later.found)
+    }
 }

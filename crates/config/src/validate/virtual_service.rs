@@ -26,7 +26,9 @@ pub(super) fn check(spec: &VirtualService, meta: &Meta, at: &At<'_>) {
     at.each("http", &spec.http, |route, at| {
         http_route::check(route, delegate, at)
     });
-    at.each("tls", &spec.tls, |route, at| tls_route(route, spec, at));
+    let mut names = host::Names::default();
+    spec.hosts.iter().for_each(|name| names.add(name));
+    at.each("tls", &spec.tls, |route, at| tls_route(route, spec, &names, at));
     at.each("tcp", &spec.tcp, tcp_route);
     export_to(&meta.namespace, &spec.export_to, false, at);
     reachability::check(spec, at);
@@ -91,17 +93,14 @@ fn sni_or_host(name: &str, between_networks: bool) -> host::Fault {
 }
 
 fn duplicate_hosts(spec: &VirtualService, at: &At<'_>) {
+    let mut earlier = host::Names::default();
     for (index, name) in spec.hosts.iter().enumerate() {
-        if let Some(other) = spec
-            .hosts
-            .iter()
-            .take(index)
-            .find(|other| host::overlap(name, other))
-        {
+        if let Some(other) = earlier.overlapping(name) {
             at.key("hosts").index(index).error(format!(
                 "{name:?} and {other:?} mean the same hosts; keep one of them"
             ));
         }
+        earlier.add(name);
     }
 }
 
@@ -126,14 +125,16 @@ fn claims_need_gateway(spec: &VirtualService, at: &At<'_>) {
     });
 }
 
-fn tls_route(route: &TlsRoute, spec: &VirtualService, at: &At<'_>) {
+fn tls_route(route: &TlsRoute, spec: &VirtualService, names: &host::Names<'_>, at: &At<'_>) {
     at.key("match")
         .require(!route.r#match.is_empty(), "at least one condition is needed");
-    at.each("match", &route.r#match, |found, at| tls_match(found, spec, at));
+    at.each("match", &route.r#match, |found, at| {
+        tls_match(found, spec, names, at)
+    });
     destinations(&route.route, at);
 }
 
-fn tls_match(found: &TlsMatchAttributes, spec: &VirtualService, at: &At<'_>) {
+fn tls_match(found: &TlsMatchAttributes, spec: &VirtualService, names: &host::Names<'_>, at: &At<'_>) {
     at.key("sniHosts")
         .require(!found.sni_hosts.is_empty(), "at least one host is needed");
     at.each("sniHosts", &found.sni_hosts, |name, at| {
@@ -141,15 +142,25 @@ fn tls_match(found: &TlsMatchAttributes, spec: &VirtualService, at: &At<'_>) {
             return at.warning("clients send no IP address as SNI (RFC 6066), so this will hardly match");
         }
         host::report(sni_or_host(name, !applies_to_mesh(spec)), at);
-        if !spec.hosts.iter().any(|whole| host::within(name, whole)) {
+        if names.around(name).is_none() {
             at.error(format!(
                 "{name:?} is not among the hosts of the VirtualService, {}",
-                spec.hosts.join(", ")
+                some_of(&spec.hosts)
             ));
         }
     });
     subnets(&found.destination_subnets, at);
     l4_conditions(found.port, &found.source_labels, &found.gateways, at);
+}
+
+/// The first few names, for people.
+fn some_of(names: &[String]) -> String {
+    const FEW: usize = 10;
+    let few: Vec<&str> = names.iter().take(FEW).map(String::as_str).collect();
+    match names.len().saturating_sub(FEW) {
+        0 => few.join(", "),
+        more => format!("{} and {more} others", few.join(", ")),
+    }
 }
 
 fn tcp_route(route: &TcpRoute, at: &At<'_>) {

@@ -51,7 +51,14 @@ pub(super) fn endpoint(endpoint: &WorkloadEntry, ports: &BTreeSet<&str>, names: 
             .key(name)
             .error(format!("the service has no port named {name:?}"));
     }
-    if endpoint.address.starts_with("unix://") && ports.len() != 1 {
+    let is_socket = endpoint.address.starts_with("unix://");
+    if is_socket && names {
+        at.key("address").error_help(
+            "resolution DNS looks up names, and a Unix socket has none",
+            "use resolution STATIC",
+        );
+    }
+    if is_socket && ports.len() != 1 {
         at.key("address")
             .error("a Unix socket serves one port, so the service must have exactly one");
     }
