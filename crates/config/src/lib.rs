@@ -4,16 +4,19 @@
 //! Pure: text and values in, objects and [`Finding`]s out. Knows nothing of files, of the network, of Envoy, nor of what
 //! several objects mean together (that is `model` and `analysis`).
 
+pub mod adapters;
 mod api;
 mod cel;
 mod clip;
 pub mod crd;
 mod decode;
+pub mod descriptor;
 mod duration;
 pub mod extensions;
 mod finding;
 mod foreign;
 pub mod grpc_status;
+pub mod jwks;
 mod kind;
 pub mod kube;
 pub mod legacy;
@@ -27,13 +30,16 @@ mod parse;
 mod path;
 mod places;
 mod protocol;
+pub mod rule;
 pub mod security;
 pub mod selector;
 mod spec;
+pub mod spiffe;
 mod status;
 mod structure;
 mod syntax;
 pub mod telemetry;
+pub mod templates;
 pub mod unserved;
 mod validate;
 mod wire;

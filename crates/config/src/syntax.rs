@@ -53,6 +53,17 @@ pub(crate) fn is_label_value(text: &str) -> bool {
     text.is_empty() || framed(text, 63, |b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
+/// What [`is_port_name`] demands.
+pub(crate) const PORT_NAME: &str = "a port's name: up to 15 lower-case letters, digits and single hyphens, with a letter, and no hyphen at an end";
+
+/// A name of a service as IANA has them (RFC 6335, section 5.1), which Kubernetes demands of ports that are named.
+pub(crate) fn is_port_name(text: &str) -> bool {
+    text.len() <= 15
+        && is_dns_label(text)
+        && text.bytes().any(|b| b.is_ascii_lowercase())
+        && !text.contains("--")
+}
+
 /// RFC 1123 label in either case.
 pub(crate) fn is_host_label(text: &str) -> bool {
     framed(text, 63, |b| b.is_ascii_alphanumeric() || b == b'-')

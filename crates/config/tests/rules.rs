@@ -8,6 +8,7 @@ use config::{Severity, parse};
 fn worst(kind: &str, spec: &str) -> Option<(Severity, String)> {
     let group = match kind {
         "Telemetry" => "telemetry",
+        "AuthorizationPolicy" | "RequestAuthentication" => "security",
         "WasmPlugin" => "extensions",
         _ => "networking",
     };
@@ -113,4 +114,95 @@ fn modules_have_a_host() {
     ] {
         check("WasmPlugin", &format!("{{url: {url}}}"), expected);
     }
+}
+
+#[test]
+fn tags_of_metrics_are_cel() {
+    let value = Some((
+        Severity::Error,
+        "spec.metrics[0].overrides[0].tagOverrides.a.value",
+    ));
+    for (expression, expected) in [("request.host", None), ("request.host ==", value), ("'a'", None)] {
+        let spec =
+            format!("{{metrics: [{{overrides: [{{tagOverrides: {{a: {{value: \"{expression}\"}}}}}}]}}]}}");
+        check("Telemetry", &spec, expected);
+    }
+}
+
+#[test]
+fn headers_have_envoys_commands() {
+    let field = Some((Severity::Error, "spec.http[0].headers.request.set.x-a"));
+    for (value, expected) in [
+        ("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", None),
+        ("100%%", None),
+        ("%NO_SUCH_THING%", field),
+        ("%PROTOCOL(x)%", field),
+    ] {
+        let spec = format!(
+            "{{hosts: [a.b], http: [{{headers: {{request: {{set: {{x-a: \"{value}\"}}}}}}, route: [{{destination: {{host: a.b}}}}]}}]}}"
+        );
+        check("VirtualService", &spec, expected);
+    }
+}
+
+#[test]
+fn digests_of_certificates() {
+    let check_digest = |field: &str, digest: &str, good: bool| {
+        let spec = format!(
+            "{{servers: [{{hosts: ['*'], port: {{number: 443, name: s, protocol: HTTPS}}, tls: {{mode: SIMPLE, credentialName: c, {field}: [\"{digest}\"]}}}}]}}"
+        );
+        let path = format!("spec.servers[0].tls.{field}[0]");
+        check(
+            "Gateway",
+            &spec,
+            (!good).then_some((Severity::Error, path.as_str())),
+        );
+    };
+    check_digest("verifyCertificateHash", &"aB".repeat(32), true);
+    check_digest("verifyCertificateHash", &["aB"; 32].join(":"), true);
+    check_digest("verifyCertificateHash", "zz", false);
+    check_digest("verifyCertificateHash", &"ab".repeat(31), false);
+    check_digest(
+        "verifyCertificateSpki",
+        "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+        true,
+    );
+    check_digest("verifyCertificateSpki", "47DEQpj8", false);
+}
+
+#[test]
+fn keys_that_stand_in_a_policy_can_be_used() {
+    let field = Some((Severity::Error, "spec.jwtRules[0].jwks"));
+    for (keys, expected) in [
+        (r#"{"keys":[{"kty":"RSA","n":"AQ","e":"AQAB"}]}"#, None),
+        (r#"{"keys":[]}"#, field),
+        (r#"{"keys":[{"kty":"RSA","n":"AQ"}]}"#, field),
+        ("{}", field),
+    ] {
+        check(
+            "RequestAuthentication",
+            &format!("{{jwtRules: [{{issuer: i, jwks: '{keys}'}}]}}"),
+            expected,
+        );
+    }
+    let uri = "{jwtRules: [{issuer: i, jwksUri: \"http://a.b/keys\"}]}";
+    check(
+        "RequestAuthentication",
+        uri,
+        Some((Severity::Warning, "spec.jwtRules[0].jwksUri")),
+    );
+}
+
+#[test]
+fn names_by_spiffe() {
+    check(
+        "AuthorizationPolicy",
+        "{rules: [{from: [{source: {principals: [\"cluster.local/ns/a/sa/b\", \"spiffe://cluster.local/ns/a/sa/b\"]}}]}]}",
+        Some((Severity::Warning, "spec.rules[0].from[0].source.principals[1]")),
+    );
+    check(
+        "DestinationRule",
+        "{host: a.b, trafficPolicy: {tls: {mode: SIMPLE, subjectAltNames: [a.b, \"spiffe://A/b\"]}}}",
+        Some((Severity::Warning, "spec.trafficPolicy.tls.subjectAltNames[1]")),
+    );
 }

@@ -167,7 +167,7 @@ fn policies_change_the_proxies_that_they_select() {
     };
     let of = |labels: &str, rest: &str| format!("{{selector: {{matchLabels: {{{labels}}}}}, {rest}}}");
     let deny = "action: DENY, rules: [{to: [{operation: {paths: [/x]}}]}]";
-    let keys = r#"jwtRules: [{issuer: i, jwks: '{"keys":[{"kty":"EC"}]}'}]"#;
+    let keys = r#"jwtRules: [{issuer: i, jwks: '{"keys":[{"kty":"EC","x":"AQ","y":"AQ"}]}'}]"#;
     for (kind, rest) in [("AuthorizationPolicy", deny), ("RequestAuthentication", keys)] {
         for (document, expected) in [
             (policy(kind, "shop", &of("app: catalog", rest)), vec![1]),

@@ -16,11 +16,11 @@ use crate::condition::Condition;
 use crate::handler::Handler;
 use crate::header::Operation;
 use crate::instance::Instance;
-use crate::params::Problem;
 use crate::quota_spec::QuotaSpecs;
 use crate::reference::{Name, Names};
 use crate::rules::{Rule, Rules};
 use crate::sampling::Sampling;
+use config::adapters::Problem;
 
 /// A handler or instance that is there but cannot be used is `None`: its own finding says why.
 type Usable<T> = Option<Arc<T>>;

@@ -6,12 +6,11 @@ use config::ObjectKey;
 use expr::Attributes;
 
 use crate::backend::BackendHandler;
-use crate::denial::{Denial, DirectResponse};
 use crate::instance::InstanceValue;
 use crate::request::Request;
 use crate::rules::{CheckAction, Checker, Rule, Rules};
 use crate::sampling::Aspect;
-use crate::status::Code;
+use config::adapters::{Code, Denial, DirectResponse};
 
 /// A change of a header.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,8 +1,7 @@
 //! A rule's predicate.
 
-use expr::{Attributes, EvalError, Expression, Value, ValueType, Vocabulary};
-
-use crate::params::Problem;
+use config::adapters::Problem;
+use expr::{Attributes, EvalError, Expression, Value, Vocabulary};
 
 /// When a rule applies. An attribute that is absent without a fallback makes it not apply, as in Istio.
 #[derive(Clone, Debug)]
@@ -10,14 +9,7 @@ pub(crate) struct Condition(pub(crate) Option<Expression>);
 
 impl Condition {
     pub(crate) fn new(text: &str, vocabulary: &dyn Vocabulary) -> Result<Self, Problem> {
-        if text.trim().is_empty() {
-            return Ok(Self(None));
-        }
-        let expression = Expression::compile(text, vocabulary).map_err(|e| Problem::new("match", e))?;
-        match expression.ty() {
-            ValueType::Bool => Ok(Self(Some(expression))),
-            ty => Err(Problem::new("match", format!("is {ty}, but must be BOOL"))),
-        }
+        config::rule::predicate(text, vocabulary).map(Self)
     }
 
     /// Whether it holds; an error is one of malformed values, not of absence.

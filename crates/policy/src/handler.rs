@@ -1,22 +1,12 @@
 //! Handlers: the adapters that are served, with their parameters read and checked.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use config::adapters::{self, Denial, List, MetricDefinition, Problem, QuotaLimit, RedisServer};
 use config::mixer;
-use serde::Deserialize;
 
 use crate::backend::{Backend, BackendHandler, Remotes};
-use crate::denial::Denial;
-use crate::list::{self, List};
-use crate::metric::{self, MetricDefinition};
-use crate::params::{self, Problem};
-use crate::redis_quota::{self, Algorithm, RedisServer};
 use crate::reference::Name;
-use crate::window::Limit;
-
-/// Most quotas, overrides, metrics, labels or buckets of one handler.
-pub(crate) const MAX_ITEMS: usize = 1000;
 
 /// A handler.
 #[derive(Clone, Debug)]
@@ -43,18 +33,6 @@ pub(crate) enum Adapter {
     Backend(Arc<BackendHandler>),
 }
 
-/// A quota's limit.
-#[derive(Clone, Debug)]
-pub(crate) struct QuotaLimit {
-    /// The instance, as referred to.
-    pub(crate) name: String,
-    pub(crate) limit: Limit,
-    /// How units come back.
-    pub(crate) algorithm: Algorithm,
-    /// The first whose dimensions all match counts.
-    pub(crate) overrides: Vec<(BTreeMap<String, String>, Limit)>,
-}
-
 impl Handler {
     /// Reads a handler. The error names the parameter, or the adapter that is not served.
     pub(crate) fn new(name: &Name, spec: &mixer::Handler, remotes: &Remotes<'_>) -> Result<Self, Problem> {
@@ -63,31 +41,15 @@ impl Handler {
             Adapter::Backend(Arc::new(BackendHandler { name, backend }))
         };
         let adapter = match spec.compiled_adapter.as_str() {
-            "denier" => Adapter::Denier(Denial::new(params::read(&spec.params)?)?),
-            "listchecker" => {
-                let list: list::Params = params::read(&spec.params)?;
-                match list.provider_url.is_empty() {
-                    true => Adapter::List(List::new(&list)?),
-                    false => backend(Backend::list(list)?),
-                }
-            }
-            "memquota" => Adapter::MemQuota(quotas(params::read(&spec.params)?)?),
-            "redisquota" => {
-                let (server, limits) = redis_quota::read(params::read(&spec.params)?)?;
-                Adapter::RedisQuota(Arc::new(server), limits)
-            }
-            "prometheus" => Adapter::Prometheus(metric::definitions(params::read(&spec.params)?)?),
-            "noop" => Adapter::Noop,
-            "kubernetesenv" => Adapter::KubernetesEnv,
             "" if !spec.adapter.is_empty() => {
                 backend(Backend::Remote(remotes.handler(&name.namespace, spec)?))
             }
             "" => return Err(Problem::new("", "names no adapter; set compiledAdapter")),
-            other => match Backend::read(other, &spec.params) {
-                Some(read) => backend(read?),
+            known => match adapters::Adapter::read(known, &spec.params) {
+                Some(read) => Adapter::of(read?, backend),
                 None => {
                     let what =
-                        format!("there is no adapter {other}; docs/adapters has those that are served");
+                        format!("there is no adapter {known}; docs/adapters has those that are served");
                     return Err(Problem::new("", what));
                 }
             },
@@ -100,106 +62,35 @@ impl Handler {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct MemQuotaParams {
-    quotas: Vec<QuotaParams>,
-    /// Envoy's rate limit calls carry no deduplication id, so nothing is deduplicated.
-    #[serde(rename = "minDeduplicationDuration")]
-    _min_deduplication_duration: Option<config::Duration>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct QuotaParams {
-    name: String,
-    #[serde(default, deserialize_with = "params::integer")]
-    max_amount: i64,
-    #[serde(default)]
-    valid_duration: config::Duration,
-    #[serde(default)]
-    overrides: Vec<OverrideParams>,
-    /// Istio's memquota has rolling windows alone; the names are those of its redisquota.
-    #[serde(default)]
-    rate_limit_algorithm: AlgorithmName,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-enum AlgorithmName {
-    #[default]
-    RollingWindow,
-    FixedWindow,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct OverrideParams {
-    #[serde(default, deserialize_with = "params::expressions")]
-    dimensions: BTreeMap<String, String>,
-    #[serde(default, deserialize_with = "params::integer")]
-    max_amount: i64,
-    #[serde(default)]
-    valid_duration: config::Duration,
-}
-
-/// Bounds a list of parameters.
-pub(crate) fn bounded<T>(items: &[T], path: &str) -> Result<(), Problem> {
-    if items.len() > MAX_ITEMS {
-        return Err(Problem::new(
-            path,
-            format!("has {} entries, more than {MAX_ITEMS}", items.len()),
-        ));
-    }
-    Ok(())
-}
-
-pub(crate) fn limit(max_amount: i64, duration: config::Duration, path: &str) -> Result<Limit, Problem> {
-    let amount = u64::try_from(max_amount)
-        .map_err(|_| Problem::new(format!("{path}.maxAmount"), format!("{max_amount} is negative")))?;
-    let Ok(window) = i64::try_from(duration.0.as_nanos()) else {
-        return Err(Problem::new(
-            format!("{path}.validDuration"),
-            "longer than 292 years",
-        ));
-    };
-    Ok(Limit { amount, window })
-}
-
-fn quotas(params: MemQuotaParams) -> Result<Vec<QuotaLimit>, Problem> {
-    bounded(&params.quotas, "quotas")?;
-    let mut limits = Vec::new();
-    for (i, quota) in params.quotas.into_iter().enumerate() {
-        let path = format!("quotas[{i}]");
-        bounded(&quota.overrides, &format!("{path}.overrides"))?;
-        let mut overrides = Vec::new();
-        for (j, other) in quota.overrides.into_iter().enumerate() {
-            let own = limit(
-                other.max_amount,
-                other.valid_duration,
-                &format!("{path}.overrides[{j}]"),
-            )?;
-            overrides.push((other.dimensions, own));
+impl Adapter {
+    /// What stands behind the parameters; `beside` makes one that runs beside the decision.
+    fn of(read: adapters::Adapter, beside: impl FnOnce(Backend) -> Self) -> Self {
+        use adapters::Adapter as Read;
+        match read {
+            Read::Denier(denial) => Self::Denier(denial),
+            Read::List(list) => Self::List(list),
+            Read::MemQuota(limits) => Self::MemQuota(limits),
+            Read::RedisQuota(server, limits) => Self::RedisQuota(Arc::new(server), limits),
+            Read::Prometheus(metrics) => Self::Prometheus(metrics),
+            Read::Noop => Self::Noop,
+            Read::KubernetesEnv => Self::KubernetesEnv,
+            Read::ListSource(source) => beside(Backend::List(source)),
+            Read::Opa(opa) => beside(Backend::Opa(opa)),
+            Read::Rbac(rbac) => beside(Backend::Rbac(rbac)),
+            Read::Stdio(stdio) => beside(Backend::Stdio(stdio)),
+            Read::Statsd(statsd) => beside(Backend::Statsd(statsd)),
+            Read::Dogstatsd(dogstatsd) => beside(Backend::Dogstatsd(dogstatsd)),
+            Read::Fluentd(fluentd) => beside(Backend::Fluentd(fluentd)),
+            Read::Zipkin(zipkin) => beside(Backend::Zipkin(zipkin)),
+            Read::OpenTelemetry(otlp) => beside(Backend::OpenTelemetry(otlp)),
         }
-        let own = limit(quota.max_amount, quota.valid_duration, &path)?;
-        limits.push(QuotaLimit {
-            name: quota.name,
-            limit: own,
-            algorithm: match quota.rate_limit_algorithm {
-                AlgorithmName::FixedWindow => Algorithm::FixedWindow,
-                // The windows choose their own steps.
-                AlgorithmName::RollingWindow => Algorithm::RollingWindow { bucket: 0 },
-            },
-            overrides,
-        });
     }
-    Ok(limits)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::Code;
+    use config::adapters::Code;
 
     fn handler(adapter: &str, params: &str) -> Result<Handler, Problem> {
         let name = Name {

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use config::adapters::Problem;
 use config::mixer;
-use expr::{Attributes, Expression, Use, ValueType, Vocabulary};
+use config::templates::{self, Record};
+use expr::{Attributes, Expression, Use, Vocabulary};
 
-use crate::params::Problem;
-use crate::record::{Fields, Record};
+use crate::record::{self, Fields};
 use crate::reference::Name;
-use crate::schema;
 
 /// An instance as configured.
 #[derive(Clone, Debug)]
@@ -82,11 +82,8 @@ impl Instance {
         if template.is_empty() {
             return Err(Problem::new("", "names no template; set compiledTemplate"));
         }
-        // A template that is an object may be named with its namespace.
-        let short = template.split('.').next().unwrap_or_default();
-        let (known, fields) = schema::template(short)
-            .ok_or_else(|| Problem::new("", format!("there is no template {template}")))?;
-        let record = Record::new(fields, &spec.params, vocabulary)?;
+        let read = templates::read(template, &spec.params, vocabulary);
+        let (known, record) = read.map_err(|problems| first(problems, template))?;
         Ok(Self {
             short_name: name.name.clone(),
             full_name: name.full().into(),
@@ -107,7 +104,7 @@ impl Instance {
             name: self.full_name.clone(),
             template: self.template.name(),
             key: key.cloned(),
-            fields: self.record.eval(bag)?,
+            fields: record::eval(&self.record, bag)?,
         })
     }
 }
@@ -124,23 +121,17 @@ fn parts(template: &'static str, record: &Record) -> Result<Template, Problem> {
         "listentry" => Template::ListEntry(value()?),
         "quota" => Template::Quota(record.many("dimensions")),
         "metric" => Template::Metric {
-            value: number(value()?)?,
+            value: value()?,
             dimensions: record.many("dimensions"),
         },
         other => Template::Other(other),
     })
 }
 
-/// A metric's value must be a number; Istio writes the value of a counter as the text "1".
-fn number(value: Expression) -> Result<Expression, Problem> {
-    use ValueType::{Double, Duration, Int64, String};
-    match value.ty() {
-        Int64 | Double | Duration | String => Ok(value),
-        ty => Err(Problem::new(
-            "value",
-            format!("is {ty}, but must be a number or a DURATION"),
-        )),
-    }
+/// An instance is used whole or not at all: the first problem is told, all are when the object is validated.
+fn first(problems: Vec<Problem>, template: &str) -> Problem {
+    let first = problems.into_iter().next();
+    first.unwrap_or_else(|| Problem::new("", format!("cannot be read by the template {template}")))
 }
 
 #[cfg(test)]
@@ -163,29 +154,13 @@ mod tests {
     }
 
     #[test]
-    fn expressions_are_checked_where_they_stand() {
-        let check = |template: &str, params: &str, path: &str, message: &str| {
-            let problem = instance(template, params).unwrap_err();
-            assert!(
-                problem.path == path && problem.message.contains(message),
-                "{problem:?}"
-            );
-        };
-        check(
-            "listentry",
-            r#"{"value":"source.lables"}"#,
-            "value",
-            "did you mean source.labels",
+    fn what_is_wrong_is_told() {
+        let problem = instance("quota", r#"{"dimensions":{"a.b":"("}}"#).unwrap_err();
+        assert_eq!(problem.path, "dimensions[a.b]");
+        assert_eq!(
+            instance("", "{}").unwrap_err().message,
+            "names no template; set compiledTemplate"
         );
-        check(
-            "quota",
-            r#"{"dimensions":{"a.b":"("}}"#,
-            "dimensions[a.b]",
-            "column 2",
-        );
-        check("metric", r#"{"value":"source.ip"}"#, "value", "must be a number");
-        check("metric", "{}", "value", "is empty");
-        check("metrics", "{}", "", "no template metrics");
     }
 
     #[test]

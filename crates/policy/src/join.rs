@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use crate::backend::{BackendHandler, Variety};
 use crate::build::Builder;
-use crate::handler::{Adapter, Handler, QuotaLimit};
+use crate::handler::{Adapter, Handler};
 use crate::instance::{Instance, Template};
-use crate::metric::MetricDefinition;
 use crate::rules::{CheckAction, Checker, MetricAction, QuotaAction, ReportAction, Rule};
+use config::adapters::MetricDefinition;
+use config::adapters::QuotaLimit;
 
 impl Builder<'_> {
     /// Adds what a handler does with an instance.

@@ -13,59 +13,49 @@ mod check;
 mod compile;
 mod condition;
 mod datum;
-mod denial;
 mod descriptor;
 mod handler;
 mod header;
 mod http;
 mod instance;
 mod join;
-mod list;
-mod metric;
-mod params;
 mod partial;
 mod quota;
 mod quota_spec;
 mod record;
-mod redis_quota;
 mod reference;
 mod report;
 mod request;
 mod requirements;
 mod rules;
 mod sampling;
-mod schema;
 mod services;
-mod status;
 mod window;
 mod workload;
 
-pub use backend::{
-    Backend, BackendHandler, Dogstatsd, DogstatsdMetric, Fluentd, Level, ListSource, NamePart, Opa,
-    OpenTelemetry, OtlpMetric, Rbac, Remote, Rotation, Statsd, StatsdKind, StatsdMetric, Stdio, Stream, Tls,
-    Zipkin,
-};
+pub use backend::{Backend, BackendHandler, Remote};
 pub use check::{Answer, Ask, Asked, HeaderChange, Verdict};
 pub use compile::{
     BodyPart, Change, Fact, HeaderText, Matcher, Mutation, Part, Place, Reason, Refusal, Test, Values,
+};
+pub use config::adapters::{
+    Algorithm, Buckets, Code, Dogstatsd, DogstatsdMetric, Fluentd, Level, Limit, List, ListSource,
+    MetricDefinition, MetricKind, NamePart, Opa, OpenTelemetry, OtlpMetric, Rbac, RedisPlace, RedisServer,
+    Rotation, Statsd, StatsdKind, StatsdMetric, Stdio, Stream, Tls, Zipkin,
 };
 pub use datum::Datum;
 pub use descriptor::{DescriptorFacts, DescriptorProblem};
 pub use http::{HeaderMap, query_of};
 pub use instance::InstanceValue;
-pub use list::List;
-pub use metric::{Buckets, MetricDefinition, MetricKind};
 pub use quota::{Due, QuotaDenial, Store};
 pub use record::{FieldValue, Fields};
-pub use redis_quota::{Algorithm, RedisPlace, RedisServer};
 pub use report::{Delivery, Reports, Sample};
 pub use request::{Api, Connection, Extra, Party, Protocol, ReporterKind, Request, Response};
 pub use requirements::{
     Check, DescriptorEntry, Direction, Headers, Ports, QuotaDescriptor, Report, Requirements, Traffic,
 };
 pub use rules::Rules;
-pub use status::Code;
-pub use window::{Charge, Limit, Windows};
+pub use window::{Charge, Windows};
 pub use workload::{ServiceView, WorkloadView};
 
 /// Annotation of a rule that says what happens when Mixer cannot be asked: `"true"` lets requests pass, `"false"`

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use config::ObjectKey;
 use expr::{Use, Value};
 
-use crate::redis_quota::{Algorithm, RedisServer};
 use crate::request::Request;
 use crate::rules::{QuotaAction, Rule, Rules};
 use crate::sampling::Aspect;
-use crate::status::Code;
-use crate::window::{Charge, Limit, Windows};
+use crate::window::{Charge, Windows};
+use config::adapters::{Algorithm, Code, Limit, RedisServer};
 
 /// A quota that refused a request.
 #[derive(Clone, Debug, PartialEq)]

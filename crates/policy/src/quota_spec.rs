@@ -7,9 +7,9 @@ use config::networking::StringMatch;
 use expr::{Attributes, Value};
 use regex::Regex;
 
-use crate::params::Problem;
 use crate::services::Services;
 use crate::workload::ServiceView;
+use config::adapters::Problem;
 
 /// The charges of all bindings.
 #[derive(Clone, Debug, Default)]

@@ -9,16 +9,12 @@ use expr::{EvalError, Expression, Use};
 use crate::api_spec::ApiSpecs;
 use crate::backend::BackendHandler;
 use crate::condition::Condition;
-use crate::denial::Denial;
-use crate::handler::QuotaLimit;
 use crate::header::Operation;
 use crate::instance::Instance;
-use crate::list::List;
-use crate::metric::MetricDefinition;
 use crate::quota_spec::QuotaSpecs;
-use crate::redis_quota::RedisServer;
 use crate::request::{Api, Request};
 use crate::sampling::{Aspect, Sampling};
+use config::adapters::{Denial, List, MetricDefinition, QuotaLimit, RedisServer};
 
 /// A mesh's rules, checked and compiled. Immutable: a change of configuration makes new ones.
 #[derive(Clone, Debug, Default)]

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use config::mixer::{DenominatorType, RandomSampling, RateLimitSampling, Sampling as Spec};
 use expr::{Attributes, Expression, Use, Value, ValueType, Vocabulary};
 
-use crate::params::Problem;
 use crate::request::Request;
+use config::adapters::Problem;
 
 /// Which of a rule's actions are asked for: each is sampled for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

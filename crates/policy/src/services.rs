@@ -2,8 +2,8 @@
 
 use config::mixer::IstioService;
 
-use crate::params::Problem;
 use crate::workload::ServiceView;
+use config::adapters::Problem;
 
 /// One entry of a binding's `services`.
 #[derive(Clone, Debug)]

@@ -3,21 +3,14 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use config::adapters::Limit;
+
 /// Shortest step in which used amounts come back, in nanoseconds (Istio's ten ticks a second).
 const TICK: i64 = 100_000_000;
 /// Most steps of one window; longer windows have coarser steps.
 const MAX_TICKS: i64 = 600;
 /// Keys that are kept apart.
 const MAX_KEYS: usize = 100_000;
-
-/// How much may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Limit {
-    /// Units within the window.
-    pub amount: u64,
-    /// Nanoseconds after which a used unit comes back; 0 for never.
-    pub window: i64,
-}
 
 /// The answer to a charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +37,9 @@ pub struct Windows {
     windows: HashMap<String, Window>,
 }
 
-impl Limit {
-    fn tick(self) -> i64 {
-        TICK.max(self.window / MAX_TICKS)
-    }
+/// The step in which units of a limit come back, in nanoseconds.
+fn step_of(limit: Limit) -> i64 {
+    TICK.max(limit.window / MAX_TICKS)
 }
 
 impl Window {
@@ -64,7 +56,7 @@ impl Window {
             return;
         }
         while let Some((tick, units)) = self.used.front().copied() {
-            if tick.saturating_mul(limit.tick()).saturating_add(limit.window) > now {
+            if tick.saturating_mul(step_of(limit)).saturating_add(limit.window) > now {
                 break;
             }
             self.used.pop_front();
@@ -79,7 +71,7 @@ impl Window {
             let tick = if limit.window == 0 {
                 0
             } else {
-                now.div_euclid(limit.tick())
+                now.div_euclid(step_of(limit))
             };
             match self.used.back_mut() {
                 // All units of a fixed window come back with its first.
@@ -92,7 +84,7 @@ impl Window {
         }
         let reset = match self.used.front() {
             Some((tick, _)) if limit.window > 0 => Some(
-                (tick.saturating_mul(limit.tick()).saturating_add(limit.window))
+                (tick.saturating_mul(step_of(limit)).saturating_add(limit.window))
                     .saturating_sub(now)
                     .max(0),
             ),

@@ -3,7 +3,7 @@
 use regex::Regex;
 use serde_json::{Map, Number, Value};
 
-use super::nearest::{replacement, suggestion};
+use super::nearest::{replacement, some_names, suggestion};
 use super::shape::{Bounds, Fields, Shape};
 use crate::path::At;
 use crate::yaml::camel_case;
@@ -269,10 +269,7 @@ fn unknown(name: &str, known: &Fields, at: &At<'_>) {
     match suggestion(name, known.fields.keys().map(AsRef::as_ref)) {
         Some(help) => at.error_help(message, help),
         None if known.fields.is_empty() => at.error_help(message, "no field is known here"),
-        None => {
-            let names: Vec<&str> = known.fields.keys().map(AsRef::as_ref).collect();
-            at.error_help(message, format!("known here are {}", names.join(", ")));
-        }
+        None => at.error_help(message, some_names(name, known.fields.keys().map(AsRef::as_ref))),
     }
 }
 

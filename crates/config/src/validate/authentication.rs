@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::common::{attachment, port, some_duration, workload_selector};
+use crate::jwks::{self, Origin};
 use crate::path::At;
 use crate::security::{JwtRule, PeerAuthentication, RequestAuthentication};
 
@@ -44,10 +45,10 @@ fn jwt_rule(rule: &JwtRule, at: &At<'_>) {
         at.error("jwks and jwksUri exclude one another; keep one of them");
     }
     if !rule.jwks_uri.is_empty() {
-        http_url(&rule.jwks_uri, &at.key("jwksUri"));
+        https_url(&rule.jwks_uri, &at.key("jwksUri"));
     }
     if !rule.jwks.is_empty() {
-        jwks(&rule.jwks, &at.key("jwks"));
+        inline_keys(&rule.jwks, &at.key("jwks"));
     }
     some_duration("timeout", rule.timeout, at);
 }
@@ -74,24 +75,26 @@ pub(super) fn http_url(url: &str, at: &At<'_>) {
     }
 }
 
+/// The same, with a warning where what is fetched can be changed on its way.
+pub(super) fn https_url(url: &str, at: &At<'_>) {
+    http_url(url, at);
+    if url.starts_with("http://") {
+        at.warning("keys that come without TLS can be changed on their way; use https");
+    }
+}
+
 /// A set of public keys (RFC 7517), or a single key.
-fn jwks(text: &str, at: &At<'_>) {
+fn inline_keys(text: &str, at: &At<'_>) {
     if text.len() > MAX_JWKS {
         return at.error(format!(
             "has {} bytes, more than the {MAX_JWKS} allowed; use jwksUri",
             text.len()
         ));
     }
-    let value: Value = match serde_json::from_str(text) {
-        Ok(value) => value,
-        Err(error) => return at.error(format!("not a JSON Web Key Set: {error}")),
-    };
-    let keys = match value.get("keys") {
-        Some(Value::Array(keys)) => keys.clone(),
-        None if value.get("kty").is_some() => vec![value],
-        _ => return at.error("not a JSON Web Key Set: it has no list keys"),
-    };
-    for (index, key) in keys.iter().enumerate() {
+    if let Err(problem) = jwks::usable(text.as_bytes(), Origin::Inline) {
+        return at.error(problem.to_string());
+    }
+    for (index, key) in keys_of(text).iter().enumerate() {
         if key.get("kty").and_then(Value::as_str).is_none() {
             at.error(format!("the key {index} has no type kty"));
         }
@@ -100,5 +103,14 @@ fn jwks(text: &str, at: &At<'_>) {
                 "the key {index} has a private part; publish the public part only, and replace the key"
             ));
         }
+    }
+}
+
+/// The keys of a set, which was read before.
+fn keys_of(text: &str) -> Vec<Value> {
+    let mut value: Value = serde_json::from_str(text).unwrap_or_default();
+    match value.get_mut("keys").map(Value::take) {
+        Some(Value::Array(keys)) => keys,
+        _ => vec![value],
     }
 }

@@ -1,6 +1,7 @@
 //! AuthorizationPolicy: sources, operations, conditions, and what each action needs.
 
 use super::common::{attachment, no_empty_values};
+use super::spiffe;
 use crate::path::At;
 use crate::security::{Action, AuthorizationPolicy, Condition, Operation, Rule, Source};
 use crate::{Meta, Spec, syntax};
@@ -104,6 +105,8 @@ fn source(source: &Source, at: &At<'_>) {
             at.require(!value.contains('/'), "a trust domain has no slash");
         });
     }
+    spiffe::principals(&source.principals, &at.key("principals"));
+    spiffe::principals(&source.not_principals, &at.key("notPrincipals"));
     let accounts = !source.service_accounts.is_empty() || !source.not_service_accounts.is_empty();
     let others = [
         &source.principals,
@@ -252,6 +255,7 @@ fn condition(condition: &Condition, at: &At<'_>) {
             "source.ip" | "remote.ip" | "destination.ip" => ip_blocks(field, values, at),
             "destination.port" => ports(field, values, at),
             "source.serviceAccount" => at.each(field, values, |value, at| service_account(value, at)),
+            "source.principal" => spiffe::principals(values, &at.key(field)),
             "source.trustDomain" => at.each(field, values, |value, at| wildcard_at_an_end(value, at)),
             _ => {}
         }

@@ -5,6 +5,7 @@ use crate::path::At;
 
 /// Checks TLS settings of a client in `namespace`.
 pub(super) fn check(tls: &ClientTlsSettings, namespace: &str, at: &At<'_>) {
+    super::spiffe::subject_alt_names(&tls.subject_alt_names, &at.key("subjectAltNames"));
     let verifies = matches!(tls.mode, ClientTlsMode::Simple | ClientTlsMode::Mutual);
     if let Some(name) = tls.credential_name.strip_prefix("configmap://") {
         let fine = name

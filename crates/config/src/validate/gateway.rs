@@ -1,6 +1,7 @@
 //! Gateway: its servers, and TLS settings of servers (which Sidecars have too).
 
 use super::common::unique;
+use super::fingerprint;
 use super::host::{self, Owner};
 use crate::networking::{Gateway, Port, Server, ServerTlsMode, ServerTlsSettings, TlsProtocol};
 use crate::path::At;
@@ -127,6 +128,21 @@ fn tls_of_protocol(tls: Option<&ServerTlsSettings>, protocol: Protocol, at: &At<
 /// TLS settings of a server.
 pub(super) fn tls(tls: &ServerTlsSettings, at: &At<'_>) {
     ciphers(tls, at);
+    at.each(
+        "verifyCertificateHash",
+        &tls.verify_certificate_hash,
+        |hash, at| {
+            fingerprint::certificate(hash, at);
+        },
+    );
+    at.each(
+        "verifyCertificateSpki",
+        &tls.verify_certificate_spki,
+        |hash, at| {
+            fingerprint::public_key(hash, at);
+        },
+    );
+    super::spiffe::subject_alt_names(&tls.subject_alt_names, &at.key("subjectAltNames"));
     let sources = [
         ("serverCertificate", !tls.server_certificate.is_empty()),
         ("privateKey", !tls.private_key.is_empty()),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::commands;
 use crate::networking::{HeaderOperations, Headers};
 use crate::path::At;
 
@@ -97,31 +98,13 @@ pub(super) fn value_fault(value: &str) -> Option<String> {
     while let Some((_, after)) = rest.split_once('%') {
         rest = match after.strip_prefix('%') {
             Some(after) => after,
-            None => match command(after) {
-                Some(after) => after,
-                None => {
-                    return Some(format!(
-                        "{value:?} has a % that begins no %COMMAND%; write %% for the character itself"
-                    ));
-                }
+            None => match commands::take(after) {
+                Ok(after) => after,
+                Err(problem) => return Some(format!("in {value:?} a % {problem}")),
             },
         };
     }
     None
-}
-
-/// What follows `NAME%` or `NAME(ARGUMENTS)…%`.
-fn command(text: &str) -> Option<&str> {
-    let (name, _) = text.split_at(text.find(['%', '(']).unwrap_or(text.len()));
-    let rest = text.strip_prefix(name)?;
-    match rest.strip_prefix('(') {
-        Some(arguments) => {
-            let (_, rest) = arguments.split_once(')')?;
-            rest.trim_start_matches(|c: char| c == ' ' || c == ':' || c.is_ascii_digit())
-                .strip_prefix('%')
-        }
-        None => rest.strip_prefix('%'),
-    }
 }
 
 #[cfg(test)]
@@ -141,7 +124,7 @@ mod tests {
         ] {
             assert_eq!(value_fault(good), None, "{good}");
         }
-        for bad in ["100%", "%START", "%REQ(x%", "a\nb", "%REQ(x)y%"] {
+        for bad in ["100%", "%START", "%REQ(x%", "a\nb", "%REQ(x)y%", "%NO_SUCH%"] {
             assert!(value_fault(bad).is_some(), "{bad}");
         }
     }

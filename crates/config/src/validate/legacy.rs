@@ -93,7 +93,15 @@ pub(super) fn service_role(spec: &ServiceRole, at: &At<'_>) {
     at.warning("a kind of Istio 1.4; use AuthorizationPolicy of security.istio.io/v1");
     at.key("rules")
         .require(!spec.rules.is_empty(), "at least one rule is needed");
-    at.each("rules", &spec.rules, access_rule);
+    at.each("rules", &spec.rules, role_rule);
+}
+
+fn role_rule(rule: &AccessRule, at: &At<'_>) {
+    if rule.services.is_empty() {
+        at.key("services")
+            .warning("without services the rule applies to none; use \"*\" for all of the namespace");
+    }
+    access_rule(rule, at);
 }
 
 fn access_rule(rule: &AccessRule, at: &At<'_>) {

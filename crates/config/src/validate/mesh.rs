@@ -1,5 +1,6 @@
 //! MeshConfig with its ProxyConfig, and MeshNetworks.
 
+use super::authentication::https_url;
 use super::common::{port, some_duration, unique};
 use super::{
     client_tls, connection_pool, destination_rule, host, http_route, load_balancer, providers, workload,
@@ -31,6 +32,16 @@ pub(super) fn check(spec: &MeshConfig, at: &At<'_>) {
     }
     timeouts(spec, at);
     trust_domains(spec, at);
+    at.each("caCertificates", &spec.ca_certificates, |certificate, at| {
+        at.some(
+            "spiffeBundleUrl",
+            certificate.spiffe_bundle_url.as_ref(),
+            |url, at| https_url(url, at),
+        );
+        at.each("trustDomains", &certificate.trust_domains, |domain, at| {
+            super::spiffe::trust_domain(domain, at)
+        });
+    });
     at.some("defaultConfig", spec.default_config.as_ref(), proxy_config);
     at.some(
         "localityLbSetting",
@@ -144,6 +155,8 @@ fn trust_domains(spec: &MeshConfig, at: &At<'_>) {
             at.error(format!(
                 "{domain:?} is not a trust domain: labels of letters, digits and hyphens with dots between"
             ));
+        } else {
+            super::spiffe::trust_domain(domain, at);
         }
     };
     if !spec.trust_domain.is_empty() {

@@ -1,31 +1,21 @@
 //! Mixer's kinds: rules with their expressions, handlers, instances, attributes, and the quota and HTTP API specifications.
 //! Which attributes, handlers and instances exist is not known here: `policy` resolves names.
 
-use expr::{CompileError, Expression, LANGUAGE_ANNOTATION, Language, STANDARD, Speaking, ValueType};
-
 use super::common::regex;
-use super::host;
+use super::{host, mixer_params};
+use crate::adapters::Problem;
 use crate::mixer::{
-    Action, Adapter, AttributeManifest, Attributes, Handler, HeaderOperation, HeaderOperationTemplate,
-    HttpApiSpec, HttpApiSpecBinding, Instance, IstioService, QuotaSpec, QuotaSpecBinding, Rule,
-    SpecReference, Template,
+    Action, Adapter, AttributeManifest, Attributes, Handler, HttpApiSpec, HttpApiSpecBinding, Instance,
+    IstioService, QuotaSpec, QuotaSpecBinding, Rule, SpecReference, Template,
 };
 use crate::networking::StringMatch;
 use crate::path::At;
 use crate::structure::nearest;
-use crate::{Kind, Meta, meta, mixer, syntax};
+use crate::{Kind, Meta, adapters, meta, mixer, syntax};
 
 /// Checks a rule.
 pub(super) fn rule(spec: &Rule, meta: &Meta, at: &At<'_>) {
-    let language = meta.annotations.get(LANGUAGE_ANNOTATION);
-    let language = language.map_or(Ok(Language::Cexl), |name| name.parse());
-    if let Err(problem) = &language {
-        at.error(format!("annotation {LANGUAGE_ANNOTATION}: {problem}"));
-    }
-    if !spec.r#match.trim().is_empty() {
-        let vocabulary = Speaking(&STANDARD, language.unwrap_or_default());
-        predicate(&spec.r#match, &vocabulary, &at.key("match"));
-    }
+    mixer_params::rule(spec, meta, at);
     let operations =
         !spec.request_header_operations.is_empty() || !spec.response_header_operations.is_empty();
     at.key("actions").require(
@@ -33,30 +23,6 @@ pub(super) fn rule(spec: &Rule, meta: &Meta, at: &At<'_>) {
         "at least one action is needed",
     );
     at.each("actions", &spec.actions, action);
-    at.each(
-        "requestHeaderOperations",
-        &spec.request_header_operations,
-        header_operation,
-    );
-    at.each(
-        "responseHeaderOperations",
-        &spec.response_header_operations,
-        header_operation,
-    );
-}
-
-/// A boolean expression over attributes. An attribute that is not a standard one may come from a manifest.
-fn predicate(text: &str, vocabulary: &Speaking<'_>, at: &At<'_>) {
-    match Expression::compile(text, vocabulary) {
-        Ok(expression) if expression.ty() != ValueType::Bool => {
-            at.error(format!(
-                "must be true or false, but the expression is of type {}",
-                expression.ty()
-            ));
-        }
-        Err(error) if !matches!(error, CompileError::UnknownAttribute { .. }) => at.error(error.to_string()),
-        _ => {}
-    }
 }
 
 fn action(action: &Action, at: &At<'_>) {
@@ -66,14 +32,6 @@ fn action(action: &Action, at: &At<'_>) {
     if action.instances.is_empty() {
         at.key("instances")
             .warning("the handler gets no instance, so it has nothing to do");
-    }
-}
-
-fn header_operation(operation: &HeaderOperationTemplate, at: &At<'_>) {
-    at.key("name")
-        .require(!operation.name.is_empty(), "this field is required");
-    if operation.operation != HeaderOperation::Remove && operation.values.is_empty() {
-        at.key("values").error("at least one value is needed");
     }
 }
 
@@ -109,7 +67,7 @@ fn one_of(
 }
 
 /// Checks a handler.
-pub(super) fn handler(spec: &Handler, at: &At<'_>) {
+pub(super) fn handler(kind: Kind, spec: &Handler, at: &At<'_>) {
     one_of(
         ("compiledAdapter", &spec.compiled_adapter),
         ("adapter", &spec.adapter),
@@ -119,13 +77,25 @@ pub(super) fn handler(spec: &Handler, at: &At<'_>) {
         at,
     );
     at.some("connection", spec.connection.as_ref(), |connection, at| {
-        at.key("address")
-            .require(!connection.address.is_empty(), "this field is required");
+        if at
+            .key("address")
+            .require(!connection.address.is_empty(), "this field is required")
+            && let Err(problem) = adapters::connection_address(&connection.address)
+        {
+            at.key("address").error(problem.message);
+        }
+        if let Err(problem) = adapters::Tls::of_connection(connection) {
+            mixer_params::say(
+                &Problem::new(problem.path.trim_start_matches("connection."), problem.message),
+                at,
+            );
+        }
     });
+    mixer_params::handler(kind, spec, at);
 }
 
 /// Checks an instance.
-pub(super) fn instance(spec: &Instance, at: &At<'_>) {
+pub(super) fn instance(kind: Kind, spec: &Instance, meta: &Meta, at: &At<'_>) {
     one_of(
         ("compiledTemplate", &spec.compiled_template),
         ("template", &spec.template),
@@ -133,6 +103,7 @@ pub(super) fn instance(spec: &Instance, at: &At<'_>) {
         &[],
         at,
     );
+    mixer_params::instance(kind, spec, meta, at);
 }
 
 /// Checks an attribute manifest.
@@ -152,20 +123,19 @@ pub(super) fn attribute_manifest(spec: &AttributeManifest, at: &At<'_>) {
 pub(super) fn template(spec: &Template, at: &At<'_>) {
     at.key("descriptor")
         .require(!spec.descriptor.is_empty(), "this field is required");
-    base64(&spec.descriptor, &at.key("descriptor"));
+    descriptor(&spec.descriptor, &at.key("descriptor"));
 }
 
 /// Checks an adapter.
 pub(super) fn adapter(spec: &Adapter, at: &At<'_>) {
     super::common::no_empty_values("templates", &spec.templates, at);
-    base64(&spec.config, &at.key("config"));
+    descriptor(&spec.config, &at.key("config"));
 }
 
-fn base64(text: &str, at: &At<'_>) {
-    let fine = text
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"+/-_=".contains(&b) || b.is_ascii_whitespace());
-    at.require(fine, "must be base64");
+fn descriptor(text: &str, at: &At<'_>) {
+    if let Err(problem) = crate::descriptor::read(text) {
+        at.error(problem.to_string());
+    }
 }
 
 /// Checks a quota specification.

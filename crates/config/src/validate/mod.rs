@@ -5,25 +5,30 @@
 mod authentication;
 mod authorization;
 mod client_tls;
+mod commands;
 mod common;
 mod connection_pool;
 mod destination_rule;
 mod envoy_filter;
 mod extensions;
+mod fingerprint;
 mod gateway;
 mod gateway_api;
 mod header;
 mod host;
 mod http_route;
+mod ingress;
 mod kubernetes;
 mod legacy;
 mod load_balancer;
 mod mesh;
 mod mixer;
+mod mixer_params;
 mod providers;
 mod reachability;
 mod service_entry;
 mod sidecar;
+mod spiffe;
 mod telemetry;
 mod virtual_service;
 mod workload;
@@ -50,8 +55,8 @@ pub(crate) fn spec(kind: Kind, meta: &Meta, spec: &Spec, at: &At<'_>) {
         Spec::WasmPlugin(spec) => extensions::wasm_plugin(spec, at),
         Spec::TrafficExtension(spec) => extensions::traffic_extension(spec, at),
         Spec::Rule(spec) => mixer::rule(spec, meta, at),
-        Spec::Handler(spec) => mixer::handler(spec, at),
-        Spec::Instance(spec) => mixer::instance(spec, at),
+        Spec::Handler(spec) => mixer::handler(kind, spec, at),
+        Spec::Instance(spec) => mixer::instance(kind, spec, meta, at),
         Spec::AttributeManifest(spec) => mixer::attribute_manifest(spec, at),
         Spec::Template(spec) => mixer::template(spec, at),
         Spec::Adapter(spec) => mixer::adapter(spec, at),
@@ -67,6 +72,11 @@ pub(crate) fn spec(kind: Kind, meta: &Meta, spec: &Spec, at: &At<'_>) {
         Spec::MeshNetworks(spec) => mesh::networks(spec, at),
         Spec::Service(spec) => kubernetes::service(spec, at),
         Spec::EndpointSlice(spec) => kubernetes::endpoint_slice(spec, at),
+        Spec::Ingress(spec) => ingress::check(spec, at),
+        Spec::Pod(spec) => kubernetes::pod(spec, at),
+        Spec::Deployment(spec) => kubernetes::template(&spec.spec.template, &at.key("spec")),
+        Spec::DaemonSet(spec) => kubernetes::template(&spec.spec.template, &at.key("spec")),
+        Spec::ConfigMap(spec) => kubernetes::config_map(spec, meta, at),
         Spec::KubernetesGateway(spec) => gateway_api::gateway(spec, at),
         Spec::GatewayClass(spec) => gateway_api::class(spec, at),
         Spec::ListenerSet(spec) => gateway_api::listener_set(spec, at),
@@ -75,16 +85,11 @@ pub(crate) fn spec(kind: Kind, meta: &Meta, spec: &Spec, at: &At<'_>) {
         Spec::KubernetesL4Route(spec) => gateway_api::l4_route(spec, at),
         Spec::BackendTlsPolicy(spec) => gateway_api::backend_tls_policy(spec, at),
         Spec::Namespace(_)
-        | Spec::Pod(_)
         | Spec::Node(_)
-        | Spec::Ingress(_)
         | Spec::IngressClass(_)
-        | Spec::ConfigMap(_)
         | Spec::Secret(_)
-        | Spec::Deployment(_)
         | Spec::WebhookConfiguration(_)
         | Spec::CustomResourceDefinition(_)
-        | Spec::DaemonSet(_)
         | Spec::ServiceAccount(_)
         | Spec::SecretFacts(_)
         | Spec::ReferenceGrant(_) => {}

@@ -29,7 +29,7 @@ pub(super) fn check(spec: &Telemetry, at: &At<'_>) {
     });
 }
 
-/// What says which requests are logged: CEL, as Envoy evaluates it. Its names are checked by Envoy alone.
+/// CEL, as Envoy evaluates it: which requests are logged, or what a tag is worth. Its names are checked by Envoy alone.
 fn expression(text: &str, at: &At<'_>) {
     if text.len() > expr::MAX_LENGTH {
         let (size, limit) = (text.len(), expr::MAX_LENGTH);
@@ -82,7 +82,8 @@ fn metrics(metrics: &Metrics, at: &At<'_>) {
                     at.key("value")
                         .error("operation REMOVE takes no value; remove it or use UPSERT");
                 }
-                _ => {}
+                (TagOperation::Upsert, false) => expression(&tag.value, &at.key("value")),
+                (TagOperation::Remove, true) => {}
             }
         }
     });

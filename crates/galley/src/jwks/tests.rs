@@ -12,8 +12,8 @@ use config::Spec;
 
 use super::*;
 
-const KEYS: &str = r#"{"keys":[{"kty":"EC","kid":"a"}]}"#;
-const OTHER: &str = r#"{"keys":[{"kty":"EC","kid":"b"}]}"#;
+const KEYS: &str = r#"{"keys":[{"kty":"EC","kid":"a","x":"AQ","y":"AQ"}]}"#;
+const OTHER: &str = r#"{"keys":[{"kty":"EC","kid":"b","x":"AQ","y":"AQ"}]}"#;
 
 /// Answers by path; a status other than 200 redirects to its text.
 type Pages = Arc<Mutex<BTreeMap<String, (u16, String)>>>;

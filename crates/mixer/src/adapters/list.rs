@@ -76,7 +76,7 @@ impl super::Adapter for Adapter {
             FieldValue::One(datum) => Some(datum.to_string()),
             _ => None,
         });
-        Ok(list.answer(&value.unwrap_or_default()))
+        Ok(Answer::of_list(&list, &value.unwrap_or_default()))
     }
 }
 

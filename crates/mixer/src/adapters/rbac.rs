@@ -11,7 +11,7 @@ pub(super) struct Adapter(pub(super) Rbac);
 impl super::Adapter for Adapter {
     async fn check(&self, instance: &InstanceValue) -> Result<Answer, Fault> {
         let (rbac, fields) = (self.0.clone(), instance.fields.clone());
-        let answer = tokio::task::spawn_blocking(move || rbac.answer(&fields));
+        let answer = tokio::task::spawn_blocking(move || Answer::of_rbac(&rbac, &fields));
         answer.await.map_err(|_| Fault::Panicked)
     }
 }

@@ -17,10 +17,10 @@ use expr::{Attributes as _, Bag, Timestamp, Use, Value, Vocabulary};
 use regex::Regex;
 
 use self::template::{Parts, Template};
-use crate::params::Problem;
 use crate::request::Request;
 use crate::services::Services;
 use crate::workload::ServiceView;
+use config::adapters::Problem;
 
 /// The specifications of all bindings.
 #[derive(Clone, Debug, Default)]

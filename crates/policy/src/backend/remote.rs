@@ -4,15 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use config::mixer;
+use config::adapters::{Problem, Tls, connection_address};
+use config::{descriptor, mixer, templates};
 use serde_json::{Map, Value};
 
-use super::{Tls, Variety, address, tls};
-use crate::params::Problem;
-use crate::schema;
-
-/// Longest descriptor of a template or an adapter, in bytes of base64.
-const MAX_DESCRIPTOR: usize = 4 << 20;
+use super::Variety;
 
 /// An adapter behind gRPC.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,8 +76,8 @@ impl Remotes<'_> {
             templates.insert(name, descriptor);
         }
         Ok(Remote {
-            address: address("connection.address", &connection.address, "")?,
-            tls: tls::of_connection(connection)?,
+            address: connection_address(&connection.address)?,
+            tls: Tls::of_connection(connection)?,
             timeout: timeout
                 .and_then(|nanos| i64::try_from(nanos).ok())
                 .filter(|nanos| *nanos > 0),
@@ -99,7 +95,7 @@ impl Remotes<'_> {
             || format!("the adapter takes {reference}, but there is no such template in {namespace}");
         let ((_, name), template) =
             find(&self.templates, reference, namespace).ok_or_else(|| Problem::new("adapter", missing()))?;
-        if schema::template(&name).is_none() {
+        if !templates::is_served(&name) {
             let message =
                 format!("the template {name} is none of Istio's; templates of your own are not served yet");
             return Err(Problem::new("adapter", message));
@@ -109,12 +105,12 @@ impl Remotes<'_> {
     }
 }
 
-fn bounded(path: &str, descriptor: &str) -> Result<(), Problem> {
-    match descriptor.len() <= MAX_DESCRIPTOR {
+fn bounded(path: &str, text: &str) -> Result<(), Problem> {
+    match text.len() <= descriptor::MAX_LENGTH {
         true => Ok(()),
         false => Err(Problem::new(
             path,
-            format!("has a descriptor of more than {MAX_DESCRIPTOR} bytes"),
+            format!("has a descriptor of more than {} bytes", descriptor::MAX_LENGTH),
         )),
     }
 }

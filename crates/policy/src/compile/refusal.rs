@@ -8,10 +8,10 @@ use super::matcher::{Fact, Matcher, Test};
 use super::pattern;
 use super::reason::Reason;
 use crate::check::{HeaderChange, Verdict};
-use crate::denial::Denial;
-use crate::list::{Entries, List};
 use crate::rules::{CheckAction, Checker};
-use crate::status::Code;
+use config::adapters::Code;
+use config::adapters::Denial;
+use config::adapters::{Entries, List};
 
 /// A refusal that the proxy itself makes, with the answer that Mixer would give.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

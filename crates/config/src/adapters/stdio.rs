@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::handler::bounded;
-use crate::params::Problem;
+use super::bounded;
+use super::params::Problem;
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Stdio {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct Params {
+pub(super) struct Params {
     log_stream: StreamName,
     severity_levels: BTreeMap<String, Level>,
     metric_level: Level,
@@ -133,7 +133,7 @@ const SEVERITIES: [(&str, Level); 13] = [
     ("FATAL", Level::Error),
 ];
 
-pub(crate) fn read(params: &Params) -> Result<Stdio, Problem> {
+pub(super) fn read(params: &Params) -> Result<Stdio, Problem> {
     bounded(
         &params.severity_levels.keys().collect::<Vec<_>>(),
         "severityLevels",

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::params::Problem;
+use super::params::Problem;
 
 /// Most bytes of all policies of one handler.
 const MAX_POLICIES: usize = 1 << 20;
@@ -18,13 +18,13 @@ pub struct Opa {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct Params {
+pub(super) struct Params {
     policy: Vec<String>,
     check_method: String,
     fail_close: Option<bool>,
 }
 
-pub(crate) fn read(params: Params) -> Result<Opa, Problem> {
+pub(super) fn read(params: Params) -> Result<Opa, Problem> {
     if params.fail_close == Some(false) {
         // Istio's default: whatever cannot be decided passes. Authorization fails closed here.
         return Err(Problem::new(

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::bounded;
+use super::params::Problem;
 use super::{address, nanos, probability};
-use crate::handler::bounded;
-use crate::params::Problem;
 
 /// Largest datagram that UDP over IPv4 carries.
 const MAX_DATAGRAM: i32 = 65_507;
@@ -97,10 +97,10 @@ pub struct Dogstatsd {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct Params {
+pub(super) struct Params {
     address: String,
     prefix: String,
-    flush_duration: config::Duration,
+    flush_duration: crate::Duration,
     flush_bytes: i32,
     sampling_rate: Option<f64>,
     metrics: BTreeMap<String, MetricParams>,
@@ -116,7 +116,7 @@ struct MetricParams {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct DogstatsdParams {
+pub(super) struct DogstatsdParams {
     address: String,
     prefix: Option<String>,
     buffer_length: i32,
@@ -144,7 +144,7 @@ fn known(kind: StatsdKind, path: &str) -> Result<StatsdKind, Problem> {
     }
 }
 
-pub(crate) fn read(params: Params) -> Result<Statsd, Problem> {
+pub(super) fn read(params: Params) -> Result<Statsd, Problem> {
     bounded(&params.metrics.keys().collect::<Vec<_>>(), "metrics")?;
     let datagram = match params.flush_bytes {
         0 => DATAGRAM,
@@ -171,7 +171,7 @@ pub(crate) fn read(params: Params) -> Result<Statsd, Problem> {
     })
 }
 
-pub(crate) fn read_dogstatsd(params: DogstatsdParams) -> Result<Dogstatsd, Problem> {
+pub(super) fn read_dogstatsd(params: DogstatsdParams) -> Result<Dogstatsd, Problem> {
     bounded(&params.metrics.keys().collect::<Vec<_>>(), "metrics")?;
     let buffer = usize::try_from(params.buffer_length)
         .map_err(|_| Problem::new("bufferLength", format!("{} is negative", params.buffer_length)))?;

@@ -1,8 +1,7 @@
 //! `listchecker` with a list that is fetched from a URL.
 
-use crate::check::Answer;
-use crate::list::{List, Params};
-use crate::params::Problem;
+use super::list::{List, Params};
+use super::params::Problem;
 
 /// Shortest time between two fetches, in nanoseconds.
 const MIN_REFRESH: i64 = 1_000_000_000;
@@ -21,10 +20,10 @@ pub struct ListSource {
     /// Nanoseconds for which the last good list counts when it cannot be fetched any more.
     pub ttl: i64,
     /// Kind of entries, entries that are always on the list, and what being on it means.
-    pub(crate) params: Params,
+    pub(super) params: Params,
 }
 
-pub(crate) fn read(params: Params) -> Result<ListSource, Problem> {
+pub(super) fn read(params: Params) -> Result<ListSource, Problem> {
     // Overrides are checked now, not with the first fetch.
     List::new(&params)?;
     let refresh = super::nanos(
@@ -61,15 +60,5 @@ impl ListSource {
         let mut params = self.params.clone();
         params.overrides.extend(fetched.map(str::to_owned));
         List::new(&params).map_err(|problem| problem.message)
-    }
-}
-
-impl List {
-    /// What the list says of a value.
-    pub fn answer(&self, value: &str) -> Answer {
-        match self.denial(value) {
-            None => Answer::ok(),
-            Some(denial) => Answer::refusal(denial.code, denial.message),
-        }
     }
 }

@@ -1,29 +1,48 @@
-//! Reads the parameters of adapters and templates, which `config` keeps as given. Names are accepted in camelCase and
+//! Reads the parameters of adapters and templates, which objects keep as given. Names are accepted in camelCase and
 //! snake_case, numbers as text too, as protobuf's JSON has it.
 
 use std::fmt;
 
+use expr::CompileError;
 use serde::de::{DeserializeOwned, Error, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use serde_path_to_error::Segment;
 
-/// A problem with a parameter: its path below `params` and what is wrong.
-#[derive(Debug)]
-pub(crate) struct Problem {
-    pub(crate) path: String,
-    pub(crate) message: String,
+use crate::structure::nearest;
+
+/// A problem with a parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where it is below the parameters: `quotas[0].maxAmount`, `dimensions[a.b]`; empty for all of them.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// Whether what is wrong may be right with another object: an attribute that a manifest may add.
+    pub(crate) open: bool,
 }
 
 impl Problem {
-    pub(crate) fn new(path: impl Into<String>, message: impl fmt::Display) -> Self {
+    /// A problem at a path.
+    pub fn new(path: impl Into<String>, message: impl fmt::Display) -> Self {
         Self {
             path: path.into(),
             message: message.to_string(),
+            open: false,
+        }
+    }
+
+    /// An expression that was not compiled.
+    pub fn expression(path: impl Into<String>, error: &CompileError) -> Self {
+        Self {
+            open: matches!(error, CompileError::UnknownAttribute { .. }),
+            ..Self::new(path, error)
         }
     }
 
     /// The same problem, seen from the object that has it under `field` (a name, or `[KEY]` of a map).
-    pub(crate) fn below(self, field: &str) -> Self {
+    #[must_use]
+    pub fn below(self, field: &str) -> Self {
         let path = match self.path.as_str() {
             "" => field.to_owned(),
             path if path.starts_with('[') => format!("{field}{path}"),
@@ -34,13 +53,50 @@ impl Problem {
 }
 
 /// Reads parameters of type `T`, which refuses unknown names.
-pub(crate) fn read<T: DeserializeOwned>(params: &Map<String, Value>) -> Result<T, Problem> {
+pub(super) fn read<T: DeserializeOwned>(params: &Map<String, Value>) -> Result<T, Problem> {
     serde_path_to_error::deserialize(Value::Object(camel_case(params))).map_err(|e| {
-        let path = match e.path().to_string() {
-            path if path == "." => String::new(),
-            path => path,
-        };
-        Problem::new(path, e.inner())
+        let words = e.inner().to_string();
+        Problem::new(path(e.path()), unknown(&words).unwrap_or(words))
+    })
+}
+
+/// A path in our notation: keys with odd characters in brackets.
+fn path(path: &serde_path_to_error::Path) -> String {
+    let mut out = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => out.push_str(&format!("[{index}]")),
+            Segment::Map { key } if key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => {
+                if !out.is_empty() {
+                    out.push('.');
+                }
+                out.push_str(key);
+            }
+            Segment::Map { key } => out.push_str(&format!("[{key}]")),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    out
+}
+
+/// serde's words for an unknown name, with the one that was probably meant. serde puts names between backquotes: first the
+/// unknown one, then the known ones.
+fn unknown(words: &str) -> Option<String> {
+    let what = ["unknown field", "unknown variant"]
+        .into_iter()
+        .find(|what| words.starts_with(what))?;
+    let mut names = words.split('`').skip(1).step_by(2);
+    let name = names.next()?;
+    let known: Vec<&str> = names.collect();
+    let what = match what {
+        "unknown field" => "unknown field".to_owned(),
+        _ => format!("{name:?} is not one of the values of this field"),
+    };
+    let meant = nearest(name, known.iter().copied());
+    Some(match meant {
+        _ if known.is_empty() => format!("{what}; no field is known here"),
+        Some(meant) => format!("{what}; did you mean {meant:?}?"),
+        None => format!("{what}; known here are {}", known.join(", ")),
     })
 }
 
@@ -89,7 +145,7 @@ pub(crate) fn camel(name: &str) -> String {
 }
 
 /// An integer, perhaps written as text.
-pub(crate) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+pub(super) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     struct Integer;
     impl Visitor<'_> for Integer {
         type Value = i64;
@@ -116,7 +172,7 @@ pub(crate) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64,
 }
 
 /// A scalar as text: expressions are sometimes written as bare numbers or truths.
-pub(crate) fn expression<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(super) fn expression<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::String(text) => Ok(text),
         Value::Null => Ok(String::new()),
@@ -126,7 +182,7 @@ pub(crate) fn expression<'de, D: Deserializer<'de>>(deserializer: D) -> Result<S
 }
 
 /// A map of expressions.
-pub(crate) fn expressions<'de, D: Deserializer<'de>>(
+pub(super) fn expressions<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<std::collections::BTreeMap<String, String>, D::Error> {
     #[derive(Deserialize)]

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
+use super::params::Problem;
 use super::{probability, url};
-use crate::params::Problem;
 
 /// Parameters (adapter.zipkin.config).
 #[derive(Clone, Debug, PartialEq)]
@@ -16,12 +16,12 @@ pub struct Zipkin {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct Params {
+pub(super) struct Params {
     url: String,
     sample_probability: f64,
 }
 
-pub(crate) fn read(params: &Params) -> Result<Zipkin, Problem> {
+pub(super) fn read(params: &Params) -> Result<Zipkin, Problem> {
     Ok(Zipkin {
         url: url("url", &params.url)?,
         sampling: probability("sampleProbability", params.sample_probability)?,

@@ -7,9 +7,9 @@ use ipnet::IpNet;
 use regex::{RegexSet, RegexSetBuilder};
 use serde::Deserialize;
 
-use crate::denial::Denial;
-use crate::params::Problem;
-use crate::status::Code;
+use super::code::Code;
+use super::denier::Denial;
+use super::params::Problem;
 
 /// Most entries of a list.
 const MAX_ENTRIES: usize = 100_000;
@@ -17,14 +17,14 @@ const MAX_ENTRIES: usize = 100_000;
 /// Parameters (adapter.listchecker.config).
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct Params {
-    pub(crate) provider_url: String,
-    pub(crate) refresh_interval: Option<config::Duration>,
-    pub(crate) ttl: Option<config::Duration>,
+pub(super) struct Params {
+    pub(super) provider_url: String,
+    pub(super) refresh_interval: Option<crate::Duration>,
+    pub(super) ttl: Option<crate::Duration>,
     /// How long and how often a caller may keep the answer: Envoy keeps none.
-    caching_interval: Option<config::Duration>,
+    caching_interval: Option<crate::Duration>,
     caching_use_count: i32,
-    pub(crate) overrides: Vec<String>,
+    pub(super) overrides: Vec<String>,
     entry_type: EntryType,
     blacklist: bool,
 }
@@ -41,10 +41,14 @@ enum EntryType {
 
 /// What stands on a list.
 #[derive(Clone, Debug)]
-pub(crate) enum Entries {
+pub enum Entries {
+    /// These texts.
     Strings(BTreeSet<String>),
+    /// These texts, in lower case, however a value is written.
     CaseInsensitive(BTreeSet<String>),
+    /// Addresses in these networks.
     Addresses(Vec<IpNet>),
+    /// Texts in which one of these is found.
     Regex(RegexSet),
 }
 
@@ -57,18 +61,23 @@ pub struct List {
 
 impl Entries {
     /// How many there are.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         match self {
             Self::Strings(entries) | Self::CaseInsensitive(entries) => entries.len(),
             Self::Addresses(networks) => networks.len(),
             Self::Regex(patterns) => patterns.len(),
         }
     }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// What a list says of a value.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Listed {
+enum Listed {
     /// It may pass.
     Pass,
     /// It is not on a list of what may pass.
@@ -80,7 +89,7 @@ pub(crate) enum Listed {
 }
 
 impl List {
-    pub(crate) fn new(params: &Params) -> Result<Self, Problem> {
+    pub(super) fn new(params: &Params) -> Result<Self, Problem> {
         if params.overrides.len() > MAX_ENTRIES {
             let message = format!("has {} entries, more than {MAX_ENTRIES}", params.overrides.len());
             return Err(Problem::new("overrides", message));
@@ -114,7 +123,7 @@ impl List {
     }
 
     /// What the list has against a value, in Istio's words.
-    pub(crate) fn denial(&self, value: &str) -> Option<Denial> {
+    pub fn denial(&self, value: &str) -> Option<Denial> {
         let (code, message) = match self.look_up(value) {
             Listed::Pass => return None,
             Listed::NotOnWhitelist => (Code::NOT_FOUND, format!("{value} is not whitelisted")),
@@ -132,11 +141,11 @@ impl List {
     }
 
     /// Its entries, and whether it names what may not pass.
-    pub(crate) fn parts(&self) -> (&Entries, bool) {
+    pub fn parts(&self) -> (&Entries, bool) {
         (&self.entries, self.blacklist)
     }
 
-    pub(crate) fn look_up(&self, value: &str) -> Listed {
+    fn look_up(&self, value: &str) -> Listed {
         let found = match &self.entries {
             Entries::Strings(entries) => entries.contains(value),
             Entries::CaseInsensitive(entries) => entries.contains(&value.to_lowercase()),

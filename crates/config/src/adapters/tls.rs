@@ -3,10 +3,10 @@
 
 use std::path::{Component, Path};
 
-use config::mixer::{Authentication, Connection};
+use crate::mixer::{Authentication, Connection};
 use serde::Deserialize;
 
-use crate::params::Problem;
+use super::params::Problem;
 
 /// How a backend and Mixer know each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Tls {
 /// `tls` of a handler's parameters, with the names of Istio's `connection.authentication`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct Params {
+pub(super) struct Params {
     ca_certificates: String,
     client_certificate: String,
     private_key: String,
@@ -37,13 +37,18 @@ pub(super) fn read(params: Option<Params>) -> Result<Option<Tls>, Problem> {
         .map_err(|problem| problem.below("tls"))
 }
 
-/// Reads a handler's `connection.authentication`.
-pub(super) fn of_connection(connection: &Connection) -> Result<Option<Tls>, Problem> {
-    let Some(authentication) = &connection.authentication else {
-        return Ok(None);
-    };
-    let below = |problem: Problem| problem.below("connection.authentication");
-    given(authentication).and_then(tls).map(Some).map_err(below)
+impl Tls {
+    /// What a handler's `connection.authentication` asks for; none where it asks for nothing.
+    ///
+    /// # Errors
+    /// What is not served, or names no file.
+    pub fn of_connection(connection: &Connection) -> Result<Option<Self>, Problem> {
+        let Some(authentication) = &connection.authentication else {
+            return Ok(None);
+        };
+        let below = |problem: Problem| problem.below("connection.authentication");
+        given(authentication).and_then(tls).map(Some).map_err(below)
+    }
 }
 
 fn given(authentication: &Authentication) -> Result<Params, Problem> {

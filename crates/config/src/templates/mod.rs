@@ -1,11 +1,18 @@
-//! The fields of templates, as tables: which there are, and of which type an expression must be that fills one. From the
-//! `template.proto` of each template in Istio 1.4 (istio.io, "Policies and Telemetry: Templates").
+//! The templates that are built in. Their fields are tables: which there are, and of which type an expression must be that
+//! fills one. From the `template.proto` of each template in Istio 1.4 (istio.io, "Policies and Telemetry: Templates").
 
-use expr::ValueType;
+mod record;
+
+use expr::{ValueType, Vocabulary};
+use serde_json::{Map, Value as Json};
+
+pub use record::{Record, Slot};
+
+use crate::adapters::Problem;
 
 /// What a field takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FieldType {
+enum FieldType {
     /// Text of any kind: STRING, EMAIL_ADDRESS, URI, DNS_NAME.
     Text,
     /// A value of exactly this type.
@@ -20,11 +27,11 @@ pub(crate) enum FieldType {
 
 /// A field of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Field {
+struct Field {
     /// In camelCase, as protobuf's JSON has it.
-    pub(crate) name: &'static str,
-    pub(crate) ty: FieldType,
-    pub(crate) required: bool,
+    name: &'static str,
+    ty: FieldType,
+    required: bool,
 }
 
 const fn field(name: &'static str, ty: FieldType) -> Field {
@@ -144,7 +151,47 @@ const TEMPLATES: [(&str, &[Field]); 11] = [
     ("kubernetes", KUBERNETES),
 ];
 
-/// A built-in template's own name and its fields.
-pub(crate) fn template(name: &str) -> Option<(&'static str, &'static [Field])> {
-    TEMPLATES.into_iter().find(|(known, _)| *known == name)
+/// The name and the fields of the template that `name` means; one that is an object may be named with its namespace.
+fn find(name: &str) -> Option<(&'static str, &'static [Field])> {
+    let short = name.split('.').next().unwrap_or_default();
+    TEMPLATES.into_iter().find(|(known, _)| *known == short)
+}
+
+/// Whether a template of that name is served: `logentry`, or `logentry.istio-system`.
+pub fn is_served(name: &str) -> bool {
+    find(name).is_some()
+}
+
+/// Reads an instance's parameters: the template's own name, and the expressions that fill it.
+///
+/// # Errors
+/// All that is wrong, each at its parameter; a template that is not served, at none.
+pub fn read(
+    name: &str,
+    params: &Map<String, Json>,
+    vocabulary: &dyn Vocabulary,
+) -> Result<(&'static str, Record), Vec<Problem>> {
+    let (template, fields) =
+        find(name).ok_or_else(|| vec![Problem::new("", format!("there is no template {name}"))])?;
+    let mut problems = Vec::new();
+    let record = Record::read(fields, params, vocabulary, &mut problems);
+    if template == "metric" {
+        problems.extend(number(&record));
+    }
+    match problems.is_empty() {
+        true => Ok((template, record)),
+        false => Err(problems),
+    }
+}
+
+/// A metric's value must be a number; Istio writes the value of a counter as the text "1".
+fn number(record: &Record) -> Option<Problem> {
+    use expr::ValueType::{Double, Duration, Int64, String};
+    match record.one("value")?.ty() {
+        Int64 | Double | Duration | String => None,
+        ty => Some(Problem::new(
+            "value",
+            format!("is {ty}, but must be a number or a DURATION"),
+        )),
+    }
 }

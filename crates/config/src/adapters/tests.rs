@@ -1,17 +1,17 @@
 //! Parameters as Istio's pages have them, and what is wrong with others.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
 #[expect(clippy::needless_pass_by_value, reason = "calls read better")]
-fn read(adapter: &str, params: Value) -> Result<Backend, Problem> {
-    Backend::read(adapter, params.as_object().unwrap()).unwrap()
+fn read(adapter: &str, params: Value) -> Result<Adapter, Problem> {
+    Adapter::read(adapter, params.as_object().unwrap()).unwrap()
 }
 
 #[test]
 fn istios_samples_are_read() {
-    let Backend::Stdio(stdio) = read(
+    let Adapter::Stdio(stdio) = read(
         "stdio",
         json!({"severity_levels": {"warning": "WARNING"}, "outputAsJson": true}),
     )
@@ -23,7 +23,7 @@ fn istios_samples_are_read() {
         (stdio.level("warning"), stdio.level("other")),
         (Level::Warning, Level::Info)
     );
-    let Backend::Fluentd(fluentd) = read(
+    let Adapter::Fluentd(fluentd) = read(
         "fluentd",
         json!({"address": "fluentd-es.logging:24224", "instanceBufferSize": "10"}),
     )
@@ -33,7 +33,7 @@ fn istios_samples_are_read() {
     assert_eq!((fluentd.queue, fluentd.interval), (10, 60_000_000_000));
     let metrics =
         json!({"a.metric.istio-system": {"type": "COUNTER", "nameTemplate": "{{.api}}-{{ .code }}x"}});
-    let Backend::Statsd(statsd) = read("statsd", json!({"address": "a:1", "metrics": metrics})).unwrap()
+    let Adapter::Statsd(statsd) = read("statsd", json!({"address": "a:1", "metrics": metrics})).unwrap()
     else {
         panic!("no statsd")
     };

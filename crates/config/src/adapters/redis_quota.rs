@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::handler::{QuotaLimit, bounded, limit};
-use crate::params::{self, Problem};
+use super::bounded;
+use super::params::{self, Problem};
+use super::quota::{QuotaLimit, limit};
 
 /// Most buckets of a rolling window: what one key may hold in Redis.
 const MAX_BUCKETS: i64 = 1000;
@@ -72,7 +73,7 @@ pub enum Algorithm {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct Params {
+pub(super) struct Params {
     redis_server_url: String,
     #[serde(deserialize_with = "params::integer")]
     connection_pool_size: i64,
@@ -85,8 +86,8 @@ struct Quota {
     name: String,
     #[serde(deserialize_with = "params::integer")]
     max_amount: i64,
-    valid_duration: config::Duration,
-    bucket_duration: config::Duration,
+    valid_duration: crate::Duration,
+    bucket_duration: crate::Duration,
     rate_limit_algorithm: Name,
     overrides: Vec<Override>,
 }
@@ -109,7 +110,7 @@ enum Name {
 }
 
 /// Reads the parameters; the error names the one that is wrong.
-pub(crate) fn read(params: Params) -> Result<(RedisServer, Vec<QuotaLimit>), Problem> {
+pub(super) fn read(params: Params) -> Result<(RedisServer, Vec<QuotaLimit>), Problem> {
     let server = RedisServer {
         place: place(&params.redis_server_url)?,
         connections: connections(params.connection_pool_size)?,
@@ -208,20 +209,27 @@ fn read_quota(quota: Quota, path: &str) -> Result<QuotaLimit, Problem> {
         )?;
         overrides.push((other.dimensions, own));
     }
+    let algorithm = algorithm(
+        quota.rate_limit_algorithm,
+        quota.bucket_duration,
+        own.window,
+        path,
+    )?;
+    if own.amount == 0 {
+        return Err(Problem::new(
+            format!("{path}.maxAmount"),
+            "must be 1 or more, or nothing would ever be granted",
+        ));
+    }
     Ok(QuotaLimit {
         name: quota.name,
         limit: own,
-        algorithm: algorithm(
-            quota.rate_limit_algorithm,
-            quota.bucket_duration,
-            own.window,
-            path,
-        )?,
+        algorithm,
         overrides,
     })
 }
 
-fn algorithm(name: Name, bucket: config::Duration, window: i64, path: &str) -> Result<Algorithm, Problem> {
+fn algorithm(name: Name, bucket: crate::Duration, window: i64, path: &str) -> Result<Algorithm, Problem> {
     let problem = |message: &str| Err(Problem::new(format!("{path}.bucketDuration"), message));
     match (name, i64::try_from(bucket.0.as_nanos()).unwrap_or(i64::MAX)) {
         (Name::FixedWindow, 0) => Ok(Algorithm::FixedWindow),

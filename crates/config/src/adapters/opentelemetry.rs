@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Tls, address, nanos, probability, tls};
-use crate::handler::bounded;
-use crate::metric::{BucketParams, Buckets, DEFAULT_BUCKETS, MetricKind};
-use crate::params::Problem;
+use super::bounded;
+use super::params::Problem;
+use super::prometheus::{BucketParams, Buckets, DEFAULT_BUCKETS, MetricKind};
+use super::tls::{self, Tls};
+use super::{address, nanos, probability};
 
 /// How often metrics are sent unless told, in nanoseconds.
 const INTERVAL: i64 = 10_000_000_000;
@@ -48,10 +49,10 @@ pub struct OpenTelemetry {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct Params {
+pub(super) struct Params {
     address: String,
     properties: BTreeMap<String, String>,
-    push_interval_duration: config::Duration,
+    push_interval_duration: crate::Duration,
     sample_probability: Option<f64>,
     metrics: BTreeMap<String, MetricParams>,
     tls: Option<tls::Params>,
@@ -70,7 +71,7 @@ struct MetricParams {
     buckets: Option<BucketParams>,
 }
 
-pub(crate) fn read(params: Params) -> Result<OpenTelemetry, Problem> {
+pub(super) fn read(params: Params) -> Result<OpenTelemetry, Problem> {
     bounded(&params.metrics.keys().collect::<Vec<_>>(), "metrics")?;
     let mut metrics = BTreeMap::new();
     for (instance, metric) in params.metrics {

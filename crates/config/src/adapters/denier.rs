@@ -5,32 +5,38 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::params::{self, Problem};
-use crate::status::Code;
+use super::code::Code;
+use super::params::{self, Problem};
 
 /// What a denier answers.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Denial {
-    pub(crate) code: Code,
-    pub(crate) message: String,
-    pub(crate) direct: Option<DirectResponse>,
+pub struct Denial {
+    /// The code, from 1 to 16.
+    pub code: Code,
+    /// Shown to the caller; may be empty.
+    pub message: String,
+    /// A response instead of the code's own.
+    pub direct: Option<DirectResponse>,
 }
 
 /// An HTTP response given instead of the code's own (istio.policy.v1beta1.DirectHttpResponse).
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct DirectResponse {
-    pub(crate) status: Option<u16>,
-    pub(crate) body: String,
-    pub(crate) headers: BTreeMap<String, String>,
+pub struct DirectResponse {
+    /// From 300 to 599; the code's own without.
+    pub status: Option<u16>,
+    /// The body.
+    pub body: String,
+    /// Headers by their names in lower case.
+    pub headers: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct Params {
+pub(super) struct Params {
     status: Option<Status>,
     /// How long and how often a caller may keep the answer: Envoy's ext_authz keeps none.
     #[serde(rename = "validDuration")]
-    _valid_duration: Option<config::Duration>,
+    _valid_duration: Option<crate::Duration>,
     #[serde(rename = "validUseCount", deserialize_with = "params::integer")]
     _valid_use_count: i64,
 }
@@ -45,7 +51,7 @@ struct Status {
 }
 
 impl Denial {
-    pub(crate) fn new(params: Params) -> Result<Self, Problem> {
+    pub(super) fn new(params: Params) -> Result<Self, Problem> {
         let Some(status) = params.status else {
             return Ok(Denial {
                 code: Code::FAILED_PRECONDITION,

@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
-use super::{Tls, address, nanos, tls};
-use crate::params::{self, Problem};
+use super::params::{self, Problem};
+use super::tls::{self, Tls};
+use super::{address, nanos};
 
 /// Entries that may wait unless told (Istio's default).
 const QUEUE: usize = 1024;
@@ -33,15 +34,15 @@ pub struct Fluentd {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct Params {
+pub(super) struct Params {
     address: String,
     integer_duration: bool,
     #[serde(deserialize_with = "params::integer")]
     instance_buffer_size: i64,
     #[serde(deserialize_with = "params::integer")]
     max_batch_size_bytes: i64,
-    push_interval_duration: config::Duration,
-    push_timeout_duration: config::Duration,
+    push_interval_duration: crate::Duration,
+    push_timeout_duration: crate::Duration,
     tls: Option<tls::Params>,
 }
 
@@ -56,7 +57,7 @@ fn size(path: &str, given: i64, default: usize, most: usize) -> Result<usize, Pr
     }
 }
 
-pub(crate) fn read(params: Params) -> Result<Fluentd, Problem> {
+pub(super) fn read(params: Params) -> Result<Fluentd, Problem> {
     Ok(Fluentd {
         address: address("address", &params.address, "localhost:24224")?,
         tls: tls::read(params.tls)?,

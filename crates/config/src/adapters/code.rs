@@ -24,7 +24,7 @@ impl Code {
 
     /// The canonical name; `UNKNOWN` for numbers without one.
     pub fn name(self) -> &'static str {
-        config::grpc_status::name(self.0)
+        crate::grpc_status::name(self.0)
     }
 
     /// The HTTP status that stands for the code (google/rpc/code.proto).

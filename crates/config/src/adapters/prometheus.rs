@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::handler::{MAX_ITEMS, bounded};
-use crate::params::Problem;
+use super::params::Problem;
+use super::{MAX_ITEMS, bounded};
 
 /// What a metric counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
@@ -40,12 +40,12 @@ pub struct MetricDefinition {
     /// Nanoseconds after which a series that is not written any more is forgotten.
     pub expiry: Option<i64>,
     /// The instance, as referred to.
-    pub(crate) instance: String,
+    pub instance: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct Params {
+pub(super) struct Params {
     metrics: Vec<MetricParams>,
     metrics_expiration_policy: Option<Expiration>,
 }
@@ -53,10 +53,10 @@ pub(crate) struct Params {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Expiration {
-    metrics_expiry_duration: config::Duration,
+    metrics_expiry_duration: crate::Duration,
     /// Series are checked when they are read.
     #[serde(default, rename = "expiryCheckIntervalDuration")]
-    _expiry_check_interval_duration: config::Duration,
+    _expiry_check_interval_duration: crate::Duration,
 }
 
 #[derive(Debug, Deserialize)]
@@ -78,7 +78,7 @@ struct MetricParams {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) enum BucketParams {
+pub(super) enum BucketParams {
     #[serde(rename = "linearBuckets", rename_all = "camelCase")]
     Linear {
         num_finite_buckets: u32,
@@ -97,10 +97,10 @@ pub(crate) enum BucketParams {
 }
 
 /// Prometheus' own default.
-pub(crate) const DEFAULT_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+pub(super) const DEFAULT_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 impl BucketParams {
-    pub(crate) fn bounds(&self) -> Result<Buckets, String> {
+    pub(super) fn bounds(&self) -> Result<Buckets, String> {
         let count = |n: u32| {
             if n == 0 || n > 500 {
                 Err("numFiniteBuckets must be 1 to 500".to_owned())
@@ -151,7 +151,7 @@ fn is_metric_name(name: &str) -> bool {
 }
 
 /// The metrics of a handler.
-pub(crate) fn definitions(params: Params) -> Result<Vec<MetricDefinition>, Problem> {
+pub(super) fn definitions(params: Params) -> Result<Vec<MetricDefinition>, Problem> {
     bounded(&params.metrics, "metrics")?;
     let expiry = match params.metrics_expiration_policy {
         None => None,
