@@ -55,6 +55,9 @@ pub struct Args {
     /// Folder of the files that stdio handlers write; without it such handlers are refused
     #[arg(long, env = "ARGOSY_HANDLER_FILES", value_name = "FOLDER")]
     pub handler_files: Option<PathBuf>,
+    /// Folder of the authorities, certificates and keys (PEM) that handlers name for TLS to their backends
+    #[arg(long, env = "ARGOSY_HANDLER_CERTIFICATES", value_name = "FOLDER")]
+    pub handler_certificates: Option<PathBuf>,
 }
 
 impl Default for Args {
@@ -68,6 +71,7 @@ impl Default for Args {
             redis_deadline: Duration::from_millis(15),
             adapter_deadline: Duration::from_millis(100),
             handler_files: None,
+            handler_certificates: None,
         }
     }
 }

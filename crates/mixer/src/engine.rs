@@ -80,8 +80,11 @@ impl From<Box<QuotaDenial>> for Decision {
     }
 }
 
+/// What is to be charged, or why the request is refused already.
+type Charges = Result<Vec<Due>, Box<QuotaDenial>>;
+
 /// A verdict, what is to be charged if it stands, and the adapters that it may wait for.
-type Pending = (Verdict, Result<Vec<Due>, Box<QuotaDenial>>, Arc<Adapters>);
+type Pending = (Verdict, Charges, Arc<Adapters>);
 
 /// Mixer's core.
 #[derive(Debug)]
@@ -107,7 +110,7 @@ impl Engine {
             windows: Mutex::default(),
             stores: Stores::new(args.redis_deadline),
             registry: Registry::new(args.prometheus_series),
-            kit: Kit::new(args.adapter_deadline, args.handler_files.clone(), metrics),
+            kit: Kit::new(args, metrics),
             meters: Meters::new(metrics),
             graph: Graph::default(),
             clock,
@@ -227,25 +230,20 @@ impl Engine {
     }
 
     /// Asks the adapters that a verdict waits for, and then, if it stands, makes the charges.
-    async fn conclude(
-        &self,
-        verdict: Verdict,
-        due: Result<Vec<Due>, Box<QuotaDenial>>,
-        adapters: &Adapters,
-    ) -> Decision {
+    async fn conclude(&self, verdict: Verdict, due: Charges, adapters: &Adapters) -> Decision {
         let verdict = adapters.consult(verdict).await;
         if !verdict.is_ok() {
             return verdict.into();
         }
         let refused = match due {
-            Ok(due) => self.settle(&due).await,
+            Ok(due) => self.settle(&due, adapters).await,
             Err(denial) => Some(denial),
         };
         refused.map_or_else(|| verdict.into(), Decision::from)
     }
 
     /// Makes the charges until one refuses, which is given.
-    async fn settle(&self, due: &[Due]) -> Option<Box<QuotaDenial>> {
+    async fn settle(&self, due: &[Due], adapters: &Adapters) -> Option<Box<QuotaDenial>> {
         for due in due {
             let now = self.clock.now();
             let settled = match &due.store {
@@ -256,6 +254,13 @@ impl Engine {
                         Err(away) => Err(away),
                     };
                     self.answered(due, &server.place, asked)
+                }
+                Store::Adapter(handler, instance) => {
+                    let granted = adapters.quota(handler, instance, due.amount, false).await;
+                    granted.map_or_else(
+                        |why| due.unanswered(&why),
+                        |granted| due.answer(due.granted(granted)),
+                    )
                 }
             };
             if let Err(denial) = settled {
@@ -294,8 +299,8 @@ impl Engine {
         wall: expr::Timestamp,
     ) -> Result<Option<Box<QuotaDenial>>, Undecided> {
         match self.due(descriptor, caller, wall) {
-            Ok(Ok(due)) => Ok(self.settle(&due).await),
-            Ok(Err(denial)) => Ok(Some(denial)),
+            Ok((Ok(due), adapters)) => Ok(self.settle(&due, &adapters).await),
+            Ok((Err(denial), _)) => Ok(Some(denial)),
             Err(why) => {
                 self.undecided(&why);
                 Err(why)
@@ -308,14 +313,15 @@ impl Engine {
         descriptor: &RateLimitDescriptor,
         caller: &str,
         wall: expr::Timestamp,
-    ) -> Result<Result<Vec<Due>, Box<QuotaDenial>>, Undecided> {
+    ) -> Result<(Charges, Arc<Adapters>), Undecided> {
         let policies = self.policies()?;
         let facts = descriptor::read(descriptor).map_err(|e| Undecided::Malformed(e.to_string()))?;
         let own = descriptor::own(&facts, &policies.mesh, caller)
             .ok_or_else(|| Undecided::UnknownCaller(caller.to_owned()))?;
         let headers = facts.headers();
         let request = facts.request(&headers, own, descriptor::source(&facts, &policies.mesh), wall);
-        Ok(policies.rules.due(&facts.rule, &request))
+        let due = policies.rules.due(&facts.rule, &request);
+        Ok((due, policies.adapters.clone()))
     }
 
     fn undecided(&self, why: &Undecided) {

@@ -24,7 +24,7 @@ use crate::attributes::log::Sender;
 use crate::attributes::tcp_log::{TcpLog, Totals};
 use crate::clock::Clock;
 use crate::engine::Engine;
-use crate::testing::{SAMPLE, state};
+use crate::testing::{SAMPLE, random, state};
 
 const CATALOG: &str = "cluster.local/ns/shop/sa/catalog";
 
@@ -228,11 +228,7 @@ fn sender() -> impl Strategy<Value = Sender> {
 #[test]
 fn checks_are_answered() {
     let engine = engine();
-    let config = ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(2000)
-    };
-    proptest!(config, |(request in check(), mode in any::<Option<bool>>())| {
+    proptest!(random(2000), |(request in check(), mode in any::<Option<bool>>())| {
         let asked = policy::Asked { fail_open: mode, rules: None };
         if let Ok(decision) = futures::executor::block_on(engine.check(&request, CATALOG, &asked)) {
             prop_assert!(matches!(decision.http_status, 200 | 403 | 500));
@@ -243,11 +239,7 @@ fn checks_are_answered() {
 #[test]
 fn descriptors_are_answered() {
     let engine = engine();
-    let config = ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(2000)
-    };
-    proptest!(config, |(descriptor in descriptor())| {
+    proptest!(random(2000), |(descriptor in descriptor())| {
         if let Ok(Some(denial)) = futures::executor::block_on(engine.charge(&descriptor, CATALOG, expr::Timestamp(0))) {
             prop_assert_eq!(&denial.quota, "catalogquota");
         }
@@ -259,11 +251,7 @@ fn entries_are_counted_within_bounds() {
     let engine = engine();
     let policies = engine.policies().unwrap();
     let totals = RefCell::new(Totals::default());
-    let config = ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(2000)
-    };
-    proptest!(config, |(http in http_log(), tcp in tcp_log(), sender in sender())| {
+    proptest!(random(2000), |(http in http_log(), tcp in tcp_log(), sender in sender())| {
         if let Some(log) = HttpLog::new(http) {
             log.with_request(&policies.mesh, &sender, |request| engine.report(&policies, request));
         }

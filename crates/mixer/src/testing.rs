@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use config::Object;
 use feed::State;
+use proptest::test_runner::Config;
 
 pub(crate) const SAMPLE_MIXER: &str = include_str!("../../cli/src/sample/mixer.yaml");
 pub(crate) const SAMPLE_SERVICES: &str = include_str!("../../cli/src/sample/services.yaml");
@@ -29,4 +30,15 @@ pub(crate) fn state(texts: &[&str]) -> Arc<State> {
     Arc::new(State {
         objects: keyed.collect(),
     })
+}
+
+/// How many random messages a property is tried with: `ARGOSY_RANDOM_REQUESTS`, as `make soak` sets it, or as many as given.
+pub(crate) fn random(cases: u32) -> Config {
+    let more = std::env::var("ARGOSY_RANDOM_REQUESTS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    Config {
+        failure_persistence: None,
+        ..Config::with_cases(more.unwrap_or(cases))
+    }
 }

@@ -30,6 +30,38 @@ use testkit::{Process, Rundir, Spec, envoy, wait};
 
 const BOUND: Duration = Duration::from_secs(30);
 
+/// Operations and keys of the catalog's API, and rules that read them.
+const API: &str = r#"
+apiVersion: config.istio.io/v1alpha2
+kind: HTTPAPISpec
+metadata: {name: catalog, namespace: shop}
+spec:
+  patterns:
+  - {httpMethod: GET, uriTemplate: "/books/{id}", attributes: {attributes: {api.operation: {stringValue: readBook}}}}
+  - {httpMethod: POST, uriTemplate: "/books/{id}", attributes: {attributes: {api.operation: {stringValue: writeBook}}}}
+  apiKeys: [{query: token}]
+---
+apiVersion: config.istio.io/v1alpha2
+kind: HTTPAPISpecBinding
+metadata: {name: catalog, namespace: shop}
+spec: {services: [{name: catalog}], apiSpecs: [{name: catalog}]}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: handler
+metadata: {name: api, namespace: shop}
+spec: {compiledAdapter: listchecker, params: {overrides: [readBook stolen, readBook none], blacklist: true}}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: instance
+metadata: {name: use, namespace: shop}
+spec: {compiledTemplate: listentry, params: {value: 'api.operation + " " + (request.api_key | "none")'}}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: rule
+metadata: {name: api, namespace: shop}
+spec: {match: 'api.operation != ""', actions: [{handler: api, instances: [use]}]}
+"#;
+
 /// The sample's objects, with addresses of the test's own.
 fn state(block: &Block) -> Arc<State> {
     let texts = [
@@ -40,6 +72,7 @@ fn state(block: &Block) -> Arc<State> {
         ),
         include_str!("../../cli/src/sample/services.yaml").to_owned(),
         include_str!("../../cli/src/sample/workloads.yaml").replace("127.1.0.", &block.prefix()),
+        API.to_owned(),
     ];
     common::state(texts.iter().map(String::as_str))
 }
@@ -330,6 +363,14 @@ async fn a_real_envoy_is_answered_and_its_reports_are_understood() {
     assert_eq!(mesh.call("/items", None).await.0, 200);
     let refused = "PERMISSION_DENIED:doorman.istio-system:mallory is not welcome here";
     assert_eq!(mesh.call("/items", Some("mallory")).await, (403, refused.into()));
+
+    let listed = |entry: &str| (403, format!("PERMISSION_DENIED:api.shop:{entry} is blacklisted"));
+    assert_eq!(mesh.call("/books/7", None).await, listed("readBook none"));
+    assert_eq!(
+        mesh.call("/books/7?token=stolen", None).await,
+        listed("readBook stolen")
+    );
+    assert_eq!(mesh.call("/books/7?token=bought", None).await.0, 200);
 
     for _ in 0..5 {
         assert_eq!(mesh.call("/limited", Some("jason")).await.0, 200);

@@ -1,5 +1,6 @@
 //! Which adapter takes which template, and what comes of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::backend::{BackendHandler, Variety};
@@ -47,6 +48,7 @@ impl Builder<'_> {
                     dimensions: dimensions.clone(),
                     limit,
                     redis,
+                    outside: None,
                 });
             }
             (Adapter::Prometheus(metrics), Template::Metric { value, dimensions }) => {
@@ -105,6 +107,14 @@ impl Builder<'_> {
             key = Some(found.ok_or_else(none)?.clone());
         }
         match variety {
+            Variety::Quota => rule.quotas.push(QuotaAction {
+                handler: handler.full_name.clone(),
+                quota: instance.short_name.clone(),
+                dimensions: BTreeMap::new(),
+                limit: None,
+                redis: None,
+                outside: Some((backend.clone(), instance.clone())),
+            }),
             Variety::Check => rule.checks.push(CheckAction {
                 handler: handler.full_name.clone(),
                 check: Checker::Ask(backend.clone(), instance.clone()),

@@ -86,6 +86,8 @@ pub(crate) struct QuotaAction {
     pub(crate) limit: Option<QuotaLimit>,
     /// The Redis that counts it; Mixer's memory without.
     pub(crate) redis: Option<Arc<RedisServer>>,
+    /// The adapter outside of the process that grants it, and what it is asked about.
+    pub(crate) outside: Option<(Arc<BackendHandler>, Arc<Instance>)>,
 }
 
 /// A metric that is fed.
@@ -156,8 +158,10 @@ impl Rule {
     /// What its predicate and quotas read.
     pub(crate) fn quota_uses(&self) -> BTreeSet<Use> {
         let dimensions = self.quotas.iter().flat_map(|action| action.dimensions.values());
+        let outside = self.quotas.iter().filter_map(|action| action.outside.as_ref());
         dimensions
             .flat_map(Expression::uses)
+            .chain(outside.flat_map(|(_, instance)| instance.uses()))
             .chain(self.holds_by())
             .collect()
     }

@@ -14,6 +14,7 @@ pub mod files;
 pub mod http;
 pub mod kubernetes;
 pub mod load;
+pub mod mixer_client;
 pub mod net;
 pub mod process;
 pub mod prometheus;

@@ -10,6 +10,7 @@ use runtime::Metrics;
 use tokio_util::task::TaskTracker;
 
 use super::pool::Pool;
+use crate::args::Args;
 
 /// A handler and how something ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -52,13 +53,14 @@ pub(crate) struct Kit {
     pub(super) deadline: Duration,
     /// The folder of handlers' files; without one there are none.
     pub(super) files: Option<PathBuf>,
+    /// The folder of certificates and keys for backends; without one there is no TLS to them.
+    pub(super) certificates: Option<PathBuf>,
     pub(super) counters: Counters,
 }
 
 impl Kit {
-    /// A kit whose counters are among `metrics`. `deadline` is how long a check may take, `files` the folder of handlers'
-    /// files.
-    pub(crate) fn new(deadline: Duration, files: Option<PathBuf>, metrics: &Metrics) -> Self {
+    /// A kit whose counters are among `metrics`.
+    pub(crate) fn new(args: &Args, metrics: &Metrics) -> Self {
         let counters = Counters {
             calls: metrics.family(
                 "argosy_mixer_adapter_calls_total",
@@ -72,8 +74,9 @@ impl Kit {
         Self {
             pool: Pool::default(),
             tracker: TaskTracker::new(),
-            deadline,
-            files,
+            deadline: args.adapter_deadline,
+            files: args.handler_files.clone(),
+            certificates: args.handler_certificates.clone(),
             counters,
         }
     }

@@ -8,6 +8,7 @@
 //! what waits in them; those that are gone send what still waits, once. It knows nothing of rules.
 
 mod breaker;
+mod dialer;
 mod fault;
 mod fluentd;
 mod http;
@@ -49,6 +50,14 @@ pub(crate) trait Adapter: Send + Sync + 'static {
     async fn check(&self, instance: &InstanceValue) -> Result<Answer, Fault> {
         Err(Fault::Refused(format!(
             "takes no checks of {}",
+            instance.template
+        )))
+    }
+
+    /// How many of the wanted units are granted: all or none, unless `best_effort`.
+    async fn quota(&self, instance: &InstanceValue, _amount: u64, _best_effort: bool) -> Result<u64, Fault> {
+        Err(Fault::Refused(format!(
+            "takes no quotas of {}",
             instance.template
         )))
     }
@@ -157,6 +166,25 @@ impl Adapters {
         }
     }
 
+    /// Asks for units; why the adapter does not say, if so.
+    pub(crate) async fn quota(
+        &self,
+        handler: &BackendHandler,
+        instance: &InstanceValue,
+        amount: u64,
+        best_effort: bool,
+    ) -> Result<u64, String> {
+        match self.by_name.get(&handler.name) {
+            Some(runner) => {
+                let granted = runner.quota(instance.clone(), amount, best_effort).await;
+                granted
+                    .map(|granted| granted.min(amount))
+                    .map_err(|fault| fault.to_string())
+            }
+            None => Err("the handler does not run; see Mixer's findings".to_owned()),
+        }
+    }
+
     /// Hands a report over. It never waits.
     pub(crate) fn deliver(&self, delivery: Delivery, kit: &Kit) {
         match self.by_name.get(&delivery.handler.name) {
@@ -174,10 +202,10 @@ fn start(handler: &Arc<BackendHandler>, kit: &Kit) -> Result<Arc<Runner>, String
         Backend::Stdio(stdio) => Arc::new(stdio::Adapter::new(stdio, kit)?),
         Backend::Statsd(statsd) => Arc::new(statsd::Adapter::statsd(statsd)),
         Backend::Dogstatsd(dogstatsd) => Arc::new(statsd::Adapter::dogstatsd(dogstatsd)),
-        Backend::Fluentd(fluentd) => Arc::new(fluentd::Adapter::new(fluentd)),
+        Backend::Fluentd(fluentd) => Arc::new(fluentd::Adapter::new(fluentd, kit)?),
         Backend::Zipkin(zipkin) => Arc::new(zipkin::Adapter::new(zipkin)?),
         Backend::OpenTelemetry(otlp) => Arc::new(otlp::Adapter::new(otlp, kit)?),
-        Backend::Remote(remote) => Arc::new(remote::Adapter::new(remote)?),
+        Backend::Remote(remote) => Arc::new(remote::Adapter::new(remote, kit)?),
     };
     Runner::start(handler.clone(), adapter, kit)
 }

@@ -124,7 +124,11 @@ mod tests {
         let policy::Backend::Opa(opa) = backend("opa", params) else {
             panic!("no opa")
         };
-        let kit = Kit::new(Duration::from_secs(10), None, &Metrics::new());
+        let args = crate::Args {
+            adapter_deadline: Duration::from_secs(10),
+            ..crate::Args::default()
+        };
+        let kit = Kit::new(&args, &Metrics::new());
         Adapter::new(&opa, &kit)
     }
 

@@ -78,21 +78,43 @@ impl Runner {
 
     /// Asks about an instance.
     pub(super) async fn check(&self, instance: InstanceValue) -> Result<Answer, Fault> {
-        let answer = self.guarded(instance).await;
+        let adapter = self.adapter.clone();
+        self.asked(async move { adapter.check(&instance).await }).await
+    }
+
+    /// Asks for units.
+    pub(super) async fn quota(
+        &self,
+        instance: InstanceValue,
+        amount: u64,
+        best_effort: bool,
+    ) -> Result<u64, Fault> {
+        let adapter = self.adapter.clone();
+        self.asked(async move { adapter.quota(&instance, amount, best_effort).await })
+            .await
+    }
+
+    async fn asked<T: Send + 'static>(
+        &self,
+        question: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let answer = self.guarded(question).await;
         let reason = answer.as_ref().map_or_else(Fault::reason, |_| "ok");
         self.counters.called(&self.handler.name, reason);
         answer
     }
 
-    async fn guarded(&self, instance: InstanceValue) -> Result<Answer, Fault> {
+    async fn guarded<T: Send + 'static>(
+        &self,
+        question: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, Fault> {
         if !self.breaker.allows(Instant::now()) {
             return Err(Fault::Resting);
         }
         let permit = self.checks.clone().try_acquire_owned();
         let permit = permit.map_err(|_| Fault::Busy)?;
-        let adapter = self.adapter.clone();
         let work = async move {
-            let answer = adapter.check(&instance).await;
+            let answer = question.await;
             // Held by the work itself: what was given up on may still run.
             drop(permit);
             answer

@@ -116,7 +116,11 @@ fn handler(name: &str) -> Arc<BackendHandler> {
 
 fn kit() -> (Kit, Metrics) {
     let metrics = Metrics::new();
-    (Kit::new(Duration::from_millis(200), None, &metrics), metrics)
+    let args = crate::Args {
+        adapter_deadline: Duration::from_millis(200),
+        ..crate::Args::default()
+    };
+    (Kit::new(&args, &metrics), metrics)
 }
 
 /// Does as it is told, and counts what it was given.
@@ -295,5 +299,56 @@ async fn who_is_not_there_is_answered_by_the_rules_failure_mode() {
         let mut verdict = policy::Rules::default().check(&policy::Request::default(), None);
         verdict.asks.push(ask(fail_open));
         assert_eq!(Adapters::default().consult(verdict).await.code, code);
+    }
+}
+
+/// The time that checks of a handler take, one after the other: median and p99.
+async fn taken(runner: &Runner, checks: usize) -> (Duration, Duration) {
+    let mut times = Vec::with_capacity(checks);
+    for _ in 0..checks {
+        let start = std::time::Instant::now();
+        runner.check(instance("logentry", &json!({}))).await.unwrap();
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    (times[checks / 2], times[checks * 99 / 100])
+}
+
+/// Says by how much handlers that fail slow their neighbours down; the aim is 5 ms of p99.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures: cargo test --release -p mixer --lib neighbours_in_numbers -- --ignored --nocapture"]
+async fn neighbours_in_numbers() {
+    let (kit, _metrics) = kit();
+    let (well, _) = puppet("well", || Does::Well, &kit);
+    taken(&well, 1_000).await;
+    println!(
+        "alone: median and p99 of a check {:?}",
+        taken(&well, 20_000).await
+    );
+    let faults: [(&str, fn() -> Does); 3] = [
+        ("hangs", || Does::Hang),
+        ("panics", || Does::Panic),
+        ("errs", || Does::Err),
+    ];
+    for (name, does) in faults {
+        let (fails, _) = puppet(name, does, &kit);
+        // As many as are let in at once, and reports beyond what fits.
+        let callers: Vec<_> = (0..256)
+            .map(|_| {
+                let fails = fails.clone();
+                tokio::spawn(async move {
+                    loop {
+                        fails.report(instance("logentry", &json!({})));
+                        let _ = fails.check(instance("logentry", &json!({}))).await;
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                })
+            })
+            .collect();
+        println!(
+            "beside one that {name}, 256 callers: {:?}",
+            taken(&well, 20_000).await
+        );
+        callers.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use policy::{Charge, Code, Due, QuotaDenial, Request, Store, Verdict};
 
 use super::{Engine, Undecided};
+use crate::adapters::Adapters;
 use crate::meters::Outcome;
 use crate::policies::Policies;
 
@@ -52,6 +53,7 @@ impl Engine {
     /// are granted where there are no more.
     pub(crate) async fn grant(
         &self,
+        adapters: &Adapters,
         due: Result<Vec<Due>, Box<QuotaDenial>>,
         wanted: u64,
         best_effort: bool,
@@ -71,7 +73,7 @@ impl Engine {
         };
         for mut one in due {
             one.amount = grant.amount;
-            match self.grant_one(&mut one, best_effort).await {
+            match self.grant_one(adapters, &mut one, best_effort).await {
                 Ok(amount) => grant.amount = amount,
                 Err(denial) => {
                     grant.amount = 0;
@@ -96,7 +98,17 @@ impl Engine {
         grant
     }
 
-    async fn grant_one(&self, due: &mut Due, best_effort: bool) -> Result<u64, Box<QuotaDenial>> {
+    async fn grant_one(
+        &self,
+        adapters: &Adapters,
+        due: &mut Due,
+        best_effort: bool,
+    ) -> Result<u64, Box<QuotaDenial>> {
+        if let Store::Adapter(handler, instance) = &due.store {
+            let granted = adapters.quota(handler, instance, due.amount, best_effort).await;
+            // Of an adapter that is away, what the rule says.
+            return granted.or_else(|why| due.unanswered(&why).map(|()| due.amount));
+        }
         let Some(charge) = self.charge_once(due).await? else {
             // The store is away, and the rule lets requests pass then.
             return Ok(due.amount);
@@ -116,7 +128,8 @@ impl Engine {
     async fn charge_once(&self, due: &Due) -> Result<Option<Charge>, Box<QuotaDenial>> {
         let now = self.clock.now();
         match &due.store {
-            Store::Memory => Ok(Some(due.grant(&mut self.windows.lock(), now))),
+            // Adapters grant by themselves.
+            Store::Memory | Store::Adapter(..) => Ok(Some(due.grant(&mut self.windows.lock(), now))),
             Store::Redis(server, algorithm) => {
                 let asked = match self.stores.of(server) {
                     Ok(redis) => redis.charge(*algorithm, due, now).await,

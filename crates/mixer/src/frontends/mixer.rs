@@ -18,8 +18,10 @@ use tonic::{Request, Response, Status};
 use super::dedup::Remembered;
 use crate::engine::api::Grant;
 use crate::engine::{Engine, Undecided};
+use crate::policies::Policies;
+use crate::wire::decode::BadAttributes;
 use crate::wire::references::referenced;
-use crate::wire::sent::{BadAttributes, Sent};
+use crate::wire::sent::Sent;
 
 /// Most quotas of one call.
 const MAX_QUOTAS: usize = 64;
@@ -75,7 +77,9 @@ impl Mixer for MixerApi {
         if verdict.is_ok() {
             for wanted in weighed.wanted {
                 let name = wanted.name.clone();
-                let result = self.quota(wanted, &caller, &request.deduplication_id).await;
+                let result = self
+                    .quota(&policies, wanted, &caller, &request.deduplication_id)
+                    .await;
                 quotas.insert(name, result);
             }
         }
@@ -125,12 +129,7 @@ impl MixerApi {
         }
     }
 
-    fn weigh(
-        &self,
-        policies: &crate::policies::Policies,
-        request: &CheckRequest,
-        caller: &str,
-    ) -> Result<Weighed, Status> {
+    fn weigh(&self, policies: &Policies, request: &CheckRequest, caller: &str) -> Result<Weighed, Status> {
         if request.quotas.len() > MAX_QUOTAS {
             return Err(Status::invalid_argument(format!(
                 "more than {MAX_QUOTAS} quotas in one call"
@@ -174,7 +173,7 @@ impl MixerApi {
         })
     }
 
-    async fn quota(&self, wanted: Wanted, caller: &str, id: &str) -> QuotaResult {
+    async fn quota(&self, policies: &Policies, wanted: Wanted, caller: &str, id: &str) -> QuotaResult {
         let Wanted {
             name,
             amount,
@@ -182,7 +181,7 @@ impl MixerApi {
             due,
             referenced,
         } = wanted;
-        let charge = self.engine.grant(due, amount, best_effort);
+        let charge = self.engine.grant(&policies.adapters, due, amount, best_effort);
         let grant = match self.remembered.place(caller, id, &name, self.engine.now()) {
             Some(place) => place.get_or_init(|| charge).await.clone(),
             None => charge.await,

@@ -11,7 +11,7 @@ use super::references::referenced;
 use super::sent::Sent;
 use crate::clock::Clock;
 use crate::engine::Engine;
-use crate::testing::{SAMPLE, state};
+use crate::testing::{SAMPLE, random, state};
 
 const CATALOG: &str = "cluster.local/ns/shop/sa/catalog";
 
@@ -78,18 +78,11 @@ fn set() -> impl Strategy<Value = CompressedAttributes> {
     )
 }
 
-fn config() -> ProptestConfig {
-    ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
-
 #[test]
 fn sets_of_attributes_are_decided_on_and_reported() {
     let engine = engine();
     let policies = engine.policies().unwrap();
-    proptest!(config(), |(first in set(), second in set(), known in any::<u32>())| {
+    proptest!(random(1000), |(first in set(), second in set(), known in any::<u32>())| {
         let mut sent = Sent::default();
         for message in [&first, &second] {
             if sent.change(message, &first.words).is_err() {
@@ -119,7 +112,7 @@ fn formatted_text_is_read_or_refused() {
         Just("shop.tier")
     ];
     let text = prop_oneof!["[0-9.:smh-]{0,12}", any::<String>()];
-    proptest!(config(), |(pairs in prop::collection::vec((name, text), 0..10))| {
+    proptest!(random(1000), |(pairs in prop::collection::vec((name, text), 0..10))| {
         let pairs = pairs.iter().map(|(name, text)| (*name, Given::Text(text)));
         let _ = formatted::read(pairs, Some(policy::LOG_OUTBOUND));
     });

@@ -9,8 +9,9 @@ use expr::Use;
 use proto::mixer::ReferencedAttributes;
 use proto::mixer::referenced_attributes::{AttributeMatch, Condition};
 
+use super::described::decided;
 use super::dictionary;
-use super::sent::{Sent, decided};
+use super::sent::Sent;
 
 /// By which attributes Mixer finds out who calls whom.
 const ENDS: [&str; 14] = [

@@ -80,4 +80,6 @@ pub(crate) enum Variety {
     Check,
     /// After it has ended.
     Report,
+    /// For units, before it passes.
+    Quota,
 }

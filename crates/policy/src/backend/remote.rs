@@ -124,7 +124,8 @@ impl Remote {
         match template {
             "checknothing" | "listentry" | "authorization" | "apikey" => Some(Variety::Check),
             "metric" | "logentry" | "tracespan" | "edge" | "reportnothing" => Some(Variety::Report),
-            // Quotas need grants, and attributes must be there before rules are looked at.
+            "quota" => Some(Variety::Quota),
+            // Attributes must be there before rules are looked at.
             _ => None,
         }
     }

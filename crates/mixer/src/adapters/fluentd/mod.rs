@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use policy::{Fluentd, InstanceValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
-use super::{Batching, Fault};
+use super::dialer::{Dialer, Stream};
+use super::{Batching, Fault, Kit};
 
 /// Longest acknowledgement in bytes.
 const MAX_ACK: usize = 1024;
@@ -20,17 +20,19 @@ const ENTRY: usize = 1024;
 /// The adapter.
 pub(super) struct Adapter {
     fluentd: Fluentd,
+    dialer: Dialer,
     /// Kept from batch to batch; none after a failure.
-    stream: Mutex<Option<TcpStream>>,
+    stream: Mutex<Option<Stream>>,
 }
 
 impl Adapter {
     /// Connects with the first batch.
-    pub(super) fn new(fluentd: &Fluentd) -> Self {
-        Self {
+    pub(super) fn new(fluentd: &Fluentd, kit: &Kit) -> Result<Self, String> {
+        Ok(Self {
             fluentd: fluentd.clone(),
+            dialer: Dialer::new(&fluentd.address, fluentd.tls.as_ref(), &[], kit)?,
             stream: Mutex::default(),
-        }
+        })
     }
 
     async fn send(&self, message: &[u8], chunk: &str) -> std::io::Result<()> {
@@ -38,7 +40,7 @@ impl Adapter {
         // Taken out: a call that is dropped or fails halfway leaves no half-used connection behind.
         let mut stream = match kept.take() {
             Some(stream) => stream,
-            None => TcpStream::connect(&self.fluentd.address).await?,
+            None => self.dialer.connect().await?,
         };
         stream.write_all(message).await?;
         acknowledged(&mut stream, chunk).await?;
@@ -47,7 +49,7 @@ impl Adapter {
     }
 }
 
-async fn acknowledged(stream: &mut TcpStream, chunk: &str) -> std::io::Result<()> {
+async fn acknowledged(stream: &mut Stream, chunk: &str) -> std::io::Result<()> {
     let invalid = |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, what.to_owned());
     let mut answer = Vec::new();
     loop {

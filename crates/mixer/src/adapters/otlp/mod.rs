@@ -18,6 +18,7 @@ use policy::{InstanceValue, OpenTelemetry};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+use super::dialer::Dialer;
 use super::{Batching, Fault, Kit};
 
 /// How long a call may take.
@@ -42,7 +43,12 @@ impl Adapter {
         let _entered = pool.enter();
         Ok(Self {
             otlp: otlp.clone(),
-            channel: endpoint.connect_lazy(),
+            channel: endpoint.connect_with_connector_lazy(Dialer::new(
+                &otlp.address,
+                otlp.tls.as_ref(),
+                &["h2"],
+                kit,
+            )?),
             since: Mutex::new(now()),
         })
     }

@@ -28,6 +28,13 @@ pub(super) struct Method {
     instance: MessageDescriptor,
 }
 
+/// Units that are wanted of a quota (`istio.mixer.adapter.model.v1beta1.QuotaRequest.QuotaParams`).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) amount: i64,
+    pub(super) best_effort: bool,
+}
+
 /// The adapter's parameters, or the session that stands for them.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Configured {
@@ -77,6 +84,7 @@ impl Method {
         instances: &[&InstanceValue],
         configured: Option<&Configured>,
         id: &str,
+        wanted: Option<(&str, Wanted)>,
     ) -> Result<Vec<u8>, String> {
         let mut encoded = Vec::with_capacity(instances.len());
         for instance in instances {
@@ -91,6 +99,9 @@ impl Method {
         if self.request.get_field_by_name("dedup_id").is_some() {
             request.set_field_by_name("dedup_id", Dynamic::String(id.to_owned()));
         }
+        if let Some((quota, wanted)) = wanted {
+            self.want(&mut request, quota, wanted)?;
+        }
         if let Some(configured) = configured
             && let Some(field) = self.request.get_field_by_name("adapter_config")
             && let Kind::Message(any) = field.kind()
@@ -101,6 +112,23 @@ impl Method {
             request.set_field(&field, Dynamic::Message(message));
         }
         Ok(request.encode_to_vec())
+    }
+
+    /// Says how many units are wanted.
+    fn want(&self, request: &mut DynamicMessage, quota: &str, wanted: Wanted) -> Result<(), String> {
+        let missing = || format!("{} has no message quota_request", self.request.full_name());
+        let field = self
+            .request
+            .get_field_by_name("quota_request")
+            .ok_or_else(missing)?;
+        let Kind::Message(message) = field.kind() else {
+            return Err(missing());
+        };
+        let json = json!({"quotas": {quota: {"amount": wanted.amount.to_string(), "bestEffort": wanted.best_effort}}});
+        let value = DynamicMessage::deserialize(message, json)
+            .map_err(|error| format!("{}: {error}", field.full_name()))?;
+        request.set_field(&field, Dynamic::Message(value));
+        Ok(())
     }
 
     fn message(&self, instance: &InstanceValue) -> Result<DynamicMessage, String> {

@@ -20,11 +20,12 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-use super::{Batching, Fault};
-use encode::{Configured, Method};
+use super::dialer::Dialer;
+use super::{Batching, Fault, Kit};
+use encode::{Configured, Method, Wanted};
 use wire::{
-    Accepted, BytesOut, CheckResult, CloseSessionRequest, CreateSessionResponse, ReportResult, RpcStatus,
-    SessionRequest,
+    Accepted, BytesOut, CheckResult, CloseSessionRequest, CreateSessionResponse, QuotaResult, ReportResult,
+    RpcStatus, SessionRequest,
 };
 
 const BACKEND: &str = "/istio.mixer.adapter.model.v1beta1.InfrastructureBackend";
@@ -46,7 +47,7 @@ pub(super) struct Adapter {
 
 impl Adapter {
     /// Reads the descriptors; connects with the first call.
-    pub(super) fn new(remote: &Remote) -> Result<Self, String> {
+    pub(super) fn new(remote: &Remote, kit: &Kit) -> Result<Self, String> {
         let method = |(name, descriptor): (&String, &std::sync::Arc<str>)| {
             Method::new(name, descriptor).map(|method| (name.clone(), method))
         };
@@ -70,7 +71,12 @@ impl Adapter {
         }
         Ok(Self {
             remote: remote.clone(),
-            channel: endpoint.connect_lazy(),
+            channel: endpoint.connect_with_connector_lazy(Dialer::new(
+                &remote.address,
+                remote.tls.as_ref(),
+                &["h2"],
+                kit,
+            )?),
             methods,
             configured,
             session: OnceCell::new(),
@@ -119,6 +125,7 @@ impl Adapter {
         &self,
         template: &str,
         instances: &[&InstanceValue],
+        wanted: Option<(&str, Wanted)>,
     ) -> Result<T, Fault> {
         let Some(method) = self.methods.get(template) else {
             return Err(Fault::Refused(format!("takes no instances of {template}")));
@@ -126,7 +133,7 @@ impl Adapter {
         let configured = self.configured().await?;
         let id = self.calls.fetch_add(1, Ordering::Relaxed).to_string();
         let body = method
-            .request(instances, configured.as_ref(), &id)
+            .request(instances, configured.as_ref(), &id, wanted)
             .map_err(Fault::Refused)?;
         self.call(&method.path, body).await
     }
@@ -197,12 +204,26 @@ impl super::Adapter for Adapter {
     }
 
     async fn check(&self, instance: &InstanceValue) -> Result<Answer, Fault> {
-        let result: CheckResult = self.hand_over(instance.template, &[instance]).await?;
+        let result: CheckResult = self.hand_over(instance.template, &[instance], None).await?;
         let status = result.status.unwrap_or_default();
         Ok(match status.code {
             0 => Answer::ok(),
             code => Answer::refusal(Code(code), status.message),
         })
+    }
+
+    async fn quota(&self, instance: &InstanceValue, amount: u64, best_effort: bool) -> Result<u64, Fault> {
+        let amount = i64::try_from(amount).unwrap_or(i64::MAX);
+        // One quota is asked for at a time, by the instance's name.
+        let name = instance.name.split('.').next().unwrap_or_default();
+        let wanted = Wanted { amount, best_effort };
+        let result: QuotaResult = self
+            .hand_over(instance.template, &[instance], Some((name, wanted)))
+            .await?;
+        let granted = result.quotas.get(name);
+        let granted = granted.ok_or_else(|| Fault::Refused(format!("says nothing of the quota {name}")))?;
+        accepted(granted.status.clone(), "units")?;
+        Ok(u64::try_from(granted.granted_amount).unwrap_or_default())
     }
 
     async fn report(&self, batch: &[InstanceValue]) -> Result<(), Fault> {
@@ -211,7 +232,7 @@ impl super::Adapter for Adapter {
             by_template.entry(instance.template).or_default().push(instance);
         }
         for (template, instances) in by_template {
-            let _: ReportResult = self.hand_over(template, &instances).await?;
+            let _: ReportResult = self.hand_over(template, &instances, None).await?;
         }
         Ok(())
     }

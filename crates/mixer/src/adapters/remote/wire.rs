@@ -1,6 +1,7 @@
 //! Messages that all adapters outside of the process have in common (`istio.mixer.adapter.model.v1beta1`), and the codec that
 //! sends what is encoded already.
 
+use std::collections::HashMap;
 use std::marker::PhantomData;
 
 use bytes::BufMut;
@@ -21,6 +22,23 @@ pub(super) struct RpcStatus {
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct CheckResult {
     #[prost(message, optional, tag = "1")]
+    pub(super) status: Option<RpcStatus>,
+}
+
+/// The answer to a call for units, by quota.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct QuotaResult {
+    #[prost(map = "string, message", tag = "1")]
+    pub(super) quotas: HashMap<String, Granted>,
+}
+
+/// Units that were granted. How long that holds is not looked at.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Granted {
+    #[prost(int64, tag = "3")]
+    pub(super) granted_amount: i64,
+    /// Why it cannot be told how many.
+    #[prost(message, optional, tag = "4")]
     pub(super) status: Option<RpcStatus>,
 }
 

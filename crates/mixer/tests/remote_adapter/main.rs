@@ -1,5 +1,5 @@
 //! Adapters outside of the process, over gRPC with the messages of Istio 1.4's templates: a check with parameters in each
-//! call, a report within a session.
+//! call, a report within a session, units of a quota.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -7,8 +7,9 @@
     reason = "a test fails by panicking"
 )]
 
-#[path = "common/mod.rs"]
+#[path = "../common/mod.rs"]
 mod common;
+mod quota;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -163,6 +164,9 @@ struct Heard {
     checks: Vec<ListEntryRequest>,
     metrics: Vec<MetricRequest>,
     configurations: Vec<Configuration>,
+    quotas: Vec<quota::HandleQuotaRequest>,
+    /// Units that are left.
+    units: i64,
 }
 
 type Adapter = Arc<Mutex<Heard>>;
@@ -207,6 +211,15 @@ async fn serve(State(heard): State<Adapter>, request: HttpRequest) -> HttpRespon
                 async { Ok::<_, Status>(Response::new(Nothing {})) }
             });
             Grpc::new(ProstCodec::<Nothing, MetricRequest>::default())
+                .unary(service, request)
+                .await
+        }
+        "/quota.HandleQuotaService/HandleQuota" => {
+            let service = service_fn(|request: Request<quota::HandleQuotaRequest>| {
+                let result = quota::grant(&heard, request.into_inner());
+                async { Ok::<_, Status>(Response::new(result)) }
+            });
+            Grpc::new(ProstCodec::<quota::QuotaResult, quota::HandleQuotaRequest>::default())
                 .unary(service, request)
                 .await
         }

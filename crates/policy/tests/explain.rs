@@ -1,0 +1,93 @@
+//! What is said of a rule's parts: where each is carried out, and why there.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::{DENIER, QUOTA, rules, workload};
+use policy::Ports;
+
+/// What is said of `rule` for requests to port 8080 of ratings.
+fn check(yaml: &str, rule: &str, expected: &[&str]) {
+    let parts = rules(yaml).explain(rule, &workload("ratings", "v1"), false, Ports::Only(8080));
+    let said: Vec<String> = parts.iter().map(ToString::to_string).collect();
+    assert_eq!(said, expected, "{rule}");
+}
+
+/// A rule that changes headers.
+fn changes(name: &str, condition: &str, operation: &str) -> String {
+    format!(
+        "---\napiVersion: config.istio.io/v1alpha2\nkind: rule\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  match: '{condition}'\n  requestHeaderOperations: [{operation}]\n"
+    )
+}
+
+#[test]
+fn a_check_is_the_proxys_where_it_can_tell() {
+    check(
+        DENIER,
+        "denyv3.shop",
+        &["check by deny.shop: in Mixer, since it reads source.labels, which Mixer alone knows"],
+    );
+    let by_header = DENIER.replace("source.labels[\"app\"]", "request.headers[\"x-app\"]");
+    let by_header = by_header.replace("source.labels[\"version\"]", "request.headers[\"x-version\"]");
+    check(
+        &by_header,
+        "denyv3.shop",
+        &["check by deny.shop: in the proxy, without a call"],
+    );
+    check(&by_header, "other.shop", &[]);
+}
+
+#[test]
+fn header_operations_are_the_proxys_unless_something_stands_in_the_way() {
+    let set = r#"{name: x-a, operation: REPLACE, values: ['request.headers["x-b"] | "none"']}"#;
+    let remove = "{name: x-a, operation: REMOVE}";
+    let by_path = r#"request.url_path == "/a""#;
+    let by_label = r#"source.labels["app"] == "web""#;
+    let native = "request header x-a: in the proxy, without a call";
+    check(&changes("r", by_path, set), "r.shop", &[native]);
+    check(
+        &changes("r", r#"destination.port == 8080"#, remove),
+        "r.shop",
+        &[native],
+    );
+    check(
+        &changes("r", by_path, remove),
+        "r.shop",
+        &["request header x-a: in Mixer, since it removes the header x-a from some requests only"],
+    );
+    // Their order would change if one of them were the proxy's.
+    let both = changes("r", by_path, set) + &changes("s", by_label, set);
+    check(
+        &both,
+        "r.shop",
+        &[
+            "request header x-a: in Mixer, since it changes the header x-a, as another rule does that is Mixer's",
+        ],
+    );
+    let other = changes("r", by_path, set) + &changes("s", by_label, &set.replace("x-a", "x-c"));
+    check(&other, "r.shop", &[native]);
+}
+
+#[test]
+fn quotas_and_samples_stay_with_mixer() {
+    check(
+        QUOTA,
+        "quota.istio-system",
+        &[
+            "quota requestcount by handler.istio-system: in Mixer, since all proxies share its units, and a bucket in each proxy would grant them once for each of them (rate limit service)",
+        ],
+    );
+    let set = r#"{name: x-a, operation: REPLACE, values: ['"1"']}"#;
+    let sampled = changes("r", "destination.port == 8080", set)
+        + "  sampling: {random: {percentSampled: {numerator: 10}}}\n";
+    check(
+        &sampled,
+        "r.shop",
+        &["request header x-a: in Mixer, since it is for a sample of the requests"],
+    );
+}
