@@ -6,6 +6,8 @@ use std::sync::Arc;
 use config::ObjectKey;
 use expr::{Use, Value};
 
+use crate::backend::BackendHandler;
+use crate::instance::InstanceValue;
 use crate::request::Request;
 use crate::rules::{QuotaAction, Rule, Rules};
 use crate::sampling::Aspect;
@@ -46,12 +48,14 @@ pub struct Due {
 }
 
 /// Where a quota is counted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Store {
     /// In Mixer's memory, by [`Windows`].
     Memory,
     /// In a Redis, shared by all who ask it.
     Redis(Arc<RedisServer>, Algorithm),
+    /// By an adapter outside of the process, which is asked about the instance.
+    Adapter(Arc<BackendHandler>, Box<InstanceValue>),
 }
 
 impl Due {
@@ -63,6 +67,15 @@ impl Due {
         match charge.granted {
             true => Ok(()),
             false => Err(exhausted(&self.rule, &self.quota, charge.reset)),
+        }
+    }
+
+    /// What a grant of so many units comes to.
+    pub fn granted(&self, units: u64) -> Charge {
+        Charge {
+            granted: units >= self.amount,
+            remaining: 0,
+            reset: None,
         }
     }
 
@@ -214,6 +227,25 @@ fn charge_of(
     amount: u64,
     request: &Request<'_>,
 ) -> Result<Due, Box<QuotaDenial>> {
+    if let Some((handler, instance)) = &action.outside {
+        let instance = instance
+            .eval(None, request)
+            .map_err(|why| broken(rule, action, &why))?;
+        return Ok(Due {
+            store: Store::Adapter(handler.clone(), Box::new(instance)),
+            key: String::new(),
+            // The adapter knows.
+            limit: Limit {
+                amount: u64::MAX,
+                window: 0,
+            },
+            amount,
+            fail_open: rule.fail_open,
+            algorithm: Algorithm::FixedWindow,
+            quota: action.quota.clone(),
+            rule: rule.key.clone(),
+        });
+    }
     let dimensions = dimensions(action, request).map_err(|why| broken(rule, action, &why))?;
     let Some((limit, algorithm)) = limit(action, &dimensions) else {
         return Err(exhausted(&rule.key, &action.quota, None));
