@@ -16,33 +16,20 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Instant;
 
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use support::process::{Process, command};
 use support::{Mesh, create_certificate, eventually};
 use tokio::sync::Barrier;
 
 const AGENTS: usize = 1000;
 
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 /// The most memory that the process has had, in megabytes.
 fn peak(process: &Process) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.0.id())).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))
@@ -63,26 +50,12 @@ fn request() -> String {
 #[tokio::main]
 async fn main() {
     let mesh = Arc::new(Mesh::new());
-    let (listen, admin) = (free(), free());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_citadel"));
-    command
-        .arg("--ca-dir")
-        .arg(mesh.path("ca"))
-        .arg("--identity")
-        .arg(mesh.path("identity.yaml"));
-    command.args([
-        "--listen",
-        &listen.to_string(),
-        "--admin-address",
-        &admin.to_string(),
-    ]);
-    let citadel = Process(
+    let citadel = Process::start(|listen, admin| {
+        let mut command = command(&mesh, listen, admin);
+        command.stderr(Stdio::null());
         command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap(),
-    );
+    });
+    let listen = citadel.listen;
     eventually("Citadel listens", || {
         mesh.path("ca/root-cert.pem").exists() && std::net::TcpStream::connect(listen).is_ok()
     })

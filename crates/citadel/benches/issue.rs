@@ -78,6 +78,7 @@ fn main() {
                 serial: Serial::parse(&leaf.serial).unwrap(),
                 not_after: leaf.not_after,
                 identity: id.to_string(),
+                at: 0,
             };
             journal.note(issued).unwrap();
             std::hint::black_box(authority.answer(&leaf.der));

@@ -109,6 +109,7 @@ impl Current {
             serial,
             not_after: leaf.not_after,
             identity: id.to_string(),
+            at: ca::now().unix_timestamp(),
         };
         let noted = self.journal.note(issued);
         let was_bad = self.unnoted.swap(noted.is_err(), Ordering::Relaxed);
@@ -125,6 +126,13 @@ impl Current {
     /// Whether certificates could not be noted since the journal was last tidied.
     pub(crate) fn unnoted(&self) -> &AtomicBool {
         &self.unnoted
+    }
+
+    /// Whether all certificates of this identity were revoked and some of them may not have ended: nobody knows of each whether
+    /// it was issued later, so none of them is proof for now.
+    pub(crate) fn is_cut(&self, id: &SpiffeId) -> bool {
+        let authority = self.authority.load();
+        authority.revoked().identities.contains_key(&id.to_string())
     }
 
     /// Whether the certificate with this serial number (hexadecimal, with or without colons) was revoked here.

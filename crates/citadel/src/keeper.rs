@@ -13,6 +13,7 @@ use crate::ca::rotation::{self, Policy, Stage, Step};
 use crate::ca::{self, AuthorityError, Folder, Journal};
 use crate::current::Current;
 use crate::meters::Meters;
+use crate::owed::Owed;
 use crate::revoke::{self, RevokeError, Which};
 use crate::status::{self, Status};
 use runtime::logging::utc;
@@ -83,6 +84,9 @@ pub(crate) struct Keeper {
     meters: Meters,
     seen: u64,
     looks: u32,
+    /// Whether all that this authority has issued is in this journal: there are no other Citadels.
+    alone: bool,
+    owed: Owed,
     /// What was last said of a broken folder; said once.
     complaint: Option<String>,
 }
@@ -99,7 +103,13 @@ impl Keeper {
         Ok((Current::new(authority, &record, journal), seen))
     }
 
-    pub(crate) fn new(folder: Folder, policy: Policy, current: Current, seen: u64, meters: Meters) -> Self {
+    pub(crate) fn new(
+        folder: Folder,
+        policy: Policy,
+        current: Current,
+        (seen, alone): (u64, bool),
+        meters: Meters,
+    ) -> Self {
         let keeper = Self {
             folder,
             policy,
@@ -107,6 +117,8 @@ impl Keeper {
             meters,
             seen,
             looks: 0,
+            alone,
+            owed: Owed::default(),
             complaint: None,
         };
         keeper.measure();
@@ -155,6 +167,7 @@ impl Keeper {
         self.reload()?;
         let now = ca::now().unix_timestamp();
         self.forget(now)?;
+        self.settle(now)?;
         let record = self.folder.record()?;
         let since = self.current.authority().not_before();
         let step = rotation::next(&record, self.folder.next_key(), since, &self.policy(), now);
@@ -180,6 +193,24 @@ impl Keeper {
             Ok::<_, AuthorityError>(())
         })?;
         self.reload()
+    }
+
+    /// Puts on the lists what is owed to them.
+    fn settle(&mut self, now: i64) -> Result<(), AuthorityError> {
+        let authority = self.current.authority();
+        let journal = self.current.journal();
+        let Some(missing) = self.owed.missing(authority.revoked(), journal, now)? else {
+            return Ok(());
+        };
+        match missing.put(&self.folder, now) {
+            Ok(()) => self.reload(),
+            Err(RevokeError::Authority(error)) => Err(error),
+            Err(error) => {
+                tracing::error!(target: "citadel::audit", %error, "certificates of a revoked identity stay in force");
+                self.owed.give_up();
+                Ok(())
+            }
+        }
     }
 
     /// Deletes what the journal has of certificates that have ended, and writes what it could not write before.
@@ -294,12 +325,9 @@ impl Keeper {
     }
 
     fn revoke(&mut self, which: &Which) -> Result<Status, RevokeError> {
-        revoke::revoke(
-            &self.folder,
-            self.current.journal(),
-            which,
-            ca::now().unix_timestamp(),
-        )?;
+        let now = ca::now().unix_timestamp();
+        let added = revoke::revoke(&self.folder, self.current.journal(), which, self.alone, now)?;
+        self.owed.note(added, now);
         self.reload()?;
         Ok(self.status()?)
     }

@@ -14,6 +14,7 @@ pub mod kubernetes;
 mod limit;
 mod local;
 mod meters;
+mod owed;
 mod reload;
 mod revoke;
 mod run;

@@ -6,7 +6,7 @@ use runtime::spiffe::{SpiffeId, SpiffeIdError};
 
 use crate::ca::files::FileError;
 use crate::ca::revocation::{SerialError, TooMany};
-use crate::ca::{AuthorityError, Entry, Folder, Issued, Journal, MAX_LEAF_TTL, Serial};
+use crate::ca::{AuthorityError, Cut, Entry, Folder, Issued, Journal, MAX_LEAF_TTL, Revoked, Serial};
 
 /// What was asked to be revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,45 +57,124 @@ impl Which {
             _ => Err(RevokeError::Which),
         }
     }
+}
 
-    fn is_of(&self, issued: &Issued) -> bool {
-        match self {
-            Self::Serial(serial) => issued.serial == *serial,
-            Self::Identity(id) => issued.identity == id.to_string(),
+/// What is put on the lists.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Added {
+    pub(crate) entries: BTreeMap<Serial, Entry>,
+    pub(crate) identities: BTreeMap<String, Cut>,
+}
+
+impl Added {
+    /// Of one serial number or one identity, by what was issued here. A certificate that the journal does not know may live for as
+    /// long as any can.
+    fn of(journal: &Journal, which: &Which, now: i64) -> Result<Self, FileError> {
+        let until = now.saturating_add(i64::try_from(MAX_LEAF_TTL.as_secs()).unwrap_or(i64::MAX));
+        match which {
+            Which::Identity(id) => {
+                let id = id.to_string();
+                let entries = issued(journal, &id, now, |_| true)?;
+                let cut = Cut { before: now, until };
+                let identities = BTreeMap::from([(id, cut)]);
+                Ok(Self { entries, identities })
+            }
+            Which::Serial(serial) => {
+                let found = journal.find(now, |issued| issued.serial == *serial)?;
+                let known = found.into_iter().next();
+                let entry = known.map_or(entry(now, until, None), |issued| of_issued(now, issued));
+                Ok(Self {
+                    entries: BTreeMap::from([(serial.clone(), entry)]),
+                    ..Self::default()
+                })
+            }
         }
+    }
+
+    /// Puts all of it on the lists that is not there.
+    ///
+    /// # Errors
+    /// When it is too much, the folder cannot be used, or the authority cannot sign lists (that is tried out first); then nothing
+    /// has changed.
+    pub(crate) fn put(&self, folder: &Folder, now: i64) -> Result<(), RevokeError> {
+        folder.revoke(|revoked| {
+            for (identity, cut) in &self.identities {
+                revoked.cut(identity, cut.clone())?;
+            }
+            revoked.add(self.entries.clone(), now)?;
+            folder.try_lists(revoked)?;
+            Ok::<_, RevokeError>(())
+        })
+    }
+
+    /// Whether all of it is on the lists.
+    pub(crate) fn is_in(&self, revoked: &Revoked) -> bool {
+        let has = |id: &String, cut: &Cut| {
+            revoked
+                .identities
+                .get(id)
+                .is_some_and(|own| own.before >= cut.before)
+        };
+        self.entries
+            .keys()
+            .all(|serial| revoked.entries.contains_key(serial))
+            && self.identities.iter().all(|(id, cut)| has(id, cut))
+    }
+
+    /// Without what has ended.
+    pub(crate) fn forget(&mut self, now: i64) {
+        self.entries.retain(|_, entry| entry.until > now);
+        self.identities.retain(|_, cut| cut.until > now);
+    }
+
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.entries.extend(other.entries);
+        self.identities.extend(other.identities);
     }
 }
 
-/// Puts certificates on the lists. One that the journal does not know may live for as long as any can.
+/// The certificates of an identity that were issued here, have not ended and satisfy `wanted`, as entries of the list.
 ///
 /// # Errors
-/// When there is nothing to revoke, too much, or the folder cannot be used; then nothing has changed. When the authority
-/// cannot sign lists, that is tried out first.
-pub(crate) fn revoke(folder: &Folder, journal: &Journal, which: &Which, now: i64) -> Result<(), RevokeError> {
-    let found = journal.find(now, |issued| which.is_of(issued))?;
-    let mut entries: BTreeMap<Serial, Entry> = found
+/// When the journal cannot be read.
+pub(crate) fn issued(
+    journal: &Journal,
+    identity: &str,
+    now: i64,
+    wanted: impl Fn(&Issued) -> bool,
+) -> Result<BTreeMap<Serial, Entry>, FileError> {
+    let found = journal.find(now, |issued| issued.identity == identity && wanted(issued))?;
+    Ok(found
         .into_iter()
-        .map(|issued| (issued.serial, entry(now, issued.not_after, Some(issued.identity))))
-        .collect();
-    match which {
-        Which::Identity(id) if entries.is_empty() => return Err(RevokeError::Nothing(id.clone())),
-        Which::Identity(_) => {}
-        Which::Serial(serial) => {
-            let life = i64::try_from(MAX_LEAF_TTL.as_secs()).unwrap_or(i64::MAX);
-            let unknown = entry(now, now.saturating_add(life), None);
-            entries.entry(serial.clone()).or_insert(unknown);
-        }
+        .map(|issued| (issued.serial.clone(), of_issued(now, issued)))
+        .collect())
+}
+
+/// Puts certificates on the lists, and says what.
+///
+/// # Errors
+/// As [`Added::put`], and for an identity that has no certificate: with `alone` the journal knows them all.
+pub(crate) fn revoke(
+    folder: &Folder,
+    journal: &Journal,
+    which: &Which,
+    alone: bool,
+    now: i64,
+) -> Result<Added, RevokeError> {
+    let added = Added::of(journal, which, now)?;
+    if let (Which::Identity(id), true, true) = (which, alone, added.entries.is_empty()) {
+        return Err(RevokeError::Nothing(id.clone()));
     }
-    let serials: Vec<String> = entries.keys().map(|serial| serial.as_str().to_owned()).collect();
-    folder.revoke(|revoked| {
-        revoked.add(entries, now)?;
-        folder.try_lists(revoked)?;
-        Ok::<_, RevokeError>(())
-    })?;
-    for serial in serials {
+    added.put(folder, now)?;
+    for serial in added.entries.keys() {
+        let serial = serial.as_str();
         tracing::warn!(target: "citadel::audit", serial, ?which, "certificate revoked by request");
     }
-    Ok(())
+    Ok(added)
+}
+
+fn of_issued(now: i64, issued: Issued) -> Entry {
+    entry(now, issued.not_after, Some(issued.identity))
 }
 
 fn entry(now: i64, until: i64, identity: Option<String>) -> Entry {

@@ -190,7 +190,8 @@ impl Ca {
     /// # Errors
     /// When they cannot be used; the message says which and what to do.
     pub async fn open(args: &Args) -> Result<Self, RunError> {
-        let (config, seen_identity) = load_identity(args.identity.clone()).await?;
+        let (config, seen_identity) =
+            load_identity(args.identity.clone(), args.kubernetes.kubernetes).await?;
         let folder = Folder::new(args.ca_dir.clone(), config.trust_domain.clone())
             .with_state(args.ca_state_dir.clone())
             .with_aliases(config.trust_domain_aliases.clone());
@@ -279,7 +280,8 @@ async fn serve_with(listener: TcpListener, ca: Ca, args: Args, context: Context)
         leaf_ttl: ttl,
         max_age: Some(args.root_max_age),
     };
-    let keeper = Keeper::new(ca.folder, policy, current.clone(), ca.seen_folder, meters.clone());
+    let start = (ca.seen_folder, ca.cluster.is_none());
+    let keeper = Keeper::new(ca.folder, policy, current.clone(), start, meters.clone());
     let (commands, asked) = mpsc::channel(1);
     context.admin.mount(admin::PREFIX, admin::routes(commands))?;
     let stop = context.shutdown.clone();
@@ -357,13 +359,21 @@ fn limits() -> Limits {
     }
 }
 
-async fn load_identity(path: Option<PathBuf>) -> Result<(IdentityConfig, identity_file::Read), RunError> {
+/// Reads who is believed; in a cluster (`reviews`) the API server knows more.
+async fn load_identity(
+    path: Option<PathBuf>,
+    reviews: bool,
+) -> Result<(IdentityConfig, identity_file::Read), RunError> {
     let Some(path) = path else {
-        tracing::warn!("no --identity: nobody can get a first certificate, because no token issuer is known");
+        if !reviews {
+            tracing::warn!(
+                "no --identity: nobody can get a first certificate, because no token issuer is known"
+            );
+        }
         return Ok(Default::default());
     };
     let loaded = tokio::task::spawn_blocking(move || identity_file::load(&path)).await??;
-    if loaded.0.token_issuers.is_empty() && loaded.0.remote_issuers.is_empty() {
+    if !reviews && loaded.0.token_issuers.is_empty() && loaded.0.remote_issuers.is_empty() {
         tracing::warn!("identity.yaml has no tokenIssuers: nobody can get a first certificate");
     }
     Ok(loaded)

@@ -98,11 +98,11 @@ impl CertificateService {
     fn admit<T>(&self, caller: Caller, request: &Request<T>) -> Result<Caller, Status> {
         let revoked =
             || grpc::serial(request.extensions()).is_some_and(|serial| self.current.is_revoked(serial));
-        if caller.method == Method::Certificate && revoked() {
+        if caller.method == Method::Certificate && (revoked() || self.current.is_cut(&caller.id)) {
             self.meters.unauthenticated("certificate_revoked");
             tracing::warn!(target: "citadel::audit", id = %caller.id, "caller refused: its certificate was revoked");
             return Err(Status::unauthenticated(
-                "the client certificate was revoked: connect again with a token",
+                "the client certificate was revoked, or all of its identity were within the last day: connect again with a token",
             ));
         }
         if let Err(wait) = self.limits.known.take(&caller.id.to_string(), Instant::now()) {

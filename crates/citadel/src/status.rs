@@ -43,6 +43,17 @@ pub(crate) struct RevokedStatus {
     pub(crate) until: String,
 }
 
+/// An identity all of whose certificates were revoked.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CutStatus {
+    pub(crate) identity: String,
+    /// What was issued before is revoked, RFC 3339.
+    pub(crate) before: String,
+    /// Until then its certificates are no proof to Citadel, tokens alone are, RFC 3339.
+    pub(crate) until: String,
+}
+
 /// The authority's state.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -73,6 +84,9 @@ pub(crate) struct Status {
     /// Certificates that were revoked and have not ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) revoked: Vec<RevokedStatus>,
+    /// Identities all of whose certificates were revoked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) revoked_identities: Vec<CutStatus>,
     /// Until when the lists of revoked certificates count, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) crl_next_update: Option<String>,
@@ -112,6 +126,7 @@ pub(crate) fn status(
             .collect(),
         reissue_before: Some(record.reissue_before).filter(|at| *at > 0).map(utc),
         revoked: revoked(authority),
+        revoked_identities: cuts(authority),
         crl_next_update: Some(authority.lists().next_update).filter(|at| *at > 0).map(utc),
         requests,
     })
@@ -127,6 +142,16 @@ fn revoked(authority: &Authority) -> Vec<RevokedStatus> {
             until: utc(entry.until),
         })
         .collect()
+}
+
+fn cuts(authority: &Authority) -> Vec<CutStatus> {
+    let cuts = authority.revoked().identities.iter();
+    cuts.map(|(identity, cut)| CutStatus {
+        identity: identity.clone(),
+        before: utc(cut.before),
+        until: utc(cut.until),
+    })
+    .collect()
 }
 
 fn root_status(

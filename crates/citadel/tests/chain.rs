@@ -124,7 +124,7 @@ async fn foreign_roots_are_refused_on_both_sides() {
 }
 
 #[tokio::test]
-async fn clients_without_tls_or_without_a_certificate_are_refused() {
+async fn istio_security_2022_008_clients_without_tls_or_without_a_certificate_are_refused() {
     let mesh = Mesh::new();
     let citadel = mesh.citadel().await;
     let orders = mesh.identity(citadel.address, "shop", "orders").await;

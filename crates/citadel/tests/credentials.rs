@@ -87,7 +87,7 @@ impl Stream {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_gets_its_secrets_and_each_change_and_nobody_elses() {
+async fn istio_security_2021_007_a_gateway_gets_its_secrets_and_each_change_and_nobody_elses() {
     let mesh = Mesh::new();
     let citadel = citadel(&mesh).await;
     let first = write_secret(&mesh, "web");

@@ -11,9 +11,8 @@
 mod support;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::io::Read;
+use std::process::Command;
 use std::time::Duration;
 
 use citadel::ca::Authority;
@@ -21,90 +20,35 @@ use rcgen::KeyPair;
 use runtime::TrustDomain;
 use runtime::tls::{Usage, verify_peer};
 use rustls_pki_types::UnixTime;
+use support::process::{self, Process};
 use support::{Mesh, eventually, spiffe};
-
-/// A Citadel that does not outlive its test, and that can be told to write no more.
-struct Process {
-    child: Child,
-    listen: SocketAddr,
-    admin: SocketAddr,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
 
 /// Starts Citadel under a shell that has it ignore the signal that goes with the limit: a write beyond it fails as on a
 /// full disk.
 fn start(mesh: &Mesh, before: &str) -> Process {
-    let (listen, admin) = (free(), free());
-    let mut command = Command::new("bash");
-    command
-        .arg("-c")
-        .arg(format!("trap '' XFSZ; {before} exec \"$0\" \"$@\""));
-    command
-        .arg(env!("CARGO_BIN_EXE_citadel"))
-        .arg("--ca-dir")
-        .arg(mesh.path("ca"));
-    command.arg("--identity").arg(mesh.path("identity.yaml"));
-    command.args([
-        "--listen",
-        &listen.to_string(),
-        "--admin-address",
-        &admin.to_string(),
-    ]);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    Process {
-        child: command.spawn().unwrap(),
-        listen,
-        admin,
-    }
+    Process::start(|listen, admin| {
+        let mut command = Command::new("bash");
+        command
+            .arg("-c")
+            .arg(format!("trap '' XFSZ; {before} exec \"$0\" \"$@\""));
+        command.arg(env!("CARGO_BIN_EXE_citadel"));
+        process::flags(&mut command, mesh, listen, admin);
+        command
+    })
 }
 
-impl Process {
-    fn ask(&self, method: &str, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(self.admin).ok()?;
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n"
-        )
-        .ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
-    }
+fn has(citadel: &Process, line: &str) -> bool {
+    let page = citadel.ask("GET", "/metrics");
+    page.is_some_and(|(_, text)| text.contains(&format!("\n{line}\n")))
+}
 
-    fn has(&self, line: &str) -> bool {
-        self.ask("GET", "/metrics")
-            .is_some_and(|(_, text)| text.contains(&format!("\n{line}\n")))
-    }
-
-    async fn ready(&self) {
-        eventually("ready", || {
-            self.ask("GET", "/readyz")
-                .is_some_and(|(status, _)| status == 200)
-        })
-        .await;
-    }
-
-    fn limit(&self, bytes: &str) {
-        let pid = self.child.id().to_string();
-        let run = Command::new("prlimit")
-            .args(["--pid", &pid, &format!("--fsize={bytes}:unlimited")])
-            .status();
-        assert!(run.unwrap().success());
-    }
+/// Lets a Citadel write files of so many bytes.
+fn limit(citadel: &Process, bytes: &str) {
+    let pid = citadel.child.id().to_string();
+    let run = Command::new("prlimit")
+        .args(["--pid", &pid, &format!("--fsize={bytes}:unlimited")])
+        .status();
+    assert!(run.unwrap().success());
 }
 
 #[tokio::test]
@@ -139,7 +83,7 @@ async fn a_disk_that_fills_up_stops_changes_and_nothing_else() {
     let files =
         || ["root-key.pem", "root-cert.pem"].map(|name| fs::read(mesh.path("ca").join(name)).unwrap());
     let before = files();
-    citadel.limit("0");
+    limit(&citadel, "0");
     let (status, reason) = citadel.ask("PUT", "/ca/rotate").unwrap();
     assert_eq!(status, 500);
     assert!(
@@ -152,11 +96,11 @@ async fn a_disk_that_fills_up_stops_changes_and_nothing_else() {
     // Certificates go on; what cannot be noted now is noted later.
     mesh.identity(citadel.listen, "shop", "orders").await;
     eventually("the journal's trouble told", || {
-        citadel.has("citadel_journal_stale 1")
+        has(&citadel, "citadel_journal_stale 1")
     })
     .await;
-    citadel.limit("unlimited");
-    eventually("the journal written", || citadel.has("citadel_journal_stale 0")).await;
+    limit(&citadel, "unlimited");
+    eventually("the journal written", || has(&citadel, "citadel_journal_stale 0")).await;
     drop(citadel);
     let citadel = start(&mesh, "");
     citadel.ready().await;
@@ -187,13 +131,13 @@ async fn broken_files_are_told_of_and_what_was_loaded_stays_in_force() {
     ];
     for spoil in spoil {
         spoil();
-        eventually("told of", || citadel.has("citadel_authority_stale 1")).await;
+        eventually("told of", || has(&citadel, "citadel_authority_stale 1")).await;
         mesh.identity(citadel.listen, "shop", "orders").await;
         if key.is_dir() {
             fs::remove_dir(&key).unwrap();
         }
         citadel::ca::files::write_atomic(&key, &good, 0o600).unwrap();
-        eventually("well again", || citadel.has("citadel_authority_stale 0")).await;
+        eventually("well again", || has(&citadel, "citadel_authority_stale 0")).await;
     }
     mesh.identity(citadel.listen, "shop", "orders").await;
     drop(citadel);

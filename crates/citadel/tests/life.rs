@@ -243,7 +243,7 @@ async fn shutdown_lets_requests_end_and_cuts_what_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_beyond_the_bound_are_closed_and_slow_handshakes_end() {
+async fn istio_security_2019_004_connections_beyond_the_bound_are_closed_and_slow_handshakes_end() {
     let mesh = Mesh::new();
     let citadel = mesh.citadel().await;
     let orders = mesh.identity(citadel.address, "shop", "orders").await;

@@ -10,60 +10,12 @@
 
 mod support;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::io::Read;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
+use support::process::{Process, command, free};
 use support::{Mesh, eventually, spiffe};
-
-/// A process that does not outlive its test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Ports that nobody listens on now; another process may still take one, which is rare and makes the test fail loudly.
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-fn command(mesh: &Mesh, listen: SocketAddr, admin: SocketAddr) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_citadel"));
-    command
-        .arg("--ca-dir")
-        .arg(mesh.path("ca"))
-        .arg("--identity")
-        .arg(mesh.path("identity.yaml"));
-    command.args([
-        "--listen",
-        &listen.to_string(),
-        "--admin-address",
-        &admin.to_string(),
-    ]);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    command
-}
-
-/// Status and body of a request to the admin server; `None` while nobody answers.
-fn ask(admin: SocketAddr, method: &str, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(admin).ok()?;
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n"
-    )
-    .ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
-}
 
 fn failure(mut command: Command) -> String {
     let output = command.spawn().unwrap().wait_with_output().unwrap();
@@ -74,18 +26,14 @@ fn failure(mut command: Command) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_serves_tells_how_it_is_and_ends_on_sigterm() {
     let mesh = Mesh::new();
-    let (listen, admin) = (free(), free());
-    let mut citadel = Process(command(&mesh, listen, admin).spawn().unwrap());
-    eventually("ready", || {
-        ask(admin, "GET", "/readyz").is_some_and(|(status, _)| status == 200)
-    })
-    .await;
+    let mut citadel = Process::start(|listen, admin| command(&mesh, listen, admin));
+    citadel.ready().await;
     assert_eq!(
-        mesh.identity(listen, "shop", "orders").await.id(),
+        mesh.identity(citadel.listen, "shop", "orders").await.id(),
         spiffe("shop", "orders")
     );
-    assert_eq!(ask(admin, "GET", "/healthz").unwrap(), (200, "ok\n".into()));
-    let metrics = ask(admin, "GET", "/metrics").unwrap().1;
+    assert_eq!(citadel.ask("GET", "/healthz").unwrap(), (200, "ok\n".into()));
+    let metrics = citadel.ask("GET", "/metrics").unwrap().1;
     assert!(
         metrics.contains("\ncitadel_server_success_cert_issuance_count 1\n"),
         "{metrics}"
@@ -94,13 +42,13 @@ async fn it_serves_tells_how_it_is_and_ends_on_sigterm() {
         .lines()
         .find_map(|l| l.strip_prefix("citadel_server_root_cert_expiry_timestamp "));
     assert!(expiry.unwrap().parse::<i64>().unwrap() > support::now());
-    assert_eq!(ask(admin, "GET", "/logging").unwrap().1, "info\n");
+    assert_eq!(citadel.ask("GET", "/logging").unwrap().1, "info\n");
     assert_eq!(
-        ask(admin, "PUT", "/logging?level=citadel=debug").unwrap(),
+        citadel.ask("PUT", "/logging?level=citadel=debug").unwrap(),
         (200, "citadel=debug\n".into())
     );
-    assert_eq!(ask(admin, "PUT", "/logging?level=loud").unwrap().0, 400);
-    let pid = citadel.0.id().to_string();
+    assert_eq!(citadel.ask("PUT", "/logging?level=loud").unwrap().0, 400);
+    let pid = citadel.child.id().to_string();
     assert!(
         Command::new("kill")
             .args(["-TERM", &pid])
@@ -110,13 +58,19 @@ async fn it_serves_tells_how_it_is_and_ends_on_sigterm() {
     );
     let mut ended = None;
     eventually("ended", || {
-        ended = citadel.0.try_wait().unwrap();
+        ended = citadel.child.try_wait().unwrap();
         ended.is_some()
     })
     .await;
     assert!(ended.unwrap().success());
     let mut log = String::new();
-    citadel.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    citadel
+        .child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut log)
+        .unwrap();
     assert!(
         log.contains("certificate issued") && log.contains("spiffe://cluster.local/ns/shop/sa/orders"),
         "{log}"

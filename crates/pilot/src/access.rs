@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gets_anothers() {
+    fn istio_security_2026_001_nobody_gets_anothers() {
         let says = |node: &str, peer: &str, expected: &str| {
             let denied = check(node, Some(peer)).unwrap_err().to_string();
             assert!(denied.contains(expected), "{denied}");

@@ -116,6 +116,12 @@ impl Folder {
         }
     }
 
+    /// Where notes on an authority that is plugged in are kept, whether or not one is.
+    #[must_use]
+    pub fn notes_dir(&self) -> &Path {
+        self.state.as_deref().unwrap_or(&self.dir)
+    }
+
     pub(super) fn state_path(&self, name: &str) -> PathBuf {
         self.state_dir().join(name)
     }

@@ -31,21 +31,26 @@ pub struct Issued {
     pub not_after: i64,
     /// Whose it is.
     pub identity: String,
+    /// When it was issued, in seconds since 1970.
+    pub at: i64,
 }
 
 impl Issued {
     /// The line begins with the line break: a line that was torn by a crash spoils nothing but itself.
     fn line(&self) -> String {
-        format!("\n{} {} {}.", self.serial.as_str(), self.not_after, self.identity)
+        let serial = self.serial.as_str();
+        format!("\n{serial} {} {} {}.", self.not_after, self.identity, self.at)
     }
 
     /// `None` for a torn line: the full stop shows that it is whole.
     fn parse(line: &str) -> Option<Self> {
-        let mut fields = line.strip_suffix('.')?.splitn(3, ' ');
+        let mut fields = line.strip_suffix('.')?.split(' ');
         Some(Self {
             serial: Serial::parse(fields.next()?).ok()?,
             not_after: fields.next()?.parse().ok()?,
             identity: fields.next()?.to_owned(),
+            // Lines had no time once: such a certificate is older than whatever is asked for.
+            at: fields.next().map_or(Ok(0), str::parse).ok()?,
         })
     }
 
@@ -205,6 +210,7 @@ mod tests {
             serial: Serial::parse(serial).unwrap(),
             not_after,
             identity: identity.to_owned(),
+            at: 3,
         }
     }
 
@@ -252,10 +258,15 @@ mod tests {
         journal.note(issued("a", 5, "spiffe://td/x")).unwrap();
         let path = dir.path().join(FOLDER).join("0.log");
         let mut file = File::options().append(true).open(&path).unwrap();
-        file.write_all(b"\nbeef 5 spiffe://td/to").unwrap();
+        file.write_all(b"\nb 5 spiffe://td/x.\nbeef 5 spiffe://td/to")
+            .unwrap();
         file.write_all(b"\n\xff\xfe").unwrap();
         journal.note(issued("c", 5, "spiffe://td/x")).unwrap();
-        assert_eq!(found(&journal, 0), ["a", "c"]);
+        assert_eq!(
+            found(&journal, 0),
+            ["a", "b", "c"],
+            "b has no time: so it was once"
+        );
     }
 
     #[test]

@@ -18,4 +18,4 @@ pub(crate) use folder::is_key_of;
 pub use folder::{CERT_FILE, Folder, KEY_FILE};
 pub use journal::{Issued, Journal};
 pub use leaf::{IssueError, Leaf, MAX_LEAF_TTL};
-pub use revocation::{Entry, Revoked, Serial};
+pub use revocation::{Cut, Entry, Revoked, Serial};

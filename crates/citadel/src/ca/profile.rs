@@ -39,14 +39,15 @@ pub(super) fn root(
     Ok(params)
 }
 
-/// The services that Kubernetes' API server calls as webhooks: it knows servers by DNS name, not by SPIFFE id.
+/// The services that Kubernetes' API server calls as webhooks: it knows servers by DNS name, not by SPIFFE id. Those of a revision
+/// are called `SERVICE-REVISION`.
 const WEBHOOKS: [&str; 2] = ["galley", "injector"];
 
 /// DNS names that go with an identity: for those of the mesh's own services that serve webhooks, the name of the
 /// Kubernetes Service before them. They follow from the identity; no request can ask for a name.
 fn dns_names(id: &SpiffeId) -> Result<Vec<SanType>, rcgen::Error> {
     let service = match id.account() {
-        Some((SYSTEM_NAMESPACE, account)) if WEBHOOKS.contains(&account) => account,
+        Some((SYSTEM_NAMESPACE, account)) if is_webhook(account) => account,
         _ => return Ok(Vec::new()),
     };
     let name = format!("{service}.{SYSTEM_NAMESPACE}.svc");
@@ -54,6 +55,16 @@ fn dns_names(id: &SpiffeId) -> Result<Vec<SanType>, rcgen::Error> {
         .into_iter()
         .map(|name| Ok(SanType::DnsName(name.try_into()?)))
         .collect()
+}
+
+/// Whether an account is a webhook's, or that of one of its revisions.
+fn is_webhook(account: &str) -> bool {
+    let of = |service: &&str| {
+        let revision = account.strip_prefix(*service);
+        revision.is_some_and(|rest| rest.is_empty() || (rest.len() > 1 && rest.starts_with('-')))
+    };
+    // A Service's name is one DNS label; an account's may have dots.
+    WEBHOOKS.iter().any(|service| of(&service)) && !account.contains('.')
 }
 
 /// A leaf for `id`: one URI SAN, and DNS names where [`dns_names`] has some. The subject is empty, so the SANs are
@@ -111,7 +122,19 @@ mod tests {
                 "galley.argosy-system.svc.cluster.local",
             ],
         );
-        check("spiffe://cluster.local/ns/argosy-system/sa/pilot", &[]);
+        check(
+            "spiffe://cluster.local/ns/argosy-system/sa/injector-canary",
+            &[
+                "injector-canary.argosy-system.svc",
+                "injector-canary.argosy-system.svc.cluster.local",
+            ],
+        );
+        for other in ["injector-", "injectors", "injector-a.b", "pilot"] {
+            check(
+                &format!("spiffe://cluster.local/ns/argosy-system/sa/{other}"),
+                &[],
+            );
+        }
         check("spiffe://cluster.local/ns/shop/sa/galley", &[]);
         check("spiffe://cluster.local/galley", &[]);
     }

@@ -81,6 +81,17 @@ pub struct Entry {
     pub identity: Option<String>,
 }
 
+/// An identity all of whose certificates were revoked. Each Citadel puts on the list what it has issued to it, and until the last
+/// of these has ended none of them takes a certificate of the identity for proof: a Citadel that is gone has issued some too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cut {
+    /// Certificates that were issued until then are revoked, in seconds since 1970.
+    pub before: i64,
+    /// When the last of them has ended, in seconds since 1970.
+    pub until: i64,
+}
+
 /// All revoked certificates, as they are kept in `revoked.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -91,6 +102,9 @@ pub struct Revoked {
     pub changed: i64,
     /// By serial number.
     pub entries: BTreeMap<Serial, Entry>,
+    /// Identities all of whose certificates were revoked.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub identities: BTreeMap<String, Cut>,
 }
 
 impl Revoked {
@@ -115,15 +129,32 @@ impl Revoked {
         Ok(new)
     }
 
+    /// Revokes all that was issued to an identity; a later time than before counts.
+    ///
+    /// # Errors
+    /// When there would be more than [`MAX_REVOKED`] identities; then nothing is added.
+    pub fn cut(&mut self, identity: &str, cut: Cut) -> Result<(), TooMany> {
+        let full = self.identities.len() >= MAX_REVOKED;
+        match self.identities.get_mut(identity) {
+            Some(known) if known.before >= cut.before => {}
+            Some(known) => *known = cut,
+            None if full => return Err(TooMany),
+            None => _ = self.identities.insert(identity.to_owned(), cut),
+        }
+        Ok(())
+    }
+
     /// Whether a certificate has ended that is still on the list.
     #[must_use]
     pub fn stale(&self, now: i64) -> bool {
         self.entries.values().any(|entry| entry.until <= now)
+            || self.identities.values().any(|cut| cut.until <= now)
     }
 
     /// Takes certificates off the list that have ended.
     pub fn forget(&mut self, now: i64) {
         self.entries.retain(|_, entry| entry.until > now);
+        self.identities.retain(|_, cut| cut.until > now);
         self.step(now);
     }
 
@@ -378,6 +409,25 @@ mod tests {
         assert!(!revoked.stale(99) && revoked.stale(100));
         revoked.forget(100);
         assert_eq!((revoked.entries.len(), revoked.number), (0, 2));
+    }
+
+    #[test]
+    fn identities_leave_when_their_last_certificate_has_ended() {
+        let cut = |before| Cut {
+            before,
+            until: before + 100,
+        };
+        let mut revoked = Revoked::default();
+        revoked.cut("spiffe://td/x", cut(10)).unwrap();
+        revoked.cut("spiffe://td/x", cut(20)).unwrap();
+        revoked.cut("spiffe://td/x", cut(15)).unwrap();
+        assert_eq!(revoked.identities["spiffe://td/x"], cut(20));
+        assert!(!revoked.stale(119) && revoked.stale(120));
+        revoked.forget(120);
+        assert_eq!(revoked.identities.len(), 0);
+        // What was written before there were identities is read as it was.
+        let old: Revoked = serde_json::from_str(r#"{"number":1,"changed":2,"entries":{}}"#).unwrap();
+        assert_eq!((old.number, old.identities.len()), (1, 0));
     }
 
     #[test]

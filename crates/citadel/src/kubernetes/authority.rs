@@ -2,7 +2,8 @@
 //! works on: what the Secret holds is written into it, and a step that was taken in it goes into the Secret, unless somebody
 //! else has written meanwhile (compare-and-swap on resourceVersion); then the Secret's word counts.
 //!
-//! A Secret `cacerts` beside it is an authority that was plugged in, by Istio's names; it is read and never written.
+//! A Secret `cacerts` beside it is an authority that was plugged in, by Istio's names; it is read and never written. What its
+//! Citadels note of it (what was revoked, which root is not to be trusted) is in a Secret of its own, kept in the same way.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use kube::{Api, Client};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::meters::Meters;
-use super::{Pauses, answer, code};
+use super::{Pauses, answer, code, istio_root};
 use crate::ca::files::{self, FileError};
 use crate::ca::{CERT_FILE, KEY_FILE};
 
@@ -34,6 +35,8 @@ const PLUGGED_KEYS: [&str; 5] = [
     "ca-crl.pem",
     "ca-key.pem",
 ];
+/// What the name of the Secret of notes ends with.
+const NOTES: &str = "-notes";
 /// The Secret's type, so that nobody takes it for a credential.
 const TYPE: &str = "argosy.io/ca";
 /// How often the folder is looked at for steps that were taken in it.
@@ -66,13 +69,50 @@ pub enum SecretError {
         /// The key.
         key: &'static str,
     },
+    /// The root that Istio made cannot be used.
+    #[error(
+        "Secret {namespace}/{name}, the root that Istio made, cannot be taken over: {reason}; put it right, or delete it to have a new root made"
+    )]
+    Istio {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A file of the copy.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
 /// The values by name; wiped when dropped.
-type Values = BTreeMap<String, Zeroizing<Vec<u8>>>;
+pub(super) type Values = BTreeMap<String, Zeroizing<Vec<u8>>>;
+
+/// What a Secret holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    /// The authority, with notes on it.
+    Authority,
+    /// Notes on an authority that was plugged in.
+    Notes,
+}
+
+impl Holds {
+    /// Whether a file of the folder belongs into the Secret: not locks, not what is half written.
+    fn has(self, name: &str) -> bool {
+        let key = self == Self::Authority && name.ends_with(".pem");
+        !name.starts_with('.') && (key || name.ends_with(".json"))
+    }
+
+    /// What it cannot be without.
+    fn wants(self) -> &'static [&'static str] {
+        match self {
+            Self::Authority => &[KEY_FILE, CERT_FILE],
+            Self::Notes => &[],
+        }
+    }
+}
 
 /// The authority's Secret, and the folder that is its copy.
 #[derive(Debug, Clone)]
@@ -81,6 +121,7 @@ pub(crate) struct Store {
     namespace: String,
     name: String,
     dir: PathBuf,
+    holds: Holds,
 }
 
 /// What the folder was made from.
@@ -101,6 +142,17 @@ impl Store {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             dir: dir.to_owned(),
+            holds: Holds::Authority,
+        }
+    }
+
+    /// The Secret of notes beside it, whose copy is in the folder `dir`.
+    fn notes(&self, dir: &Path) -> Self {
+        Self {
+            name: format!("{}{NOTES}", self.name),
+            dir: dir.to_owned(),
+            holds: Holds::Notes,
+            ..self.clone()
         }
     }
 
@@ -126,7 +178,9 @@ impl Store {
     }
 
     async fn pull_values(&self) -> Result<(Origin, Values), SecretError> {
-        if let Some(secret) = self.get(PLUGGED_SECRET).await? {
+        if self.holds == Holds::Authority
+            && let Some(secret) = self.get(PLUGGED_SECRET).await?
+        {
             let values = plugged(secret);
             self.write(&values, true)?;
             return Ok((Origin::Plugged, values));
@@ -141,7 +195,7 @@ impl Store {
     fn take(&self, mut secret: Secret) -> Result<(Origin, Values), SecretError> {
         let version = secret.metadata.resource_version.take().unwrap_or_default();
         let values = values(secret);
-        for key in [KEY_FILE, CERT_FILE] {
+        for &key in self.holds.wants() {
             if !values.contains_key(key) {
                 return Err(SecretError::Lacks {
                     namespace: self.namespace.clone(),
@@ -198,13 +252,34 @@ impl Store {
         };
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if is_part(&name)
+            if self.holds.has(&name)
                 && let Some(bytes) = files::read(&entry.path())?
             {
                 values.insert(name, Zeroizing::new(bytes));
             }
         }
         Ok(values)
+    }
+
+    /// Takes Istio's root over, where there is one and the folder has no root of its own.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or the root cannot be used.
+    pub(crate) async fn inherit(&self) -> Result<(), SecretError> {
+        if self.read()?.contains_key(KEY_FILE) {
+            return Ok(());
+        }
+        let Some(secret) = self.get(istio_root::SECRET).await? else {
+            return Ok(());
+        };
+        let files = istio_root::files(secret).map_err(|reason| SecretError::Istio {
+            namespace: self.namespace.clone(),
+            name: istio_root::SECRET,
+            reason,
+        })?;
+        self.write(&files, false)?;
+        tracing::warn!(target: "citadel::audit", "the root of Secret {} was taken over", istio_root::SECRET);
+        Ok(())
     }
 
     /// Creates the Secret from the folder. Of several replicas that do one succeeds: `None` for the others.
@@ -262,22 +337,39 @@ impl Store {
         }
     }
 
-    /// Keeps folder and Secret the same until dropped.
-    pub(crate) async fn keep(self, origin: Origin, meters: Meters) {
+    /// Keeps folder and Secret the same until dropped; notes on a plugged-in authority are in `notes`.
+    pub(crate) async fn keep(self, origin: Origin, notes: PathBuf, meters: Meters) {
         let watch = |name: &str| {
             watcher::watch_object(self.api.clone(), name)
                 .backoff(Pauses::default())
                 .boxed()
         };
-        let (mut own, mut plugged) = (watch(&self.name), watch(PLUGGED_SECRET));
+        let notes = self.notes(&notes);
+        let (mut own, mut plugged, mut noted) =
+            (watch(&self.name), watch(PLUGGED_SECRET), watch(&notes.name));
         let mut looks = tokio::time::interval(LOOK);
+        let mut notes = Copy {
+            told: Values::new(),
+            store: notes,
+            origin: Origin::Nothing,
+        };
         let mut copy = Copy {
             told: self.read().unwrap_or_default(),
             store: self,
             origin,
         };
         loop {
+            let is_plugged = copy.origin == Origin::Plugged;
             let done = tokio::select! {
+                Some(event) = noted.next() => match event {
+                    // What was noted while there was an own root is nobody's business.
+                    Ok(secret) if is_plugged => notes.hear(secret),
+                    Ok(_) => Ok(()),
+                    Err(error) => {
+                        watch_failed(&meters, &error);
+                        Ok(())
+                    }
+                },
                 Some(event) = plugged.next() => match event {
                     Ok(Some(secret)) => copy.plug(secret),
                     Ok(None) => Ok(()),
@@ -293,7 +385,10 @@ impl Store {
                         Ok(())
                     }
                 },
-                _ = looks.tick() => copy.push().await,
+                _ = looks.tick() => match is_plugged {
+                    true => notes.push().await,
+                    false => copy.push().await,
+                },
             };
             if let Err(error) = done {
                 meters.failed("authority");
@@ -329,11 +424,13 @@ impl Copy {
 
     /// Takes what the watch of the own Secret tells.
     fn hear(&mut self, secret: Option<Secret>) -> Result<(), SecretError> {
-        let Origin::Own(version) = &self.origin else {
-            return Ok(());
+        let known = match &self.origin {
+            Origin::Plugged => return Ok(()),
+            Origin::Own(version) => Some(version),
+            Origin::Nothing => None,
         };
         match secret {
-            Some(secret) if secret.metadata.resource_version.as_ref() != Some(version) => {
+            Some(secret) if secret.metadata.resource_version.as_ref() != known => {
                 (self.origin, self.told) = self.store.take(secret)?;
             }
             Some(_) => {}
@@ -351,6 +448,8 @@ impl Copy {
         let now = self.store.read()?;
         let written = match &self.origin {
             Origin::Own(_) if now == self.told => return Ok(()),
+            // There is nothing to note yet.
+            Origin::Nothing if now.is_empty() => return Ok(()),
             Origin::Own(version) => self.store.replace(&now, version).await?,
             _ => self.store.create_of(&now).await?,
         };
@@ -363,14 +462,9 @@ impl Copy {
     }
 }
 
-/// Whether a file of the folder belongs into the Secret: not locks, not what is half written.
-fn is_part(name: &str) -> bool {
-    !name.starts_with('.') && (name.ends_with(".pem") || name.ends_with(".json"))
-}
-
-fn values(secret: Secret) -> Values {
+pub(super) fn values(secret: Secret) -> Values {
     let data = secret.data.unwrap_or_default().into_iter();
-    data.filter(|(name, _)| is_part(name))
+    data.filter(|(name, _)| Holds::Authority.has(name))
         .map(|(name, value)| (name, Zeroizing::new(value.0)))
         .collect()
 }

@@ -1,6 +1,6 @@
 //! A cluster, from Citadel's start on: where the authority comes from, and all that follows the API server.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -35,7 +35,8 @@ pub enum OpenError {
 /// The cluster, and the authority's Secret in it, where it is kept in one.
 pub(crate) struct Cluster {
     client: Client,
-    store: Option<(Store, Origin)>,
+    /// With where it is from, and the folder of notes on an authority that is plugged in.
+    store: Option<(Store, Origin, PathBuf)>,
 }
 
 /// What the rest of Citadel gets of a cluster.
@@ -66,6 +67,7 @@ impl Cluster {
         let store = Store::new(client.clone(), &options.pod_namespace, &options.ca_secret, dir);
         let mut origin = store.pull().await?;
         if origin == Origin::Nothing {
+            store.inherit().await?;
             let made = folder.clone();
             tokio::task::spawn_blocking(move || made.load_or_create()).await??;
             origin = match store.create().await? {
@@ -75,7 +77,7 @@ impl Cluster {
         }
         Ok(Self {
             client,
-            store: Some((store, origin)),
+            store: Some((store, origin, folder.notes_dir().to_owned())),
         })
     }
 
@@ -95,8 +97,8 @@ impl Cluster {
             let trust = current.trust();
             spawn(root_cert::keep(client(), trust, meters.clone()).boxed());
         }
-        if let Some((store, origin)) = self.store {
-            spawn(store.keep(origin, meters.clone()).boxed());
+        if let Some((store, origin, notes)) = self.store {
+            spawn(store.keep(origin, notes, meters.clone()).boxed());
         }
         let access = access::Cluster::new(self.client.clone(), grants, meters.clone());
         Started {

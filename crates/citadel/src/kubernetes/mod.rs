@@ -8,6 +8,7 @@ pub(crate) mod access;
 mod authority;
 pub(crate) mod cluster;
 pub(crate) mod grants;
+mod istio_root;
 pub(crate) mod meters;
 pub mod review;
 pub(crate) mod root_cert;
@@ -16,16 +17,13 @@ pub(crate) mod secrets;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::Client;
 use kube::runtime::utils::Backoff as WatchBackoff;
-use kube::{Client, Config};
 use runtime::spiffe::SYSTEM_NAMESPACE;
 
 pub use authority::SecretError;
 pub use cluster::OpenError;
 
-/// How long a connection to the API server may take to come about.
-const CONNECT: Duration = Duration::from_secs(5);
 /// Longest wait for one answer of the API server.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 /// How long the API server lets a watch run, in seconds. A connection that died in silence is noticed a little later.
@@ -99,15 +97,9 @@ impl Default for Options {
 /// There is no way to the Kubernetes API.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The kubeconfig.
-    #[error("--kubeconfig: {0}")]
-    Kubeconfig(#[from] KubeconfigError),
-    /// Neither a kubeconfig nor a Pod's service account.
-    #[error("--kubernetes: {0}; name a kubeconfig with --kubeconfig")]
-    Infer(#[from] InferConfigError),
-    /// What they say cannot be used.
-    #[error("--kubernetes: {0}")]
-    Client(#[from] kube::Error),
+    /// No kubeconfig and no service account, or what they say cannot be used.
+    #[error(transparent)]
+    Api(#[from] ::kubernetes::ClientError),
     /// No audience would mean that a token for anybody counts here.
     #[error("--token-audiences: name at least one, for example argosy-ca")]
     Audiences,
@@ -124,19 +116,8 @@ pub(crate) async fn client(options: &Options) -> Result<Option<Client>, ClientEr
     if options.token_audiences.iter().all(String::is_empty) {
         return Err(ClientError::Audiences);
     }
-    let context = KubeConfigOptions {
-        context: options.kube_context.clone(),
-        ..KubeConfigOptions::default()
-    };
-    let mut config = match &options.kubeconfig {
-        Some(path) => Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &context).await?,
-        None if context.context.is_some() => Config::from_kubeconfig(&context).await?,
-        None => Config::infer().await?,
-    };
-    // Who asks has a deadline and a backoff of its own.
-    config.default_retry = false;
-    config.connect_timeout = Some(CONNECT);
-    Ok(Some(Client::try_from(config)?))
+    let client = ::kubernetes::client(options.kubeconfig.as_deref(), options.kube_context.as_deref());
+    Ok(Some(client.await?))
 }
 
 /// The pauses of a watch after failures.

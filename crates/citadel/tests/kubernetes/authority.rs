@@ -120,3 +120,116 @@ async fn a_plugged_in_authority_is_taken_replaced_and_refused_when_it_is_wrong()
     .await;
     citadel.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_revoked_of_a_plugged_in_authority_all_replicas_know() {
+    let Some(server) = ApiServer::shared().await.unwrap() else {
+        return;
+    };
+    let cluster = Cluster::new(server, "noted").await;
+    let all = "/api/v1/namespaces/noted/secrets";
+    let secret = json!({"metadata": {"name": "cacerts"}, "stringData": plugged("noted")});
+    cluster.post(all, &secret).await.unwrap();
+    let meshes = [Mesh::new(), Mesh::new(), Mesh::new()];
+    let [a, b, c] = &meshes;
+    let (one, two) = tokio::join!(cluster.citadel(a), cluster.citadel(b));
+    for (citadel, serial) in [(&one, "aff01"), (&two, "beef")] {
+        let (code, state) = admin(&citadel.context, "PUT", &format!("/ca/revoke?serial={serial}")).await;
+        assert_eq!(code, 200, "{state}");
+    }
+    let late = cluster.citadel(c).await;
+    for citadel in [&one, &two, &late] {
+        until("both serial numbers", || async {
+            let (_, state) = admin(&citadel.context, "GET", "/ca/status").await;
+            let revoked = state["revoked"].to_string();
+            (revoked.contains("aff01") && revoked.contains("beef")).then_some(())
+        })
+        .await;
+    }
+    let noted = cluster
+        .get(&format!("{all}/argosy-ca-secret-notes"))
+        .await
+        .unwrap();
+    let names: Vec<&String> = noted["data"].as_object().unwrap().keys().collect();
+    assert_eq!(names, ["revoked.json"], "no key is in it");
+    for citadel in [one, two, late] {
+        citadel.stop().await;
+    }
+}
+
+/// A root as Istio makes it for itself: RSA, in PKCS #1.
+fn istio_root() -> (String, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let openssl = |args: &[&str]| {
+        let run = std::process::Command::new("openssl")
+            .args(args)
+            .current_dir(dir.path())
+            .output();
+        let run = run.expect("openssl is there");
+        assert!(
+            run.status.success(),
+            "{args:?} {}",
+            String::from_utf8_lossy(&run.stderr)
+        );
+    };
+    openssl(&["genrsa", "-traditional", "-out", "key", "2048"]);
+    let root = "req -new -x509 -key key -subj /O=cluster.local -days 3650 -addext keyUsage=critical,keyCertSign,cRLSign -out cert";
+    openssl(&root.split(' ').collect::<Vec<_>>());
+    let read = |name| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    (read("key"), read("cert"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_root_of_an_istio_that_was_here_is_taken_over() {
+    let Some(server) = ApiServer::shared().await.unwrap() else {
+        return;
+    };
+    let cluster = Cluster::new(server, "moved").await;
+    let (key, cert) = istio_root();
+    assert!(key.contains("BEGIN RSA PRIVATE KEY"), "{key}");
+    let (wrong, _) = istio_root();
+    let all = "/api/v1/namespaces/moved/secrets";
+    let data = json!({"ca-key.pem": wrong, "ca-cert.pem": cert, "root-cert.pem": "", "cert-chain.pem": "", "key.pem": ""});
+    let secret =
+        json!({"metadata": {"name": "istio-ca-secret"}, "type": "istio.io/ca-root", "stringData": data});
+    cluster.post(all, &secret).await.unwrap();
+    // A root that cannot be used is not replaced by another in silence.
+    let mesh = Mesh::new();
+    let args = citadel::Args {
+        kubernetes: cluster.options(),
+        ..mesh.args()
+    };
+    let error = citadel::Ca::open(&args).await.map(drop).unwrap_err().to_string();
+    assert!(
+        error.contains("moved/istio-ca-secret") && error.contains("not the key"),
+        "{error}"
+    );
+    let right = json!({"stringData": {"ca-key.pem": key}});
+    cluster
+        .send("PATCH", &format!("{all}/istio-ca-secret"), &right)
+        .await
+        .unwrap();
+
+    let meshes = [Mesh::new(), Mesh::new()];
+    let [a, b] = &meshes;
+    let (one, two) = tokio::join!(cluster.citadel(a), cluster.citadel(b));
+    for (mesh, citadel) in [(a, &one), (b, &two)] {
+        assert_eq!(roots(mesh, citadel).await.trim(), cert.trim());
+    }
+    let own = cluster.get(&format!("{all}/argosy-ca-secret")).await.unwrap();
+    let held = STANDARD
+        .decode(own["data"]["root-key.pem"].as_str().unwrap())
+        .unwrap();
+    assert_eq!(String::from_utf8(held).unwrap(), key);
+    // From now on the own Secret counts: what becomes of Istio's is nobody's business.
+    cluster
+        .send("DELETE", &format!("{all}/istio-ca-secret"), &Value::Null)
+        .await
+        .unwrap();
+    one.stop().await;
+    let late = Mesh::new();
+    let three = cluster.citadel(&late).await;
+    assert_eq!(roots(&late, &three).await.trim(), cert.trim());
+    two.stop().await;
+    three.stop().await;
+}

@@ -1,5 +1,5 @@
 //! Citadel and a real API server: whose token gets which identity, one authority for all replicas, and roots in each
-//! namespace. Citadel has the rights of `rbac.yaml` and no others.
+//! namespace. Citadel has the rights of the chart `base` and no others.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,6 +11,7 @@
 
 mod authority;
 mod cluster;
+mod revoked;
 mod roots;
 mod secrets;
 #[path = "../support/mod.rs"]

@@ -7,6 +7,8 @@
     reason = "each test takes what it needs"
 )]
 
+pub mod process;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
