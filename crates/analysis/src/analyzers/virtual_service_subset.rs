@@ -24,12 +24,8 @@ fn run(set: &Set<'_>, object: &Object, report: &mut Report) {
     };
     for Place { path, mirror, to } in destinations(service) {
         if !to.subset.is_empty() && !is_defined(set, to, &object.meta.namespace) {
-            let what = if mirror {
-                "subset for the mirror"
-            } else {
-                "subset for the host"
-            };
-            let missing = format!("{} {}", to.host, to.subset);
+            let of = if mirror { "mirror" } else { "host" };
+            let (what, missing) = ("subset", format!("{} of the {of} {}", to.subset, to.host));
             let path = path + ".subset";
             report.say(Code::ReferencedResourceNotFound, object, path, &[&what, &missing]);
         }
