@@ -50,6 +50,8 @@ pub async fn run(
     // Unknown, until the watch has told.
     let mut live: Option<Option<DynamicObject>> = None;
     let mut ready = false;
+    // Whoever tells who leads may go: what was said last stays.
+    let mut elections = true;
     loop {
         let mut news = true;
         tokio::select! {
@@ -60,7 +62,7 @@ pub async fn run(
                 None => return,
             },
             changed = trust.changed() => if changed.is_err() { return },
-            changed = leads.changed() => if changed.is_err() { return },
+            changed = leads.changed(), if elections => elections = changed.is_ok(),
             () = tokio::time::sleep(RETRY) => news = false,
         }
         // Once ready it stays so: what a service has read it keeps, and a source that is away is no reason to let all pass.
