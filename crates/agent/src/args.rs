@@ -68,6 +68,9 @@ pub struct Args {
     /// Ports on the workload's address.
     #[command(flatten)]
     pub ports: PortArgs,
+    /// What a Kubernetes pod tells its agent.
+    #[command(flatten)]
+    pub pod: PodArgs,
     /// Flags for the agent's identity.
     #[command(flatten)]
     pub identity: IdentityArgs,
@@ -82,10 +85,10 @@ pub struct EnvoyArgs {
     /// Envoy's program: a path, or a name that is looked for on PATH
     #[arg(long, env = "ARGOSY_ENVOY", value_name = "FILE", default_value = "envoy")]
     pub envoy: PathBuf,
-    /// Envoy's worker threads
-    #[arg(long, env = "ARGOSY_ENVOY_CONCURRENCY", value_name = "N", default_value_t = 2)]
+    /// Envoy's worker threads; ProxyConfig's concurrency, the pod's limit or 2 unless given
+    #[arg(long, env = "ARGOSY_ENVOY_CONCURRENCY", value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub envoy_concurrency: u32,
+    pub envoy_concurrency: Option<u32>,
     /// Envoy's log level: trace, debug, info, warning, error, critical, off
     #[arg(
         long,
@@ -108,15 +111,9 @@ pub struct EnvoyArgs {
     /// A further flag for Envoy, as it is; may be given several times
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
     pub envoy_arg: Vec<OsString>,
-    /// How long Envoy drains a listener that is removed
-    #[arg(
-        long,
-        env = "ARGOSY_DRAIN_DURATION",
-        value_name = "DURATION",
-        default_value = "45s"
-    )]
-    #[arg(value_parser = duration)]
-    pub drain_duration: Duration,
+    /// How long Envoy drains a listener that is removed; ProxyConfig's drainDuration or 45s unless given
+    #[arg(long, env = "ARGOSY_DRAIN_DURATION", value_name = "DURATION", value_parser = duration)]
+    pub drain_duration: Option<Duration>,
     /// Most connections from downstream that Envoy holds, over all listeners
     #[arg(long, env = "ARGOSY_MAX_DOWNSTREAM_CONNECTIONS", value_name = "N")]
     #[arg(default_value_t = MAX_DOWNSTREAM_CONNECTIONS)]
@@ -139,4 +136,58 @@ pub struct PortArgs {
     /// Port of Envoy's metrics alone
     #[arg(long, env = "ARGOSY_PROMETHEUS_PORT", value_name = "PORT", default_value_t = PROMETHEUS_PORT)]
     pub prometheus_port: u16,
+}
+
+/// What the injector and the kubelet tell the agent of its pod, under the names of Istio's agent.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct PodArgs {
+    /// Folder with the downward API's files labels and annotations: the workload is the pod at --address, and nothing is asked
+    /// of Pilot before Envoy starts. Ports are served on all addresses
+    #[arg(long, env = "ARGOSY_POD_INFO", value_name = "DIR")]
+    pub pod_info: Option<PathBuf>,
+    /// The pod's service account
+    #[arg(long, env = "SERVICE_ACCOUNT", value_name = "NAME", default_value = "default")]
+    pub service_account: String,
+    /// ProxyConfig, JSON
+    #[arg(
+        long,
+        env = "PROXY_CONFIG",
+        value_name = "JSON",
+        default_value = "",
+        hide_env_values = true
+    )]
+    pub proxy_config: String,
+    /// The pod's processors
+    #[arg(long, env = "ISTIO_CPU_LIMIT", value_name = "N")]
+    pub cpu_limit: Option<u32>,
+    /// The pod's memory in bytes; Envoy sheds load before it has taken all of it
+    #[arg(long, env = "ARGOSY_MEMORY_LIMIT", value_name = "BYTES")]
+    pub memory_limit: Option<u64>,
+    /// What to ask of the application for the kubelet, JSON
+    #[arg(
+        long,
+        env = "ISTIO_KUBE_APP_PROBERS",
+        value_name = "JSON",
+        default_value = "",
+        hide_env_values = true
+    )]
+    pub app_probers: String,
+    /// What to scrape of the application for Prometheus, JSON
+    #[arg(
+        long,
+        env = "ISTIO_PROMETHEUS_ANNOTATIONS",
+        value_name = "JSON",
+        default_value = "",
+        hide_env_values = true
+    )]
+    pub prometheus_annotations: String,
+    /// At the end wait until Envoy has no connection any more, however long that takes
+    #[arg(long, env = "EXIT_ON_ZERO_ACTIVE_CONNECTIONS", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set)]
+    #[arg(value_parser = clap::builder::BoolishValueParser::new())]
+    pub exit_on_zero_active_connections: bool,
+    /// How long to wait in any case then, for callers that have not heard yet
+    #[arg(long, env = "MINIMUM_DRAIN_DURATION", value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub minimum_drain_duration: Duration,
 }

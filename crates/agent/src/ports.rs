@@ -19,22 +19,23 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Listens on `address` and serves. No port is shared with another process, so a second agent on the same
-    /// address fails here.
+    /// Listens on `listen` (the workload's `address`, or all of a pod's) and serves. No port is shared with another process, so
+    /// a second agent on the same address fails here.
     ///
     /// # Errors
     /// When a port is taken or the address is not this machine's.
     pub(crate) async fn open(
         status: &Status,
         address: IpAddr,
+        listen: IpAddr,
         ports: &PortArgs,
     ) -> Result<Self, runtime::BindError> {
         let end = CancellationToken::new();
         let status_listener =
-            runtime::bind("--status-port", SocketAddr::new(address, ports.status_port)).await?;
+            runtime::bind("--status-port", SocketAddr::new(listen, ports.status_port)).await?;
         let metrics_listener = runtime::bind(
             "--prometheus-port",
-            SocketAddr::new(address, ports.prometheus_port),
+            SocketAddr::new(listen, ports.prometheus_port),
         )
         .await?;
         tokio::spawn(serve("status", status_listener, status.router(), end.clone()));

@@ -4,26 +4,31 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use runtime::{Context, Identity, SpiffeId, grpc, logging::LogFormat, tls};
+use tokio::{net::UdpSocket, sync::watch};
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
+use tonic::{service::Routes, transport::Channel};
 
 use crate::{
-    args::{Args, EnvoyLog},
+    args::{Args, EnvoyLog, PortArgs},
     bootstrap::{self, StatsOptions, Values},
+    dns::{self, follow::Asker, names::search_list},
     envoy::{
-        AdminClient, Options, Supervisor, command,
+        AdminClient, Leave, Options, Supervisor, command,
         process::{Launcher, LogTarget},
     },
     forward::Forward,
     lookup::{Current, Lookup},
+    pod::{self, Info, InfoError},
     ports::Ports,
+    redirect::settings::name_servers,
     sds, socket,
     state_dir::StateDir,
-    status::{Status, View},
+    status::{Application, Probes, Scraper, Status, View},
     workload::Workload,
 };
 
@@ -36,6 +41,11 @@ struct Agent<'a> {
     own: Option<PathBuf>,
     view: View,
     restarts: prometheus_client::metrics::counter::Counter,
+    /// What ProxyConfig says.
+    settings: pod::Settings,
+    /// The pod as a workload, where the agent is in one.
+    pod: Option<Workload>,
+    application: Application,
 }
 
 /// Runs a workload's proxy until the context's shutdown.
@@ -56,7 +66,20 @@ pub async fn run(args: &Args, context: &Context, own: Option<PathBuf>) -> anyhow
         "argosy_agent_envoy_restarts_total",
         "Starts of Envoy after the first",
     );
+    let settings = pod::Settings::read(&args.pod.proxy_config)?;
+    for field in &settings.unsupported {
+        tracing::warn!("ProxyConfig's {field} is not supported and has no effect");
+    }
     let agent = Agent {
+        settings,
+        pod: pod_workload(args)?,
+        application: Application {
+            probes: Probes::read(
+                &args.pod.app_probers,
+                args.address.unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            )?,
+            scraper: Scraper::read(&args.pod.prometheus_annotations)?,
+        },
         args,
         context,
         state_dir,
@@ -115,10 +138,61 @@ impl Agent<'_> {
                 &self.args.domain,
             ),
         };
+        if let Some(pod) = &self.pod {
+            self.serve_dns(lookup.channel.clone(), pod, end).await?;
+            known.set_ready();
+            // Nobody tells of another one: a pod keeps its address.
+            return Ok(Some(watch::Sender::new(Some(Arc::new(pod.clone()))).subscribe()));
+        }
         let (current, follow) = lookup.follow(known);
         let end = end.clone();
         tokio::spawn(async move { end.run_until_cancelled(follow).await });
         Ok(Some(current))
+    }
+
+    /// Answers DNS where the pod's variables ask for it.
+    async fn serve_dns(
+        &self,
+        channel: Channel,
+        pod: &Workload,
+        end: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let metadata = pod::metadata::metadata(variables());
+        let text = |name: &str| metadata.get(name).and_then(|value| value.as_str());
+        if text("DNS_CAPTURE") != Some("true") {
+            return Ok(());
+        }
+        let args = self.args;
+        let resolv = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
+        // As Envoy says them, so that Pilot makes the same for both.
+        let told = ["DNS_CAPTURE", "INTERCEPTION_MODE"];
+        let told = told
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), text(name)?.to_owned())));
+        let asker = Asker {
+            channel,
+            node_id: bootstrap::node_id(
+                args.proxy_type,
+                pod.address,
+                &args.workload.name,
+                &args.workload.namespace,
+                &args.domain,
+            ),
+            metadata: told.collect(),
+            search: search_list(&resolv),
+        };
+        let (names, follow) = asker.follow();
+        let beyond = name_servers(&resolv);
+        let address = SocketAddr::new(admin_ip(pod.address), dns::PORT);
+        let tcp = runtime::bind("DNS", address).await?;
+        let udp = UdpSocket::bind(address)
+            .await
+            .with_context(|| format!("DNS: {address} over UDP"))?;
+        let server = dns::server::Server::new(names, &beyond, &self.context.metrics);
+        tokio::spawn(server.serve(udp, tcp, end.clone()));
+        let end = end.clone();
+        tokio::spawn(async move { end.run_until_cancelled(follow).await });
+        Ok(())
     }
 
     /// Keeps a proxy for the workload as it is; a new one when its address changes.
@@ -197,8 +271,8 @@ impl Agent<'_> {
     }
 
     async fn open(&self, address: IpAddr) -> anyhow::Result<Ports> {
-        let status = Status::new(self.context, &self.view, address);
-        Ports::open(&status, address, &self.args.ports)
+        let status = Status::new(self.context, &self.view, address, self.application.clone());
+        Ports::open(&status, address, self.listen(address), &self.ports())
             .await
             .with_context(|| format!("WorkloadEntry {}", self.args.workload))
     }
@@ -216,8 +290,8 @@ impl Agent<'_> {
             bootstrap,
             log_level: envoy.envoy_log_level.clone(),
             component_log_level: envoy.envoy_component_log_level.clone(),
-            concurrency: envoy.envoy_concurrency,
-            drain_time: envoy.drain_duration,
+            concurrency: self.threads(),
+            drain_time: envoy.drain_duration.or(self.settings.drain).unwrap_or(DRAIN),
             extra: envoy.envoy_arg.clone(),
         };
         let log = match envoy.envoy_log {
@@ -233,7 +307,7 @@ impl Agent<'_> {
             launcher,
             values.admin,
             values.health_port,
-            self.context.grace,
+            self.leave(),
             self.restarts.clone(),
         );
         self.view
@@ -241,8 +315,52 @@ impl Agent<'_> {
         Ok(supervisor)
     }
 
+    /// Envoy's worker threads.
+    fn threads(&self) -> u32 {
+        let machine = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+        let machine = u32::try_from(machine).unwrap_or(u32::MAX);
+        let given = self.args.envoy.envoy_concurrency;
+        self.settings.threads(given, self.args.pod.cpu_limit, machine)
+    }
+
+    /// A pod has its addresses for itself, and its containers and the kubelet reach it by different ones.
+    fn listen(&self, address: IpAddr) -> IpAddr {
+        match (&self.pod, address) {
+            (None, address) => address,
+            (Some(_), IpAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
+            (Some(_), IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+
+    /// Ports by the flags; in a pod ProxyConfig's count instead.
+    fn ports(&self) -> PortArgs {
+        let mut ports = self.args.ports.clone();
+        if self.pod.is_some() {
+            let settings = &self.settings;
+            ports.envoy_admin_port = settings.admin_port.unwrap_or(ports.envoy_admin_port);
+        }
+        ports
+    }
+
+    /// How long Envoy takes leave. A pod's callers hear only after a while that it goes (Istio's terminationDrainDuration).
+    fn leave(&self) -> Leave {
+        let pod = &self.args.pod;
+        match (&self.pod, pod.exit_on_zero_active_connections) {
+            (None, _) => Leave::from(self.context.grace),
+            (Some(_), true) => Leave {
+                least: pod.minimum_drain_duration,
+                most: LONGEST_LEAVE,
+            },
+            (Some(_), false) => Leave {
+                least: self.settings.termination_drain,
+                most: self.settings.termination_drain,
+            },
+        }
+    }
+
     fn values(&self, workload: &Workload) -> Values {
-        let (args, ports) = (self.args, &self.args.ports);
+        let (args, ports) = (self.args, self.ports());
+        let listen = self.listen(workload.address);
         let stats = StatsOptions::from_annotations(&workload.annotations).unwrap_or_else(|error| {
             tracing::warn!(
                 "WorkloadEntry {}: {error}; its statistics stay as they are by default",
@@ -259,20 +377,64 @@ impl Agent<'_> {
             cluster_id: args.cluster_id.clone(),
             network: workload.network.clone(),
             address: workload.address,
+            listen,
             labels: workload.labels.clone(),
             annotations: workload.annotations.clone(),
             service_account: workload.service_account.clone(),
             locality: workload.locality.clone(),
             admin: SocketAddr::new(admin_ip(workload.address), ports.envoy_admin_port),
-            status: SocketAddr::new(workload.address, ports.status_port),
+            status: SocketAddr::new(
+                if listen.is_unspecified() {
+                    admin_ip(workload.address)
+                } else {
+                    listen
+                },
+                ports.status_port,
+            ),
             health_port: ports.health_port,
             prometheus_port: ports.prometheus_port,
             socket: self.state_dir.socket(),
             max_downstream_connections: args.envoy.max_downstream_connections,
-            stats,
+            stats: stats.and(self.settings.stats.clone()),
             json_logs: args.common.log.log_format == LogFormat::Json,
+            metadata: match self.pod {
+                Some(_) => pod::metadata::metadata(variables()),
+                None => serde_json::Map::new(),
+            },
+            service_cluster: self.settings.service_cluster.clone(),
+            runtime: self.settings.runtime.clone(),
+            heap: args.pod.memory_limit.and_then(heap),
         }
     }
+}
+
+/// How long Envoy drains a listener unless something else is said.
+const DRAIN: Duration = Duration::from_secs(45);
+/// Longest leave: Kubernetes ends a pod by force long before, unless it was told otherwise.
+const LONGEST_LEAVE: Duration = Duration::from_secs(24 * 3600);
+/// Where the machine's name servers and search list are.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// What the agent itself may take of the pod's memory, in bytes.
+const OWN_MEMORY: u64 = 64 << 20;
+
+/// The pod as a workload, where the agent is in one.
+fn pod_workload(args: &Args) -> Result<Option<Workload>, InfoError> {
+    let Some(folder) = &args.pod.pod_info else {
+        return Ok(None);
+    };
+    let address = args.address.ok_or(InfoError::Address)?;
+    let workload = Info::load(folder)?.workload(address, &args.pod.service_account);
+    Ok(Some(workload))
+}
+
+/// What of the pod's memory is Envoy's; `None` for a limit that leaves it nothing to speak of.
+fn heap(limit: u64) -> Option<u64> {
+    limit.checked_sub(OWN_MEMORY).filter(|heap| *heap >= OWN_MEMORY)
+}
+
+fn variables() -> impl Iterator<Item = (String, String)> {
+    let all = std::env::vars_os();
+    all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 async fn serve_socket(listener: tokio::net::UnixListener, routes: Routes, end: CancellationToken) {

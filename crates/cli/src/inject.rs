@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use injector::documents::{Outcome, inject_object};
-use injector::settings::Settings;
+use injector::webhook::args::FileArgs;
+use injector::webhook::files;
 use serde_json::Value;
 
 /// Flags of `argosy inject`.
@@ -16,9 +17,9 @@ pub(crate) struct Args {
     /// Namespace of objects that name none
     #[arg(long, short, default_value = "default", value_name = "NAME")]
     namespace: String,
-    /// The injector's settings, YAML; its defaults unless given
-    #[arg(long, value_name = "FILE")]
-    settings: Option<PathBuf>,
+    /// What the webhook's files say.
+    #[command(flatten)]
+    files: FileArgs,
 }
 
 /// Prints all objects, those with pods injected. What stays without a proxy is told on standard error.
@@ -26,10 +27,7 @@ pub(crate) struct Args {
 /// # Errors
 /// A file cannot be read, or one of its pods cannot have a proxy. Nothing is printed then.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let settings = match &args.settings {
-        None => Settings::default(),
-        Some(file) => serde_saphyr::from_str(&text(file)?).with_context(|| file.display().to_string())?,
-    };
+    let settings = files::load(&args.files)?;
     let mut output = String::new();
     for file in &args.filenames {
         let named = || file.display().to_string();

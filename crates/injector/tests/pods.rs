@@ -345,3 +345,13 @@ proptest! {
         prop_assert_eq!(before, after);
     }
 }
+
+#[test]
+fn a_native_sidecar_is_told_at_once_that_its_pod_ends() {
+    let pod = injected(&app(), &json!({})).unwrap();
+    let hook = &container(&pod, "istio-proxy")["lifecycle"]["preStop"]["exec"]["command"];
+    assert_eq!(hook, &json!(["argosy-agent", "drain"]));
+    assert_eq!(variable(&pod, "ARGOSY_POD_INFO"), "/etc/istio/pod");
+    // A volume's own folder belongs to root, and the agent's must be its user's.
+    assert_eq!(variable(&pod, "ARGOSY_STATE_DIR"), "/etc/istio/proxy/agent");
+}

@@ -9,9 +9,9 @@ use super::{Values, clusters, socket_address};
 /// `/healthz/ready` on port 15021, which Istio's load balancers and probes ask: it fails when the agent is
 /// not ready and when Envoy drains. It counts against no connection limit.
 pub(super) fn health(values: &Values) -> Value {
-    let address = SocketAddr::new(values.address, values.health_port);
+    let address = SocketAddr::new(values.listen, values.health_port);
     json!({
-        "name": format!("{}_{}", values.address, values.health_port),
+        "name": format!("{}_{}", values.listen, values.health_port),
         "address": socket_address(address),
         "enable_reuse_port": false,
         "ignore_global_conn_limit": true,

@@ -11,7 +11,7 @@ mod stats;
 
 use std::{collections::BTreeMap, net::IpAddr, net::SocketAddr, path::PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 pub use node::{Locality, ProxyType, node_id};
 pub use stats::StatsOptions;
@@ -47,6 +47,8 @@ pub struct Values {
     pub network: String,
     /// The workload's own address.
     pub address: IpAddr,
+    /// Where Envoy's static listener is: the workload's address, or all of a pod's.
+    pub listen: IpAddr,
     /// The workload's labels.
     pub labels: BTreeMap<String, String>,
     /// The workload's annotations.
@@ -71,6 +73,14 @@ pub struct Values {
     pub stats: StatsOptions,
     /// Envoy's own log as JSON objects instead of text lines.
     pub json_logs: bool,
+    /// Metadata of the node that counts instead of what follows from the other values.
+    pub metadata: Map<String, Value>,
+    /// What Envoy calls itself in traces and logs, instead of app and namespace.
+    pub service_cluster: Option<String>,
+    /// Runtime flags, over Argosy's.
+    pub runtime: BTreeMap<String, String>,
+    /// Most memory in bytes that Envoy may take.
+    pub heap: Option<u64>,
 }
 
 /// Renders the bootstrap.
@@ -78,7 +88,7 @@ pub fn render(values: &Values) -> Value {
     json!({
         "application_log_config": { "log_format": log_format(values.json_logs) },
         "node": node::node(values),
-        "layered_runtime": layered_runtime(),
+        "layered_runtime": layered_runtime(&values.runtime),
         "overload_manager": overload_manager(values),
         "stats_config": stats::config(&values.stats, &values.domain),
         "admin": admin(values.admin),
@@ -107,14 +117,51 @@ fn log_format(json: bool) -> Value {
 
 /// `re2.max_program_size` is Istio's: Envoy's default of 100 refuses ordinary regular expressions. The admin
 /// layer makes `POST /runtime_modify` work.
-fn layered_runtime() -> Value {
+fn layered_runtime(own: &BTreeMap<String, String>) -> Value {
+    let mut flags = Map::from_iter([("re2.max_program_size.error_level".to_owned(), json!(32768))]);
+    // Numbers and truth values are written as such; Envoy does not read them from texts everywhere.
+    let typed = |text: &String| {
+        serde_json::from_str(text)
+            .ok()
+            .filter(|value: &Value| !value.is_object() && !value.is_array())
+    };
+    flags.extend(
+        own.iter()
+            .map(|(name, text)| (name.clone(), typed(text).unwrap_or_else(|| json!(text)))),
+    );
     json!({ "layers": [
-        { "name": "global config", "static_layer": { "re2.max_program_size.error_level": 32768 } },
+        { "name": "global config", "static_layer": flags },
         { "name": "admin", "admin_layer": {} },
     ]})
 }
 
+/// Near its limit Envoy gives memory back, then takes no more requests: better than to be killed with all that are under way.
 fn overload_manager(values: &Values) -> Value {
+    let mut manager = connections(values);
+    if let (Some(heap), Some(manager)) = (values.heap, manager.as_object_mut()) {
+        let monitor = json!({
+            "name": HEAP,
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+                "max_heap_size_bytes": heap,
+            },
+        });
+        if let Some(all) = manager.get_mut("resource_monitors").and_then(Value::as_array_mut) {
+            all.push(monitor);
+        }
+        let action = |name: &str, at: f64| json!({ "name": name, "triggers": [{ "name": HEAP, "threshold": { "value": at } }] });
+        let actions = [
+            action("envoy.overload_actions.shrink_heap", 0.90),
+            action("envoy.overload_actions.stop_accepting_requests", 0.98),
+        ];
+        manager.insert("actions".to_owned(), json!(actions));
+    }
+    manager
+}
+
+const HEAP: &str = "envoy.resource_monitors.fixed_heap";
+
+fn connections(values: &Values) -> Value {
     json!({ "resource_monitors": [{
         "name": "envoy.resource_monitors.global_downstream_max_connections",
         "typed_config": {

@@ -82,6 +82,9 @@ pub(super) fn node(values: &Values) -> Value {
 
 /// Istio's default `serviceCluster`: the `app` label, else the workload, with the namespace.
 fn cluster(values: &Values) -> String {
+    if let Some(own) = &values.service_cluster {
+        return own.clone();
+    }
     format!(
         "{}.{}",
         values.labels.get("app").unwrap_or(&values.name),
@@ -90,6 +93,14 @@ fn cluster(values: &Values) -> String {
 }
 
 fn metadata(values: &Values) -> Value {
+    let mut metadata = derived(values);
+    if let Some(metadata) = metadata.as_object_mut() {
+        metadata.extend(values.metadata.clone());
+    }
+    metadata
+}
+
+fn derived(values: &Values) -> Value {
     json!({
         "NAME": values.name,
         "NAMESPACE": values.namespace,
@@ -117,12 +128,14 @@ fn metadata(values: &Values) -> Value {
     })
 }
 
-/// What telemetry calls the workload: Istio's label when it is set, else the entry's own name.
+/// What telemetry calls the workload: Istio's label when it is set, else what made the pod, else the entry's own name.
 fn workload_name(values: &Values) -> &str {
-    values
+    let label = values
         .labels
         .get("service.istio.io/workload-name")
-        .unwrap_or(&values.name)
+        .map(String::as_str);
+    let owner = || values.metadata.get("WORKLOAD_NAME").and_then(Value::as_str);
+    label.or_else(owner).unwrap_or(&values.name)
 }
 
 /// Istio's canonical service: its label, else the app, else the workload's name.

@@ -60,6 +60,19 @@ impl StatsOptions {
     }
 }
 
+impl StatsOptions {
+    /// These and the others, in this order.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        self.prefixes.extend(others.prefixes);
+        self.suffixes.extend(others.suffixes);
+        self.regexps.extend(others.regexps);
+        let tags = others.extra_tags.into_iter().filter(|tag| is_tag_name(tag));
+        self.extra_tags.extend(tags);
+        self
+    }
+}
+
 const EXTRA_TAGS: &str = "sidecar.istio.io/extraStatTags";
 
 /// An annotation about statistics that cannot be followed.

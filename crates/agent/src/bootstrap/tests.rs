@@ -23,6 +23,7 @@ pub(crate) fn sample() -> Values {
         cluster_id: "Kubernetes".into(),
         network: String::new(),
         address,
+        listen: address,
         labels: pairs
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -42,6 +43,10 @@ pub(crate) fn sample() -> Values {
         max_downstream_connections: MAX_DOWNSTREAM_CONNECTIONS,
         stats: StatsOptions::default(),
         json_logs: false,
+        metadata: Map::new(),
+        service_cluster: None,
+        runtime: BTreeMap::new(),
+        heap: None,
     }
 }
 
@@ -69,6 +74,28 @@ fn node_follows_the_workload() {
     );
     assert_eq!(node["metadata"]["WORKLOAD_NAME"], "edge");
     assert_eq!(node["metadata"]["NETWORK"], "net-1");
+}
+
+#[test]
+fn a_pods_variables_count_before_what_follows_from_its_labels() {
+    let mut values = sample();
+    values.metadata = Map::from_iter([
+        ("WORKLOAD_NAME".to_owned(), json!("catalog")),
+        ("INTERCEPTION_MODE".to_owned(), json!("REDIRECT")),
+    ]);
+    values.listen = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    values.heap = Some(1000);
+    let rendered = render(&values);
+    let metadata = &rendered["node"]["metadata"];
+    assert_eq!(metadata["INTERCEPTION_MODE"], "REDIRECT");
+    assert!(
+        metadata["PEER"].as_str().unwrap().starts_with("catalog;shop;"),
+        "{metadata}"
+    );
+    let listener = &rendered["static_resources"]["listeners"][0]["address"]["socket_address"];
+    assert_eq!(listener["address"], "0.0.0.0");
+    let heap = &rendered["overload_manager"]["resource_monitors"][1]["typed_config"]["max_heap_size_bytes"];
+    assert_eq!(heap, 1000);
 }
 
 #[test]
@@ -145,6 +172,12 @@ fn envoy_accepts_the_bootstrap() {
         regexps: vec![r"http\..*\.rq_(2|5)xx".into()],
         extra_tags: vec!["request_operation".into()],
     };
+    full.listen = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    full.service_cluster = Some("edge.shop".into());
+    full.heap = Some(512 << 20);
+    full.runtime = [("a.b", "1"), ("a.c", "x")]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into();
     let folder = tempfile::tempdir().unwrap();
     for (name, values) in [("sidecar", sample()), ("full", full)] {
         let file = folder.path().join(format!("{name}.json"));

@@ -81,6 +81,16 @@ impl AdminClient {
             .map(drop)
     }
 
+    /// Begins to drain the listeners for incoming traffic; Envoy goes on when they are closed.
+    ///
+    /// # Errors
+    /// When Envoy does not answer as it should.
+    pub async fn drain_inbound(&self) -> Result<(), AdminError> {
+        self.call(Method::POST, "/drain_listeners?inboundonly&graceful&skip_exit")
+            .await
+            .map(drop)
+    }
+
     /// Downstream connections that Envoy serves, its admin and health ports aside.
     ///
     /// # Errors

@@ -12,4 +12,4 @@ pub mod supervise;
 
 pub use admin::AdminClient;
 pub use command::Options;
-pub use supervise::{State, Supervisor};
+pub use supervise::{Leave, State, Supervisor};

@@ -17,6 +17,25 @@ const TERMINATION: Duration = Duration::from_secs(5);
 /// How often open connections are counted while draining.
 const COUNT_EVERY: Duration = Duration::from_millis(100);
 
+/// How long Envoy takes leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leave {
+    /// So long it serves in any case, for callers that have not heard yet that it goes.
+    pub least: Duration,
+    /// So long it may take until the last connection has ended; nothing is drained when this is zero.
+    pub most: Duration,
+}
+
+impl From<Duration> for Leave {
+    /// At most so long, and no longer than there are connections.
+    fn from(most: Duration) -> Self {
+        Self {
+            least: Duration::ZERO,
+            most,
+        }
+    }
+}
+
 /// What Envoy is doing, as far as its agent knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
@@ -63,26 +82,26 @@ pub struct Supervisor {
     launcher: Launcher,
     admin: SocketAddr,
     health_port: u16,
-    drain: Duration,
+    leave: Leave,
     state: watch::Sender<State>,
     restarts: prometheus_client::metrics::counter::Counter,
 }
 
 impl Supervisor {
-    /// Will run what `launcher` starts, whose admin interface is at `admin`. At shutdown connections have at most
-    /// `drain` to end. `restarts` counts starts after the first.
+    /// Will run what `launcher` starts, whose admin interface is at `admin`. At shutdown connections have as long as `leave`
+    /// says to end. `restarts` counts starts after the first.
     pub fn new(
         launcher: Launcher,
         admin: SocketAddr,
         health_port: u16,
-        drain: Duration,
+        leave: impl Into<Leave>,
         restarts: prometheus_client::metrics::counter::Counter,
     ) -> Self {
         Self {
             launcher,
             admin,
             health_port,
-            drain,
+            leave: leave.into(),
             state: watch::Sender::new(State::NotStarted),
             restarts,
         }
@@ -149,7 +168,7 @@ impl Supervisor {
     /// Drains until no connection is left, at most for the time given. An Envoy that does not answer is not waited
     /// for.
     async fn drain(&self) {
-        if self.drain.is_zero() {
+        if self.leave.most.is_zero() {
             return;
         }
         let admin = AdminClient::new(self.admin);
@@ -157,12 +176,13 @@ impl Supervisor {
             tracing::warn!(%error, "cannot drain Envoy; ending it");
             return;
         }
-        let deadline = Instant::now() + self.drain;
+        let Leave { least, most } = self.leave;
+        let begun = Instant::now();
         loop {
             match admin.active_connections(self.health_port).await {
-                Ok(0) => return tracing::info!("Envoy is drained"),
-                Ok(open) if Instant::now() >= deadline => {
-                    return tracing::info!(open, after = ?self.drain, "connections are still open; ending Envoy");
+                Ok(0) if begun.elapsed() >= least => return tracing::info!("Envoy is drained"),
+                Ok(open) if begun.elapsed() >= most => {
+                    return tracing::info!(open, after = ?most, "connections are still open; ending Envoy");
                 }
                 Ok(_) => tokio::time::sleep(COUNT_EVERY).await,
                 Err(error) => return tracing::warn!(%error, "cannot count Envoy's connections; ending it"),

@@ -4,14 +4,16 @@
 //! callers on the same machine.
 
 pub mod metrics;
+pub mod probes;
 mod ready;
+pub mod scrape;
 
 use std::net::{IpAddr, SocketAddr};
 
 use axum::{
     Router,
     extract::{ConnectInfo, Request, State},
-    http::{Method, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -21,7 +23,9 @@ use runtime::Context;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use probes::Probes;
 pub use ready::View;
+pub use scrape::Scraper;
 
 /// What the pages show. Clones share it.
 #[derive(Debug, Clone)]
@@ -29,12 +33,23 @@ pub struct Status {
     context: Context,
     view: View,
     own: IpAddr,
+    application: Application,
     failed_scrapes: Counter,
+    failed_app_scrapes: Counter,
+}
+
+/// The ways to the application beside the proxy.
+#[derive(Debug, Clone)]
+pub struct Application {
+    /// The kubelet's probes.
+    pub probes: Probes,
+    /// Its own metrics, if it has a page of them.
+    pub scraper: Option<Scraper>,
 }
 
 impl Status {
-    /// Pages about `context`'s process and the proxy in `view`, served on `own`.
-    pub fn new(context: &Context, view: &View, own: IpAddr) -> Self {
+    /// Pages about `context`'s process, the proxy in `view` and its application, served on `own`.
+    pub fn new(context: &Context, view: &View, own: IpAddr, application: Application) -> Self {
         let failed_scrapes = context.metrics.counter(
             "argosy_agent_envoy_scrape_failures_total",
             "Times that Envoy's metrics could not be read",
@@ -43,7 +58,12 @@ impl Status {
             context: context.clone(),
             view: view.clone(),
             own,
+            application,
             failed_scrapes,
+            failed_app_scrapes: context.metrics.counter(
+                "argosy_agent_application_scrape_failures_total",
+                "Times that the application's metrics could not be read",
+            ),
         }
     }
 
@@ -52,7 +72,9 @@ impl Status {
         Router::new()
             .route("/healthz/ready", get(ready_page))
             .route("/stats/prometheus", get(merged_metrics))
+            .route("/app-health/{container}/{probe}", get(app_health))
             .route("/quitquitquit", post(quit))
+            .route("/drain", post(drain))
             .with_state(self.clone())
             .fallback_service(self.context.admin.router())
             .layer(middleware::from_fn_with_state(self.own, changes_are_local))
@@ -63,6 +85,17 @@ impl Status {
         Router::new()
             .route("/stats/prometheus", get(envoy_metrics))
             .with_state(self.clone())
+    }
+
+    async fn application_metrics(&self) -> String {
+        let Some(scraper) = &self.application.scraper else {
+            return String::new();
+        };
+        scraper.scrape().await.unwrap_or_else(|error| {
+            self.failed_app_scrapes.inc();
+            tracing::debug!(error, "no metrics from the application");
+            String::new()
+        })
     }
 
     async fn envoy_metrics(&self) -> String {
@@ -100,7 +133,8 @@ async fn ready_page(State(status): State<Status>) -> Response {
 }
 
 async fn merged_metrics(State(status): State<Status>) -> Response {
-    page(status.context.metrics.encode() + &status.envoy_metrics().await)
+    let (envoy, application) = tokio::join!(status.envoy_metrics(), status.application_metrics());
+    page(status.context.metrics.encode() + &envoy + &application)
 }
 
 async fn envoy_metrics(State(status): State<Status>) -> Response {
@@ -109,6 +143,26 @@ async fn envoy_metrics(State(status): State<Status>) -> Response {
 
 fn page(text: String) -> Response {
     ([(header::CONTENT_TYPE, runtime::metrics::CONTENT_TYPE)], text).into_response()
+}
+
+/// The kubelet's probe of the application.
+async fn app_health(State(status): State<Status>, uri: Uri, headers: HeaderMap) -> Response {
+    match status.application.probes.ask(uri.path(), &headers).await {
+        Some(code) => code.into_response(),
+        None => (StatusCode::NOT_FOUND, "the injector wrote down no such probe\n").into_response(),
+    }
+}
+
+/// Incoming connections end, and callers go elsewhere; the application can go on calling others.
+async fn drain(State(status): State<Status>) -> Response {
+    let Some(admin) = status.view.envoy_admin() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "Envoy is not there yet\n").into_response();
+    };
+    tracing::info!("asked to drain by /drain");
+    match admin.drain_inbound().await {
+        Ok(()) => "draining\n".into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
 }
 
 async fn quit(State(status): State<Status>) -> &'static str {

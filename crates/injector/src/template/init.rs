@@ -21,10 +21,12 @@ pub(super) fn container(ground: &Ground<'_>) -> Container {
                 add: Some(vec!["NET_ADMIN".to_owned(), "NET_RAW".to_owned()]),
                 drop: Some(vec!["ALL".to_owned()]),
             }),
+            // iptables of the older kind writes a lock into /run.
             read_only_root_filesystem: Some(false),
             run_as_group: Some(0),
             run_as_non_root: Some(false),
             run_as_user: Some(0),
+            seccomp_profile: Some(proxy::seccomp()),
             ..SecurityContext::default()
         }),
         ..Container::default()

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, ExecAction, HTTPGetAction, Lifecycle,
     LifecycleHandler, ObjectFieldSelector, Probe, ResourceFieldSelector, ResourceRequirements,
-    SecurityContext,
+    SeccompProfile, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -35,7 +35,11 @@ pub(super) fn container(role: Role, ground: &Ground<'_>) -> Container {
         env: Some(environment(role, ground)),
         readiness_probe: has_status.then(|| readiness(ground)),
         startup_probe: (native && has_status).then(startup),
-        lifecycle: (role == Role::Sidecar && ground.wishes.hold && !native).then(hold),
+        lifecycle: match (role, native) {
+            (Role::Sidecar, true) => has_status.then(leave),
+            (Role::Sidecar, false) if ground.wishes.hold => Some(hold()),
+            _ => None,
+        },
         security_context: Some(security(role, ground)),
         resources: Some(resources(ground)),
         volume_mounts: Some(volumes::mounts(ground)),
@@ -115,7 +119,16 @@ fn security(role: Role, ground: &Ground<'_>) -> SecurityContext {
         run_as_group: Some(names::PROXY_USER),
         run_as_non_root: Some(!transparent),
         run_as_user: Some(if transparent { 0 } else { names::PROXY_USER }),
+        seccomp_profile: Some(seccomp()),
         ..SecurityContext::default()
+    }
+}
+
+/// What the runtime allows by default, as Kubernetes' restricted standard wants it said.
+pub(super) fn seccomp() -> SeccompProfile {
+    SeccompProfile {
+        localhost_profile: None,
+        type_: "RuntimeDefault".to_owned(),
     }
 }
 
@@ -152,15 +165,27 @@ fn startup() -> Probe {
 
 /// Kubernetes starts the next container when the first one's hook has ended.
 fn hold() -> Lifecycle {
-    let command = ["argosy-agent", "wait"].map(str::to_owned).to_vec();
     Lifecycle {
-        post_start: Some(LifecycleHandler {
-            exec: Some(ExecAction {
-                command: Some(command),
-            }),
-            ..LifecycleHandler::default()
-        }),
+        post_start: Some(agent_command("wait")),
         ..Lifecycle::default()
+    }
+}
+
+/// Kubernetes tells a native sidecar that the pod ends only after the application has ended; its hook runs at once, and has
+/// callers go elsewhere meanwhile.
+fn leave() -> Lifecycle {
+    Lifecycle {
+        pre_stop: Some(agent_command("drain")),
+        ..Lifecycle::default()
+    }
+}
+
+fn agent_command(name: &str) -> LifecycleHandler {
+    LifecycleHandler {
+        exec: Some(ExecAction {
+            command: Some(["argosy-agent", name].map(str::to_owned).to_vec()),
+        }),
+        ..LifecycleHandler::default()
     }
 }
 
@@ -253,6 +278,7 @@ fn agent(role: Role, ground: &Ground<'_>) -> Vec<(&'static str, String)> {
         ("ARGOSY_DOMAIN", settings.cluster_domain.clone()),
         ("ARGOSY_CLUSTER_ID", settings.cluster_id.clone()),
         ("ARGOSY_STATE_DIR", text(volumes::STATE)),
+        ("ARGOSY_POD_INFO", text(volumes::POD_INFO)),
         (
             "ARGOSY_ENVOY_LOG_LEVEL",
             text(ground.annotation_or(names::LOG_LEVEL, &settings.log_level)),

@@ -14,8 +14,12 @@ use crate::names;
 pub(super) const TOKEN: &str = "/var/run/secrets/tokens/istio-token";
 /// Where the mesh's roots are.
 pub(super) const ROOT: &str = "/var/run/secrets/istio/root-cert.pem";
-/// The agent's own folder: socket, bootstrap, lock.
-pub(super) const STATE: &str = "/etc/istio/proxy";
+/// Where the proxy may write.
+const PROXY: &str = "/etc/istio/proxy";
+/// The agent's own folder: socket, bootstrap, lock. It makes it, since a volume's own folder belongs to root.
+pub(super) const STATE: &str = "/etc/istio/proxy/agent";
+/// The downward API's labels and annotations.
+pub(super) const POD_INFO: &str = "/etc/istio/pod";
 /// The bootstrap of the user's.
 pub(super) const BOOTSTRAP: &str = "/etc/istio/custom-bootstrap/custom_bootstrap.json";
 
@@ -44,9 +48,9 @@ pub(super) fn all(ground: &Ground<'_>) -> Vec<Volume> {
 /// Where the proxy has them.
 pub(super) fn mounts(ground: &Ground<'_>) -> Vec<VolumeMount> {
     let mut mounts = vec![
-        mount("istio-envoy", STATE, false),
+        mount("istio-envoy", PROXY, false),
         mount("istio-data", "/var/lib/istio/data", false),
-        mount("istio-podinfo", "/etc/istio/pod", true),
+        mount("istio-podinfo", POD_INFO, true),
         mount("istio-token", parent(TOKEN), true),
         mount("istiod-ca-cert", parent(ROOT), true),
     ];
