@@ -64,7 +64,7 @@ fn is_webhook(account: &str) -> bool {
         revision.is_some_and(|rest| rest.is_empty() || (rest.len() > 1 && rest.starts_with('-')))
     };
     // A Service's name is one DNS label; an account's may have dots.
-    WEBHOOKS.iter().any(|service| of(&service)) && !account.contains('.')
+    WEBHOOKS.iter().any(of) && !account.contains('.')
 }
 
 /// A leaf for `id`: one URI SAN, and DNS names where [`dns_names`] has some. The subject is empty, so the SANs are
