@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"github.com/gogo/protobuf/jsonpb"
-	mixer "istio.io/api/mixer/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	mixer "istio.io/api/mixer/v1"
 )
 
 type set struct {
@@ -78,16 +78,17 @@ func compress(s set, w *words) (mixer.CompressedAttributes, error) {
 	return out, nil
 }
 
-// The dictionary is a list in YAML, one word a line.
+// The dictionary is a list in YAML, one word a line; Istio's generators kept the quotes that some words have there.
 func dictionary(path string) (map[string]int32, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	found := map[string]int32{}
+	found, place := map[string]int32{}, int32(0)
 	for _, line := range strings.Split(string(text), "\n") {
 		if word, ok := strings.CutPrefix(line, "- "); ok {
-			found[strings.Trim(strings.TrimSpace(word), `"'`)] = int32(len(found))
+			found[strings.TrimSpace(word)] = place
+			place++
 		}
 	}
 	return found, nil

@@ -403,7 +403,7 @@ async fn a_real_envoy_is_answered_and_its_reports_are_understood() {
         "connection_security_policy=\"mutual_tls\"",
         "response_code=\"403\"",
     ];
-    mesh.counted(&inbound, 1).await;
+    mesh.counted(&inbound, 3).await;
     let outbound = [
         "reporter=\"source\"",
         "source_workload=\"frontend-v1\"",
@@ -411,5 +411,5 @@ async fn a_real_envoy_is_answered_and_its_reports_are_understood() {
         "destination_service=\"catalog.shop.svc.cluster.local\"",
         "response_code=\"403\"",
     ];
-    mesh.counted(&outbound, 1).await;
+    mesh.counted(&outbound, 3).await;
 }

@@ -79,7 +79,7 @@ fn quotas_and_samples_stay_with_mixer() {
         QUOTA,
         "quota.istio-system",
         &[
-            "quota requestcount by handler.istio-system: in Mixer, since all proxies share its units, and a bucket in each proxy would grant them once for each of them (rate limit service)",
+            "quota requestcount by handler.memquota.istio-system: in Mixer, since all proxies share its units, and a bucket in each proxy would grant them once for each of them (rate limit service)",
         ],
     );
     let set = r#"{name: x-a, operation: REPLACE, values: ['"1"']}"#;

@@ -274,7 +274,7 @@ mod tests {
         says(
             &with(|tls| tls.authorities = "other.pem".into()),
             &kit_with,
-            "UnknownIssuer",
+            "invalid peer certificate",
         )
         .await;
         says(

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// The words. Some are written with quotes: the generators of Istio's tables kept them.
-const WORDS: [&str; 223] = [
+const WORDS: [&str; 222] = [
     "source.ip",
     "source.port",
     "source.name",
@@ -172,8 +172,6 @@ const WORDS: [&str; 223] = [
     "request.auth.principal",
     "request.auth.audiences",
     "request.auth.presenter",
-    "rbac.permissive.response_code",
-    "rbac.permissive.effective_policy_id",
     "request.api_key",
     "check.error_code",
     "check.error_message",
@@ -229,6 +227,7 @@ const WORDS: [&str; 223] = [
     "\"-\"",
     "inbound",
     "outbound",
+    "context.proxy_version",
 ];
 
 static PLACES: LazyLock<HashMap<&'static str, i32>> = LazyLock::new(|| {
@@ -267,6 +266,8 @@ mod tests {
         assert_eq!(word(94), Some("'200'"));
         assert_eq!(index("destination.ip", u32::MAX), Some(150));
         assert_eq!(index("request.auth.presenter", u32::MAX), Some(165));
+        assert_eq!(index("request.api_key", u32::MAX), Some(166));
+        assert_eq!(index("context.reporter.kind", u32::MAX), Some(201));
         assert_eq!(PLACES.len(), WORDS.len());
     }
 
