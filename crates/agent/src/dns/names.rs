@@ -97,11 +97,11 @@ fn canonical(name: &str) -> String {
 /// The search list in the text of /etc/resolv.conf; of several lines the last counts.
 #[must_use]
 pub fn search_list(text: &str) -> Vec<String> {
-    let lines = text.lines().filter_map(|line| {
+    let mut lines = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         matches!(words.next(), Some("search" | "domain")).then(|| words.map(str::to_owned).collect())
     });
-    lines.last().unwrap_or_default()
+    lines.next_back().unwrap_or_default()
 }
 
 #[cfg(test)]

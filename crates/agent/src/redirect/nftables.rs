@@ -30,8 +30,9 @@ pub fn render(family: Family, rules: &[Rule]) -> String {
     text.push_str("}\n");
     for (key, rules) in &chains {
         for rule in rules {
-            let rule = line(family, rule);
-            _ = writeln!(text, "add rule {} {TABLE} {} {rule}", word(family), name(*key));
+            for line in lines(family, rule) {
+                _ = writeln!(text, "add rule {} {TABLE} {} {line}", word(family), name(*key));
+            }
         }
     }
     text
@@ -70,6 +71,20 @@ fn hook((table, chain): (Table, Chain)) -> String {
         _ => return String::new(),
     };
     format!(" type {kind} hook {place} priority {priority}; ")
+}
+
+/// A rule, and what stands behind it: where nobody listens, nft's tproxy does nothing, and the packet would go past the proxy.
+/// iptables' drops it.
+fn lines(family: Family, rule: &Rule) -> Vec<String> {
+    let mut lines = vec![line(family, rule)];
+    if matches!(rule.then, Then::Tproxy { .. }) {
+        let drop = Rule {
+            then: Then::Drop,
+            ..rule.clone()
+        };
+        lines.push(line(family, &drop));
+    }
+    lines
 }
 
 fn line(family: Family, rule: &Rule) -> String {

@@ -20,7 +20,7 @@ impl Family {
     }
 
     /// The address that the proxy's connections to the application come from (Istio's choice).
-    pub(crate) fn from_proxy(self) -> IpNet {
+    pub(crate) fn proxys_own(self) -> IpNet {
         self.host("127.0.0.6", "::6")
     }
 

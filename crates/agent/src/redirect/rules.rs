@@ -211,7 +211,7 @@ impl Build<'_> {
         let mark = |mark, not| Match::Mark { mark, not };
         let marked = [Match::Tcp, mark(self.settings.mark, false)];
         self.mangle(Chain::Inbound, marked, Then::Return);
-        let from_proxy = [Match::Tcp, Match::Source(self.family.from_proxy()), lo(Match::In)];
+        let from_proxy = [Match::Tcp, Match::Source(self.family.proxys_own()), lo(Match::In)];
         self.mangle(Chain::Inbound, from_proxy, Then::Return);
         let to_itself = [Match::Tcp, lo(Match::In), mark(TO_SELF, true)];
         self.mangle(Chain::Inbound, to_itself, Then::Return);
@@ -225,7 +225,7 @@ impl Build<'_> {
             self.nat(chain, [Match::Tcp, to(*port)], Then::Return);
             self.nat(chain, [Match::Udp, to(*port)], Then::Return);
         }
-        let from_proxy = [lo(Match::Out), Match::Source(self.family.from_proxy())];
+        let from_proxy = [lo(Match::Out), Match::Source(self.family.proxys_own())];
         self.nat(chain, from_proxy, Then::Return);
         for owner in self.owners() {
             self.of_owner(owner);
