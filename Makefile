@@ -17,7 +17,7 @@ help:
 	@echo 'make cluster-down   removes it'
 	@echo 'make images         the images, static and optimised: HUB=ghcr.io/argosy TAG=0.1.0'
 	@echo 'make charts         the charts as packages, and deploy/, into target/charts'
-	@echo 'Needs Rust, Python with pip (for Envoy), no root, no cluster. ENVOY_BIN names an Envoy of your own.'
+	@echo 'Needs Rust, Python with pip (for Envoy), openssl, no root, no cluster. ENVOY_BIN names an Envoy of your own.'
 	@echo 'Tests with a Kubernetes API need Go too, or binaries in KUBEBUILDER_ASSETS; without, they are left out.'
 
 demo: bins envoy

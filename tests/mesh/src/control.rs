@@ -17,6 +17,10 @@ use crate::folder::Folder;
 /// How long a service may take to be ready; machines may be slow, and busy.
 pub(crate) const READY: Duration = Duration::from_secs(90);
 
+/// Where the scenario's issuer of tokens is, and for how many seconds its keys are good.
+const LOOPBACK: &str = "127.0.0.0/8";
+const JWKS_REFRESH: u32 = 1;
+
 /// How the services run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Layout {
@@ -316,6 +320,8 @@ impl Control {
             .flag("--mixer-address", at.mixer)
             .flag("--prometheus-address", at.prometheus)
             .flag("--xds-plaintext", at.xds_plaintext)
+            .flag("--jwks-allow-private", LOOPBACK)
+            .flag("--jwks-refresh", JWKS_REFRESH)
             .flag("--leaf-ttl", self.leaf_ttl))
     }
 
@@ -332,11 +338,14 @@ impl Control {
                 .flag("--listen", at.citadel)
                 .path("--ca-dir", self.folder.path().join("identity/ca"))
                 .path("--identity", self.folder.file("identity.yaml"))
+                .path("--secrets-dir", self.folder.path().join("identity/secrets"))
                 .flag("--leaf-ttl", self.leaf_ttl),
             Service::Galley => {
                 let spec = self
                     .identified(spec, name)
                     .flag("--listen", at.galley)
+                    .flag("--jwks-allow-private", LOOPBACK)
+                    .flag("--jwks-refresh", JWKS_REFRESH)
                     .path("--config", self.folder.path());
                 match &self.kubeconfig {
                     Some(path) => spec.arg("--kubernetes").path("--kubeconfig", path),

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod change;
+mod keys;
 mod outage;
 mod policy;
 mod proxies;
@@ -39,9 +40,10 @@ pub fn options(layout: Layout) -> Options {
 }
 
 /// The parts of the scenario, in their order.
-pub const PARTS: [&str; 8] = [
+pub const PARTS: [&str; 9] = [
     "traffic",
     "security",
+    "keys",
     "policy",
     "change",
     "bad-input",
@@ -57,6 +59,7 @@ pub async fn drive(mesh: &mut Mesh, table: &mut Table, parts: &[&str]) {
         match *part {
             "traffic" => traffic::rows(mesh, table).await,
             "security" => security::rows(mesh, table).await,
+            "keys" => keys::rows(mesh, table).await,
             "policy" => policy::rows(mesh, table).await,
             "change" => change::rows(mesh, table).await,
             "bad-input" => bad_input::rows(mesh, table).await,

@@ -39,16 +39,32 @@ impl Issuer {
         from: i64,
         until: i64,
     ) -> anyhow::Result<PathBuf> {
-        let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
-        let mut header = Header::new(Algorithm::ES256);
-        header.kid.clone_from(&self.kid);
+        let now = now()?;
         let claims = json!({
             "iss": "https://issuer.argosy.local", "aud": "argosy-ca",
             "sub": format!("system:serviceaccount:shop:{account}"),
             "iat": now + from, "nbf": now + from, "exp": now + until,
         });
         let path = dir.join(name);
-        std::fs::write(&path, jsonwebtoken::encode(&header, &claims, &self.key)?)?;
+        std::fs::write(&path, self.sign(&claims)?)?;
         Ok(path)
     }
+
+    /// A token of an hour for a person, as of an issuer of this name with this key.
+    pub(super) fn token(&self, issuer: &str, subject: &str) -> anyhow::Result<String> {
+        self.sign(&json!({"iss": issuer, "sub": subject, "exp": now()? + 3600}))
+    }
+
+    fn sign(&self, claims: &Value) -> anyhow::Result<String> {
+        let mut header = Header::new(Algorithm::ES256);
+        header.kid.clone_from(&self.kid);
+        Ok(jsonwebtoken::encode(&header, claims, &self.key)?)
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> anyhow::Result<i64> {
+    Ok(i64::try_from(
+        SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+    )?)
 }
