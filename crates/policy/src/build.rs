@@ -73,10 +73,12 @@ fn is_mixers(kind: Kind) -> bool {
     kind.group() == "config.istio.io"
 }
 
-/// Where the parameters of an object stand.
+/// Where the parameters of an object stand. An adapter outside of the process is named beside them.
 fn params_path(object: &Object, path: &str) -> String {
     let own = matches!(object.kind, Kind::Handler | Kind::Instance);
-    match (own, path.is_empty()) {
+    let field = path.split('.').next().unwrap_or_default();
+    let beside = object.kind == Kind::Handler && matches!(field, "adapter" | "connection");
+    match (own && !beside, path.is_empty()) {
         (true, false) => format!("spec.params.{path}"),
         (false, false) => format!("spec.{path}"),
         (_, true) => "spec".to_owned(),

@@ -302,6 +302,8 @@ async fn who_is_not_there_is_answered_by_the_rules_failure_mode() {
     }
 }
 
+type Deed = fn() -> Does;
+
 /// The time that checks of a handler take, one after the other: median and p99.
 async fn taken(runner: &Runner, checks: usize) -> (Duration, Duration) {
     let mut times = Vec::with_capacity(checks);
@@ -325,7 +327,7 @@ async fn neighbours_in_numbers() {
         "alone: median and p99 of a check {:?}",
         taken(&well, 20_000).await
     );
-    let faults: [(&str, fn() -> Does); 3] = [
+    let faults: [(&str, Deed); 3] = [
         ("hangs", || Does::Hang),
         ("panics", || Does::Panic),
         ("errs", || Does::Err),
