@@ -58,19 +58,15 @@ fn seen(verdict: &Verdict) -> Answer {
 fn compare(mesh: &Mesh, requests: impl Fn(usize) -> Vec<Sent>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     let mut wrong = Vec::new();
+    let mut audits = Vec::new();
     for workload in 0..mesh.workloads() {
         let set: PolicySet = mesh.set(workload);
         for (number, sent) in requests(workload).into_iter().enumerate() {
             let case = format!("{workload}/{number}");
             let (request, answer) = client::send_as(mesh, workload, &sent, &case);
             let decision = set.decide(&request, &sent.answers);
-            let has_log = !sent.tcp && !matches!(decision.verdict, Verdict::Closed | Verdict::Malformed);
-            if has_log && mesh.logged(&case).audited == decision.audited.is_empty() {
-                wrong.push(format!(
-                    "audited: {:?} {request:?} {}",
-                    decision.audited,
-                    mesh.text(workload)
-                ));
+            if !sent.tcp && !matches!(decision.verdict, Verdict::Closed | Verdict::Malformed) {
+                audits.push((case, workload, decision.audited));
             }
             let expected = seen(&decision.verdict);
             *counts.entry(format!("{expected:?}")).or_default() += 1;
@@ -83,6 +79,12 @@ fn compare(mesh: &Mesh, requests: impl Fn(usize) -> Vec<Sent>) -> BTreeMap<Strin
                     mesh.text(workload)
                 ));
             }
+        }
+    }
+    // The log comes late, so that it is read once all has been sent.
+    for (case, workload, audited) in audits {
+        if mesh.logged(&case).audited == audited.is_empty() {
+            wrong.push(format!("{case} audited: {audited:?} {}", mesh.text(workload)));
         }
     }
     let first: Vec<&String> = wrong.iter().take(5).collect();
