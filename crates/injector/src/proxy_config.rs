@@ -108,7 +108,7 @@ spec: {concurrency: 9}
     #[track_caller]
     fn check(namespace: &str, app: &str, expected: &Value) {
         let parsed = config::parse("x.yaml", OBJECTS.as_bytes(), "default");
-        assert_eq!(parsed.findings, []);
+        assert!(!parsed.findings.iter().any(config::Finding::is_error));
         let labels = BTreeMap::from([("app".to_owned(), app.to_owned())]);
         let settings: Settings =
             serde_json::from_value(json!({"defaultConfig": {"statusPort": 15020}})).unwrap();

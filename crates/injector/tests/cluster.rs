@@ -49,7 +49,11 @@ fn identity() -> Identity {
         ),
         SanType::DnsName("localhost".try_into().unwrap()),
     ];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     let key = KeyPair::generate().unwrap();
     let leaf = params.signed_by(&key, &issuer).unwrap();
     let key = Zeroizing::new(key.serialize_der());
@@ -101,7 +105,7 @@ fn pod(name: &str, annotations: Value) -> Pod {
     serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "labels": {"app": "web"}, "annotations": annotations},
-        "spec": {"containers": [{"name": "app", "image": "app:1", "livenessProbe": {"httpGet": {"port": 80}}}]},
+        "spec": {"serviceAccountName": "default", "containers": [{"name": "app", "image": "app:1", "livenessProbe": {"httpGet": {"port": 80}}}]},
     }))
     .unwrap()
 }

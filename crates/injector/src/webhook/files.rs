@@ -46,7 +46,7 @@ pub enum LoadError {
 
 /// The texts of both files, where they are given.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-struct Texts {
+pub struct Texts {
     settings: Option<String>,
     mesh: Option<String>,
 }
@@ -115,8 +115,17 @@ fn mesh_config(text: &str) -> Result<Value, LoadError> {
 /// # Errors
 /// When one is missing or broken.
 pub fn load(files: &FileArgs) -> Result<Settings, LoadError> {
+    load_texts(files).map(|(settings, _)| settings)
+}
+
+/// As [`load`], with the texts that were read, for [`follow`].
+///
+/// # Errors
+/// When one is missing or broken.
+pub fn load_texts(files: &FileArgs) -> Result<(Settings, Texts), LoadError> {
     let texts = Texts::of(files)?;
-    read(texts.settings.as_deref(), texts.mesh.as_deref())
+    let settings = read(texts.settings.as_deref(), texts.mesh.as_deref())?;
+    Ok((settings, texts))
 }
 
 /// Whether the files say something that is not in force.
@@ -134,9 +143,16 @@ impl Stale {
     }
 }
 
-/// Follows the files until `shutdown`. What is broken is told once, and leaves in force what was read before.
-pub async fn follow(files: FileArgs, ground: Arc<Ground>, stale: Stale, shutdown: CancellationToken) {
-    let mut seen = Texts::of(&files).ok();
+/// Follows the files until `shutdown`, from the texts that are in force. What is broken is told once, and leaves in force what
+/// was read before.
+pub async fn follow(
+    files: FileArgs,
+    in_force: Texts,
+    ground: Arc<Ground>,
+    stale: Stale,
+    shutdown: CancellationToken,
+) {
+    let mut seen = Some(in_force);
     let mut told = String::new();
     loop {
         tokio::select! {
@@ -224,10 +240,17 @@ mod tests {
             mesh_config: None,
         };
         let ground = Arc::new(Ground::default());
-        ground.settings.store(Arc::new(load(&files).unwrap()));
+        let (settings, texts) = load_texts(&files).unwrap();
+        ground.settings.store(Arc::new(settings));
         let metrics = Metrics::new();
         let end = CancellationToken::new();
-        let following = tokio::spawn(follow(files, ground.clone(), Stale::new(&metrics), end.clone()));
+        let following = tokio::spawn(follow(
+            files,
+            texts,
+            ground.clone(),
+            Stale::new(&metrics),
+            end.clone(),
+        ));
         let image = || ground.settings.load().image.clone();
         assert_eq!(image(), "proxy:1");
         std::fs::write(&path, "image: [\n").unwrap();

@@ -65,7 +65,7 @@ pub struct Prepared {
 /// # Errors
 /// When a file is broken, there is no way to the cluster, or the address cannot be had.
 pub async fn prepare(args: &Args, context: &Context) -> Result<Prepared, Error> {
-    let settings = files::load(&args.files)?;
+    let (settings, texts) = files::load_texts(&args.files)?;
     let ground = Arc::new(Ground {
         settings: ArcSwap::from_pointee(settings),
         ..Ground::default()
@@ -73,6 +73,7 @@ pub async fn prepare(args: &Args, context: &Context) -> Result<Prepared, Error> 
     let stale = Stale::new(&context.metrics);
     tokio::spawn(files::follow(
         args.files.clone(),
+        texts,
         ground.clone(),
         stale,
         context.shutdown.clone(),
@@ -102,7 +103,7 @@ fn register(args: &Args, serving: &admission::Serving, client: &Client) {
             manager: FIELD_MANAGER,
             target: args.target(),
         };
-        // All replicas write the same roots, so none leads. The sender may go: what it said stays.
+        // All replicas write the same roots, so none leads. The sender may go: what it said stays, and nobody says otherwise.
         let leads = watch::Sender::new(true).subscribe();
         serving.register(client.clone(), registration, leads);
     }
