@@ -302,7 +302,7 @@ fn what_cannot_be_used_is_named_and_takes_nothing_else_with_it() {
 apiVersion: config.istio.io/v1alpha2
 kind: handler
 metadata: {{name: outside, namespace: shop}}
-spec: {{adapter: gone, connection: {{address: "127.0.0.1:1"}}}}
+spec: {{adapter: gone, connection: {{address: '127.0.0.1:1'}}}}
 ---
 apiVersion: config.istio.io/v1alpha2
 kind: rule
