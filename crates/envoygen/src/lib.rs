@@ -6,6 +6,7 @@
 mod access_log;
 mod authz;
 mod cluster;
+mod dns;
 mod endpoint;
 mod extension;
 mod filter;

@@ -8,6 +8,7 @@ use prost::Message;
 
 use crate::authz::{self, Authz};
 use crate::cluster::{self, Clusters};
+use crate::dns;
 use crate::extension::Extensions;
 use crate::gateway::Merged;
 use crate::generator::Generator;
@@ -83,6 +84,9 @@ fn sidecar(generator: &Generator, scope: &Outbound) -> Output {
     }
     if scope.interception != Interception::None {
         redirected(&view, logs.tcp, &mut out);
+    }
+    if scope.dns_capture {
+        out.resources.push(dns::table(&view));
     }
     out
 }

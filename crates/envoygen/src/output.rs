@@ -17,6 +17,8 @@ pub mod type_url {
     pub const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
     /// Filters' configuration that listeners name instead of holding it.
     pub const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
+    /// Names for agents that answer DNS.
+    pub const DNS_TABLE: &str = "type.googleapis.com/envoy.data.dns.v3.DnsTable";
 }
 
 /// One resource, ready to send.

@@ -226,7 +226,9 @@ impl Tables {
             .map(|step| self.seen_from(step, &scope.namespace));
         match (before, seen.as_deref()) {
             (Some(before), Some(Seen::Endpoints(services))) if services.is_empty() => before.clone(),
-            (Some(before), Some(Seen::Endpoints(services))) => {
+            (Some(before), Some(Seen::Endpoints(services)))
+                if !self.generator.names_follow(scope, services) =>
+            {
                 Arc::new(before.with(self.generator.endpoints(scope, services)))
             }
             _ => Arc::new(Part::new(
