@@ -206,3 +206,18 @@ fn names_by_spiffe() {
         Some((Severity::Warning, "spec.trafficPolicy.tls.subjectAltNames[1]")),
     );
 }
+
+#[test]
+fn policies_of_istio_1_4_hold_keys_too() {
+    let policy = |keys: &str| {
+        let text = format!(
+            "apiVersion: authentication.istio.io/v1alpha1\nkind: Policy\nmetadata: {{name: default, namespace: shop}}\n\
+             spec: {{origins: [{{jwt: {{issuer: i, jwks: '{keys}'}}}}]}}\n"
+        );
+        let findings = parse("x.yaml", text.as_bytes(), "default").findings;
+        let errors = findings.into_iter().filter(|finding| finding.is_error());
+        errors.map(|finding| finding.path).collect::<Vec<_>>()
+    };
+    assert_eq!(policy(r#"{"keys":[]}"#), ["spec.origins[0].jwt.jwks"]);
+    assert!(policy(r#"{"keys":[{"kty":"RSA","n":"AQ","e":"AQAB"}]}"#).is_empty());
+}

@@ -209,7 +209,7 @@ fn tokens_are_accepted_and_demanded() {
 
 #[test]
 fn paths_by_regex_demand_a_token_on_more_paths() {
-    let jwt = "jwt: {issuer: me, jwks: '{\"keys\": []}', triggerRules: [{includedPaths: [{regex: '/a.*'}, {exact: /b}]}]}";
+    let jwt = "jwt: {issuer: me, jwks: '{\"keys\": [{\"kty\": \"RSA\", \"n\": \"AQ\", \"e\": \"AQAB\"}]}', triggerRules: [{includedPaths: [{regex: '/a.*'}, {exact: /b}]}]}";
     let (objects, findings) = made(&policy("default", &format!("{{origins: [{{{jwt}}}]}}")));
     let denied = objects
         .iter()

@@ -124,7 +124,7 @@ fn phases_and_priorities_give_the_order() {
         lua("authn", "phase: AUTHN"),
         lua("client", "match: [{mode: CLIENT}]"),
         lua("other-port", "match: [{mode: SERVER, ports: [{number: 9}]}]"),
-        "{apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: {name: j, namespace: istio-system}, spec: {jwtRules: [{issuer: i, jwks: '{\"keys\": []}'}]}}".to_owned(),
+        "{apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: {name: j, namespace: istio-system}, spec: {jwtRules: [{issuer: i, jwks: '{\"keys\": [{\"kty\": \"RSA\", \"n\": \"AQ\", \"e\": \"AQAB\"}]}'}]}}".to_owned(),
         "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: a, namespace: istio-system}, spec: {rules: [{}]}}".to_owned(),
     ];
     let expected = [

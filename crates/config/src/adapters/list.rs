@@ -104,7 +104,7 @@ impl List {
                 let mut read = Vec::with_capacity(params.overrides.len());
                 for (index, text) in params.overrides.iter().enumerate() {
                     let compiled = expr::compile_pattern(text)
-                        .map_err(|why| Problem::new(&format!("overrides[{index}]"), why))?;
+                        .map_err(|why| Problem::new(format!("overrides[{index}]"), why))?;
                     read.push(compiled.as_str().to_owned());
                 }
                 let built = RegexSetBuilder::new(&read)

@@ -209,7 +209,6 @@ mod tests {
 
     #[test]
     fn fields_are_checked_by_the_templates_table() {
-        #[expect(clippy::needless_pass_by_value, reason = "calls read better")]
         let check = |template: &str, params: serde_json::Value, path: &str, message: &str| {
             let problems = read(template, params.as_object().unwrap(), &STANDARD).unwrap_err();
             let [problem] = problems.as_slice() else {

@@ -84,7 +84,7 @@ pub(super) fn https_url(url: &str, at: &At<'_>) {
 }
 
 /// A set of public keys (RFC 7517), or a single key.
-fn inline_keys(text: &str, at: &At<'_>) {
+pub(super) fn inline_keys(text: &str, at: &At<'_>) {
     if text.len() > MAX_JWKS {
         return at.error(format!(
             "has {} bytes, more than the {MAX_JWKS} allowed; use jwksUri",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::authentication::http_url;
+use super::authentication::{https_url, inline_keys};
 use super::common::no_empty_values;
 use crate::legacy::{
     AccessRule, Jwt, Policy, RbacConfig, RbacMode, ServiceRole, ServiceRoleBinding, Subject, TargetSelector,
@@ -84,7 +84,10 @@ fn jwt<'a>(jwt: Option<&'a Jwt>, issuers: &mut BTreeSet<&'a str>, at: &At<'_>) {
     no_empty_values("jwtHeaders", &jwt.jwt_headers, &at);
     no_empty_values("jwtParams", &jwt.jwt_params, &at);
     if !jwt.jwks_uri.is_empty() {
-        http_url(&jwt.jwks_uri, &at.key("jwksUri"));
+        https_url(&jwt.jwks_uri, &at.key("jwksUri"));
+    }
+    if !jwt.jwks.is_empty() {
+        inline_keys(&jwt.jwks, &at.key("jwks"));
     }
 }
 
