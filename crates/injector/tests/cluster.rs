@@ -101,7 +101,7 @@ fn configuration(address: SocketAddr) -> Value {
     })
 }
 
-fn pod(name: &str, annotations: Value) -> Pod {
+fn pod(name: &str, annotations: &Value) -> Pod {
     serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "labels": {"app": "web"}, "annotations": annotations},
@@ -154,7 +154,7 @@ async fn a_pod_in_a_labelled_namespace_comes_back_with_its_proxy() {
 
     // Before there is an identity nothing trusts the webhook, and no pod gets past it.
     let early = pods
-        .create(&params, &pod("early", json!({})))
+        .create(&params, &pod("early", &json!({})))
         .await
         .unwrap_err()
         .to_string();
@@ -167,7 +167,7 @@ async fn a_pod_in_a_labelled_namespace_comes_back_with_its_proxy() {
         context.clone(),
     ));
     let made = eventually(|| async {
-        let made = pods.create(&params, &pod("web", json!({}))).await;
+        let made = pods.create(&params, &pod("web", &json!({}))).await;
         made.map_err(|error| error.to_string())
     })
     .await;
@@ -183,7 +183,7 @@ async fn a_pod_in_a_labelled_namespace_comes_back_with_its_proxy() {
     assert!(made["metadata"]["annotations"]["sidecar.istio.io/status"].is_string());
 
     // What cannot be is refused in the injector's words.
-    let wrong = pod("wrong", json!({"status.sidecar.istio.io/port": "x"}));
+    let wrong = pod("wrong", &json!({"status.sidecar.istio.io/port": "x"}));
     let refusal = pods.create(&params, &wrong).await.unwrap_err().to_string();
     assert!(
         refusal.contains("denied the request: Pod mesh/wrong: annotation status.sidecar.istio.io/port"),
@@ -192,7 +192,7 @@ async fn a_pod_in_a_labelled_namespace_comes_back_with_its_proxy() {
 
     // Others are not asked about.
     let plain: Api<Pod> = Api::namespaced(client.clone(), "plain");
-    let made = plain.create(&params, &pod("web", json!({}))).await.unwrap();
+    let made = plain.create(&params, &pod("web", &json!({}))).await.unwrap();
     assert_eq!(made.spec.unwrap().init_containers, None);
 
     // An installer that writes again takes nothing away.
