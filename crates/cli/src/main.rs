@@ -3,10 +3,12 @@
 mod analyze;
 mod bootstrap;
 mod ca;
+mod check;
 mod crds;
 mod eval;
 mod explain;
 mod explain_rule;
+mod given;
 mod init;
 mod inject;
 mod offline;
@@ -35,6 +37,8 @@ enum Command {
     Bootstrap(Box<bootstrap::Args>),
     /// Tell the authority's state, or have its root replaced
     Ca(ca::Args),
+    /// Say whether a cluster's control plane is whole and ready, and what is missing
+    Check(check::Args),
     /// Print the CustomResourceDefinitions of all kinds, for kubectl apply
     Crds(crds::Args),
     /// Try one of Mixer's expressions on attributes
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Command::Analyze(args) => analyze::run(&args),
         Command::Bootstrap(args) => bootstrap::run(&args),
         Command::Ca(args) => ca::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Crds(args) => report(crds::run(&args)),
         Command::Eval(args) => eval::run(&args),
         Command::Explain(args) => explain::run(&args),
