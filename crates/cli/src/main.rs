@@ -8,7 +8,6 @@ mod crds;
 mod eval;
 mod explain;
 mod explain_rule;
-mod given;
 mod init;
 mod inject;
 mod offline;
