@@ -412,6 +412,8 @@ impl Day {
             "name",
         ])?;
         left.extend(all.lines().map(str::to_owned));
+        self.cluster
+            .kubectl(&["delete", "namespace", "istio-ingress", SYSTEM, "--timeout=90s"])?;
         Ok(Seen::new(
             left.is_empty(),
             if left.is_empty() {
