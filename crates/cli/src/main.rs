@@ -8,6 +8,7 @@ mod crds;
 mod eval;
 mod explain;
 mod explain_rule;
+mod given;
 mod init;
 mod inject;
 mod offline;

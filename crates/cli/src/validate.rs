@@ -2,20 +2,29 @@
 //!
 //! It uses the same reader as Galley, and so says the same.
 
-use std::io::Read;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::ValueEnum;
-use config::{Finding, Severity};
+use config::{Finding, Object, ObjectKey, Severity, Spec};
 use galley::folder::Folder;
-use galley::store::{Content, Scan, State, Store};
+use galley::merge::{Layer, merge};
+use galley::store::{Content, Scan, Store};
 use serde_json::{Value, json};
 
-/// Most bytes read from standard input.
-const MAX_STDIN: u64 = 64 << 20;
+pub(crate) use crate::given::bytes;
+use crate::given::{self, Role};
+
+/// Trust domain of a mesh that names none.
+const TRUST_DOMAIN: &str = "cluster.local";
 
 #[derive(clap::Args)]
+#[command(
+    after_help = "Exit status: 0 nothing worse than warnings, 1 an error in the configuration, 2 a path that cannot be \
+                        read. (argosy analyze has istioctl's: 79, 65 and 1.)"
+)]
 pub(crate) struct Args {
     /// Files or folders; `-` reads standard input
     #[arg(required_unless_present = "filenames", value_name = "PATH")]
@@ -36,20 +45,22 @@ enum Output {
 
 /// Exit status 0: nothing worse than warnings. 1: an error in the configuration. 2: a path could not be read.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let mut states = Vec::new();
+    let mut layers = Vec::new();
+    let mut findings = Vec::new();
     for path in args.paths.iter().chain(&args.filenames) {
-        match read(path) {
-            Ok(state) => states.push(state),
+        match read(path, &mut findings) {
+            Ok(layer) => layers.extend(layer),
             Err(error) => {
                 eprintln!("argosy: {}: {error:#}", path.display());
                 return ExitCode::from(2);
             }
         }
     }
-    let mut findings: Vec<&Finding> = states.iter().flat_map(|state| &state.findings).collect();
+    let keys: BTreeSet<ObjectKey> = objects(&layers).map(|object| object.key()).collect();
+    let merged = merge(&layers, &trust_domain(&layers));
+    let mut findings: Vec<&Finding> = findings.iter().chain(&merged.findings).collect();
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    let objects = states.iter().map(|state| state.objects.len()).sum();
-    if let Err(error) = crate::output::print(&text(&findings, objects, args.output)) {
+    if let Err(error) = crate::output::print(&text(&findings, keys.len(), args.output)) {
         eprintln!("argosy: {error:#}");
         return ExitCode::from(2);
     }
@@ -59,26 +70,54 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<State> {
-    let mut store = Store::default();
+/// What a path holds, as a layer over the paths before it: `argosy run` takes several folders so.
+fn read(path: &Path, findings: &mut Vec<Finding>) -> anyhow::Result<Option<Layer>> {
+    let shown = path.display().to_string();
     if path.is_dir() {
-        store.apply(Folder::new(path).scan()?);
-    } else {
-        store.apply(Scan::from([(
-            path.display().to_string(),
-            Content::Bytes(bytes(path)?),
-        )]));
+        findings.extend(given::identity_fault_in(path));
+        let scan = Folder::new(path).scan()?;
+        return Ok(Some(layer(&shown, Store::of_folder(&shown), scan)));
     }
-    Ok(store.state())
+    let bytes = bytes(path)?;
+    let one = |name: String| Scan::from([(name, Content::Bytes(bytes.clone()))]);
+    let (parent, name) = match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => (parent.display().to_string(), name.display().to_string()),
+        _ => (String::new(), shown.clone()),
+    };
+    Ok(match given::role(path, &bytes) {
+        Role::Identity => {
+            findings.extend(given::identity_fault(path));
+            None
+        }
+        Role::Settings if parent.is_empty() => Some(layer(&shown, Store::default(), one(name))),
+        Role::Settings => Some(layer(&shown, Store::of_folder(&parent), one(name))),
+        // In a folder the store would take it for settings.
+        Role::Objects if parent.is_empty() && name.starts_with("mesh") => {
+            Some(layer(&shown, Store::default(), one(format!("./{name}"))))
+        }
+        Role::Objects => Some(layer(&shown, Store::default(), one(shown.clone()))),
+    })
 }
 
-pub(crate) fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
-    if path != Path::new("-") {
-        return Ok(std::fs::read(path)?);
+fn layer(name: &str, mut store: Store, scan: Scan) -> Layer {
+    store.apply(scan);
+    Layer {
+        name: name.into(),
+        state: Arc::new(store.state()),
     }
-    let mut bytes = Vec::new();
-    std::io::stdin().take(MAX_STDIN).read_to_end(&mut bytes)?;
-    Ok(bytes)
+}
+
+fn objects(layers: &[Layer]) -> impl Iterator<Item = &Arc<Object>> {
+    layers.iter().flat_map(|layer| layer.state.objects.iter())
+}
+
+/// The trust domain that the mesh's settings name, since certificates are not at hand.
+fn trust_domain(layers: &[Layer]) -> String {
+    let named = objects(layers).filter_map(|object| match &object.spec {
+        Spec::MeshConfig(mesh) if !mesh.trust_domain.is_empty() => Some(mesh.trust_domain.clone()),
+        _ => None,
+    });
+    named.last().unwrap_or_else(|| TRUST_DOMAIN.to_owned())
 }
 
 fn text(findings: &[&Finding], objects: usize, output: Output) -> String {
@@ -97,6 +136,7 @@ fn document(findings: &[&Finding], objects: usize) -> Value {
         "objects": objects,
         "errors": count(findings, Severity::Error),
         "warnings": count(findings, Severity::Warning),
+        "infos": count(findings, Severity::Info),
         "findings": findings.iter().map(|finding| galley::report::finding(finding)).collect::<Vec<_>>(),
     })
 }

@@ -57,8 +57,9 @@ fn check(args: &[&str], input: &str, status: i32, lines: &[&str]) {
     );
 }
 
-const MISSING: &str = "Error [IST0101] (VirtualService shop/web -:7) there is no service for the host wbe";
-const SILENT: &str = "Info [IST0102] (Namespace shop -:11) pods of this namespace get no sidecar";
+const MISSING: &str = "Error [IST0101] (VirtualService shop/web -:7) spec.http[0].route[0].destination.host: there is no service for the host wbe";
+const SILENT: &str =
+    "Info [IST0102] (Namespace shop -:11) metadata.labels: pods of this namespace get no sidecar";
 
 #[test]
 fn thresholds_and_suppressions_decide_what_is_shown_and_the_status() {
@@ -95,8 +96,8 @@ fn thresholds_and_suppressions_decide_what_is_shown_and_the_status() {
 fn what_cannot_be_read_has_a_status_of_its_own() {
     check(&[], "kind: [", 65, &[]);
     check(&["--ignore-unknown"], "kind: [", 0, &[]);
-    check(&["--analyzer", "no.Such"], ROUTE, 1, &[]);
-    check(&["-S", "IST0101"], ROUTE, 1, &[]);
+    check(&["--analyzer", "no.Such"], ROUTE, 2, &[]);
+    check(&["-S", "IST0101"], ROUTE, 2, &[]);
     let output = argosy(&["-f", "/no/such.yaml"], "");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("/no/such.yaml"));

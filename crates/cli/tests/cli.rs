@@ -161,3 +161,102 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         assert!(output.status.success(), "{command}: {}", text(&output.stderr));
     }
 }
+
+#[test]
+fn files_of_a_folder_may_be_named_one_by_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = sample(dir.path());
+    let mut files: Vec<String> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| path.display().to_string())
+        .collect();
+    files.sort();
+    for command in ["validate", "analyze"] {
+        let args: Vec<&str> = [command]
+            .into_iter()
+            .chain(files.iter().map(String::as_str))
+            .collect();
+        let output = argosy(&args);
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert!(output.status.success(), "{command}: {said}");
+        assert!(!said.contains("IST0162"), "{said}");
+    }
+}
+
+#[test]
+fn whom_citadel_trusts_is_checked_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = sample(dir.path());
+    let file = Path::new(&folder).join("identity.yaml");
+    fs::write(&file, "trustDomian: a\n").unwrap();
+    let file = file.display().to_string();
+    for path in [&folder, &file] {
+        let output = argosy(&["validate", path]);
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&file) && said.contains("trustDomian"), "{said}");
+        let output = argosy(&["analyze", path]);
+        assert_eq!(output.status.code(), Some(65), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("trustDomian"));
+    }
+}
+
+#[test]
+fn objects_of_one_name_are_told_of_as_run_serves_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = |port: u32| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: a, namespace: shop}}\nspec: {{ports: [{{name: http, port: {port}}}]}}\n"
+        )
+    };
+    for (file, port) in [("one/a.yaml", 80), ("one/b.yaml", 81), ("two/c.yaml", 82)] {
+        let file = dir.path().join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, service(port)).unwrap();
+    }
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    for command in ["validate", "analyze"] {
+        let said = text(&argosy(&[command, &path("one")]).stdout);
+        assert!(
+            said.contains("one/b.yaml:") && said.contains("a second time"),
+            "{said}"
+        );
+        let said = text(&argosy(&[command, &path("one"), &path("two")]).stdout);
+        let covered = format!("{} has an object of the same name", path("two"));
+        assert!(said.contains(&covered) && said.contains("one/a.yaml:"), "{said}");
+    }
+    assert_eq!(
+        argosy(&["validate", &path("one"), &path("two")]).status.code(),
+        Some(1)
+    );
+}
+
+#[test]
+fn what_never_ends_and_what_is_not_there_are_errors() {
+    let output = argosy(&["validate", "/dev/zero"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("MiB"), "{}", text(&output.stderr));
+    for path in ["/no/such/folder", "/no/such/file.txt", "/etc/passwd"] {
+        let output = argosy(&["analyze", path]);
+        assert_eq!(output.status.code(), Some(1), "{path}");
+        assert!(text(&output.stderr).contains(path));
+    }
+}
+
+#[test]
+fn findings_in_a_folder_name_its_files_as_a_shell_would() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = sample(dir.path());
+    let file = Path::new(&folder).join("bad.yaml");
+    fs::write(&file, "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: {hosts: [a], http: [{match: [{uri: {regex: 'a++'}}], route: [{destination: {host: a}}]}]}\n").unwrap();
+    let said = text(&argosy(&["validate", &folder]).stdout);
+    assert!(said.contains(&file.display().to_string()), "{said}");
+    assert!(
+        said.contains("spec.http[0].match[0].uri.regex") && said.contains("++"),
+        "{said}"
+    );
+    let said = text(&argosy(&["analyze", &folder]).stdout);
+    assert!(said.contains(") spec.http[0].match[0].uri.regex: "), "{said}");
+}

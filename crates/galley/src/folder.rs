@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use crate::store::{Content, Part, Scan};
 use crate::touched::Touched;
 
-/// Endings of the files that are read; kubectl reads the same.
+/// Endings of the files that are read, in whatever case; kubectl reads the same.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 /// Folder with keys and tokens, which are Citadel's and not configuration.
 const IDENTITY_FOLDER: &str = "identity";
@@ -21,9 +21,9 @@ const IDENTITY_FILE: &str = "identity.yaml";
 const MAX_FILE: u64 = 10 << 20;
 /// Most files that are read.
 const MAX_FILES: usize = 20_000;
-/// Folders below folders that are followed; links that form a circle end here.
+/// Folders below folders that are followed.
 const MAX_DEPTH: usize = 16;
-/// Most folders that are read: circular links multiply.
+/// Most folders that are read.
 const MAX_FOLDERS: usize = 2_000;
 
 /// Why the folder as a whole could not be read; what was served before stays.
@@ -217,15 +217,21 @@ impl Folder {
 
     fn list(&self) -> Result<BTreeMap<String, PathBuf>, FolderError> {
         let mut files = BTreeMap::new();
-        let mut open = vec![(self.root.clone(), String::new(), 0)];
+        let mut open = vec![(self.root.clone(), String::new(), Vec::new())];
         let mut folders = 0;
-        while let Some((path, prefix, depth)) = open.pop() {
+        while let Some((path, prefix, mut above)) = open.pop() {
+            // A link to a folder that it is in leads nowhere new.
+            let own = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+            if above.contains(&own) {
+                continue;
+            }
+            above.push(own);
             folders += 1;
             for (name, path, is_folder) in entries(&path)? {
                 let below = format!("{prefix}{name}");
                 if is_folder {
-                    if depth < MAX_DEPTH && below != IDENTITY_FOLDER {
-                        open.push((path, format!("{below}/"), depth + 1));
+                    if above.len() <= MAX_DEPTH && below != IDENTITY_FOLDER {
+                        open.push((path, format!("{below}/"), above.clone()));
                     }
                 } else if counts(&below) {
                     files.insert(below, path);
@@ -277,7 +283,8 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf, bool)>, FolderError> {
 
 fn counts(name: &str) -> bool {
     let ending = Path::new(name).extension().and_then(|ending| ending.to_str());
-    name != IDENTITY_FILE && ending.is_some_and(|ending| ENDINGS.contains(&ending))
+    let is_known = |ending: &str| ENDINGS.iter().any(|known| known.eq_ignore_ascii_case(ending));
+    name != IDENTITY_FILE && ending.is_some_and(is_known)
 }
 
 #[cfg(test)]
@@ -307,9 +314,10 @@ mod tests {
                 ".git/f.yaml",
                 "b/.g.yaml.swp",
                 "README.md",
+                "z.YAML",
                 "identity.yaml",
             ],
-            &["a.yaml", "b/c.yml", "b/d/e.json"],
+            &["a.yaml", "b/c.yml", "b/d/e.json", "z.YAML"],
         );
         check(
             &["identity/tokens/x.json", "sub/identity.yaml"],
@@ -423,13 +431,15 @@ mod tests {
     }
 
     #[test]
-    fn links_in_a_circle_end() {
+    fn links_in_a_circle_are_followed_once() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["a", "b", "c"] {
+        fs::create_dir(dir.path().join("below")).unwrap();
+        for name in ["a", "b", "below/c"] {
             std::os::unix::fs::symlink(dir.path(), dir.path().join(name)).unwrap();
         }
-        let error = Folder::new(dir.path()).scan().unwrap_err();
-        assert!(error.to_string().contains("circle"), "{error}");
+        fs::write(dir.path().join("below/x.yaml"), "x").unwrap();
+        let scan = Folder::new(dir.path()).scan().unwrap();
+        assert_eq!(scan.keys().collect::<Vec<_>>(), ["below/x.yaml"]);
     }
 
     #[test]

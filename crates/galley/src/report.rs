@@ -113,6 +113,10 @@ pub fn finding(finding: &Finding) -> Value {
             "line",
             (finding.origin.line > 0).then(|| json!(finding.origin.line)),
         ),
+        (
+            "column",
+            (finding.origin.column > 0).then(|| json!(finding.origin.column)),
+        ),
     ];
     if let Some(map) = fields.as_object_mut() {
         map.extend(

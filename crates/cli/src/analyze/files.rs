@@ -1,79 +1,110 @@
 //! The files and folders that are analysed.
 
-use std::io::Read as _;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use config::Finding;
+use anyhow::{Context, bail};
+use config::{Finding, ObjectKey, Parsed};
 use galley::folder::Folder;
 use galley::store::Content;
 
 use super::Read;
+use crate::given::{self, Role};
 
-/// Most bytes read from standard input.
-const MAX_STDIN: u64 = 64 << 20;
-/// Name, at the top of a folder, of the file that holds the MeshConfig, as Galley reads it.
-const MESH_FILE: &str = "mesh.yaml";
-/// Likewise of the file that holds MeshNetworks.
+/// Name, at the top of a folder, of the file that holds MeshNetworks, as Galley reads it.
 const NETWORKS_FILE: &str = "mesh-networks.yaml";
 /// Namespace that the MeshConfig is shown under.
 const MESH_NAMESPACE: &str = "istio-system";
-/// Endings of the files that are read.
-const ENDINGS: [&str; 3] = ["json", "yaml", "yml"];
 
-/// Reads all paths. Objects that name no namespace belong to `namespace`.
+/// Reads all paths. Objects that name no namespace belong to `namespace`. Of several objects of one name in a path the first is
+/// kept, as Galley does, and of several paths the last one's.
 pub(super) fn read(paths: &[&PathBuf], namespace: &str) -> anyhow::Result<Read> {
     let mut all = Read::default();
     for path in paths {
-        match path.is_dir() {
+        let mut files = match path.is_dir() {
             true => folder(path, namespace, &mut all)?,
-            false => file(path, namespace, &mut all)?,
-        }
+            false => file(path, namespace, &mut all)?.into_iter().collect(),
+        };
+        given::leave_first(&mut files);
+        cover(&mut all, &files, &path.display().to_string());
+        files.into_iter().for_each(|file| all.add(file));
     }
     Ok(all)
 }
 
-fn folder(path: &Path, namespace: &str, all: &mut Read) -> anyhow::Result<()> {
+/// Says of objects of earlier paths that a later one has them too.
+fn cover(all: &mut Read, files: &[Parsed], by: &str) {
+    let earlier: BTreeMap<ObjectKey, usize> = (all.objects.iter().enumerate())
+        .map(|(index, object)| (object.key(), index))
+        .collect();
+    for object in files.iter().flat_map(|file| &file.objects) {
+        let covered = earlier
+            .get(&object.key())
+            .and_then(|index| all.objects.get(*index));
+        if let Some(covered) = covered {
+            let words = format!("is not used: {by} has an object of the same name, which is");
+            let finding = Finding::warning(words)
+                .of(covered.key())
+                .from(covered.origin.clone());
+            all.findings.push(finding);
+        }
+    }
+}
+
+fn folder(path: &Path, namespace: &str, all: &mut Read) -> anyhow::Result<Vec<Parsed>> {
+    all.findings.extend(given::identity_fault_in(path));
+    let mut files = Vec::new();
     for (name, content) in Folder::new(path).scan()? {
-        let file = path.join(&name).display().to_string();
+        let file = path.join(&name);
         match content {
-            Content::Bytes(bytes) if name == MESH_FILE => {
-                all.add(config::parse_mesh_config(&file, &bytes, MESH_NAMESPACE));
-                all.texts.insert(file, bytes);
+            Content::Bytes(bytes) => {
+                let role = match name.contains('/') {
+                    true => Role::Objects,
+                    false => given::role(&file, &bytes),
+                };
+                files.push(parse(&file, role, bytes, namespace, all));
             }
-            Content::Bytes(bytes) if name == NETWORKS_FILE => {
-                all.add(config::parse_mesh_networks(&file, &bytes, MESH_NAMESPACE));
-                all.texts.insert(file, bytes);
-            }
-            Content::Bytes(bytes) => add(file, bytes, namespace, all),
-            Content::Unreadable(reason) => anyhow::bail!("{file}: {reason}"),
+            Content::Unreadable(reason) => bail!("{}: {reason}", file.display()),
             Content::Same => {}
         }
     }
-    Ok(())
+    if files.is_empty() {
+        eprintln!(
+            "{}: the folder holds no .yaml, .yml or .json file",
+            path.display()
+        );
+    }
+    Ok(files)
 }
 
-fn file(path: &Path, namespace: &str, all: &mut Read) -> anyhow::Result<()> {
-    let name = path.display().to_string();
-    if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        std::io::stdin().take(MAX_STDIN).read_to_end(&mut bytes)?;
-        add(name, bytes, namespace, all);
-        return Ok(());
+fn file(path: &Path, namespace: &str, all: &mut Read) -> anyhow::Result<Option<Parsed>> {
+    let bytes = given::bytes(path).with_context(|| path.display().to_string())?;
+    if path != Path::new("-") && !given::is_read(path) {
+        bail!(
+            "{}: not read; names of files end in .yaml, .yml or .json",
+            path.display()
+        );
     }
-    let ending = path.extension().unwrap_or_default();
-    if !ENDINGS.iter().any(|known| ending == *known) {
-        eprintln!("Skipping file {name}, recognized file extensions are: .json, .yaml, .yml");
-        return Ok(());
-    }
-    let bytes = std::fs::read(path).with_context(|| name.clone())?;
-    add(name, bytes, namespace, all);
-    Ok(())
+    Ok(match given::role(path, &bytes) {
+        Role::Identity => {
+            all.findings.extend(given::identity_fault(path));
+            None
+        }
+        role => Some(parse(path, role, bytes, namespace, all)),
+    })
 }
 
-fn add(name: String, bytes: Vec<u8>, namespace: &str, all: &mut Read) {
-    all.add(config::parse(&name, &bytes, namespace));
-    all.texts.insert(name, bytes);
+fn parse(path: &Path, role: Role, bytes: Vec<u8>, namespace: &str, all: &mut Read) -> Parsed {
+    let file = path.display().to_string();
+    let parsed = match role {
+        Role::Settings if path.ends_with(NETWORKS_FILE) => {
+            config::parse_mesh_networks(&file, &bytes, MESH_NAMESPACE)
+        }
+        Role::Settings => config::parse_mesh_config(&file, &bytes, MESH_NAMESPACE),
+        Role::Identity | Role::Objects => config::parse(&file, &bytes, namespace),
+    };
+    all.texts.insert(file, bytes);
+    parsed
 }
 
 /// Tells, on standard error, of documents that are no objects; how many there are.

@@ -13,7 +13,7 @@ mod selected;
 mod settings;
 mod suppress;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,8 +27,10 @@ pub(crate) use self::args::Args;
 use self::selected::{Selected, selected};
 use self::settings::settle_mesh;
 
-/// Something was wrong with what was asked or read (`istioctl`: the same).
+/// Something could not be read (`istioctl`: the same).
 const FAILED: u8 = 1;
+/// A flag's value is wrong, as with flags that do not exist.
+const USAGE: u8 = 2;
 /// Documents that are no objects (`istioctl`: the same).
 const UNPARSED: u8 = 65;
 /// Messages as bad as the threshold, or worse (`istioctl`: the same).
@@ -55,9 +57,13 @@ impl Read {
     }
 }
 
-/// Exit status 0: nothing as bad as the failure threshold. 79: something was. 65: a document is no object. 1: something
-/// could not be read.
+/// Exit status 0: nothing as bad as the failure threshold. 79: something was. 65: a document is no object. 2: a flag
+/// is wrong. 1: something could not be read.
 pub(crate) fn run(args: &Args) -> ExitCode {
+    if let Err(error) = suppress::parse(&args.suppress).and_then(|_| selected(args)) {
+        eprintln!("argosy: {error:#}");
+        return ExitCode::from(USAGE);
+    }
     match analyze(args) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
@@ -95,14 +101,13 @@ fn analyze(args: &Args) -> anyhow::Result<u8> {
     let mut all = cluster.read;
     let from_files = files::read(&paths, &home)?;
     let unparsed = files::tell_unparsed(&from_files);
-    let given: Vec<ObjectKey> = from_files.objects.iter().map(Object::key).collect();
+    let given: BTreeSet<ObjectKey> = from_files.objects.iter().map(Object::key).collect();
     // A file's object takes the place of the cluster's, and of what was said of it.
-    let given_set: std::collections::BTreeSet<&ObjectKey> = given.iter().collect();
     all.findings.retain(|finding| {
         finding
             .object
             .as_ref()
-            .is_none_or(|object| !given_set.contains(object))
+            .is_none_or(|object| !given.contains(object))
     });
     all.objects.extend(from_files.objects);
     all.statuses.extend(from_files.statuses);
@@ -204,7 +209,7 @@ fn messages(
 
 /// Whether a message is of the namespace that is asked about: its object is in it, or is it, is of the whole cluster, or
 /// comes from a file that was named.
-fn is_of(message: &Message, namespace: Option<&str>, given: &[ObjectKey]) -> bool {
+fn is_of(message: &Message, namespace: Option<&str>, given: &BTreeSet<ObjectKey>) -> bool {
     let (Some(namespace), Some(object)) = (namespace, &message.object) else {
         return true;
     };

@@ -59,7 +59,7 @@ pub(super) fn print(
 }
 
 fn line(message: &Message, color: bool) -> String {
-    let text = message.to_string();
+    let text = with_path(message);
     let level = analysis::level(message.severity());
     let start = match message.severity() {
         Severity::Error => "\u{1b}[1;31m",
@@ -69,6 +69,17 @@ fn line(message: &Message, color: bool) -> String {
     match text.strip_prefix(level).filter(|_| color && !start.is_empty()) {
         Some(rest) => format!("{start}{level}\u{1b}[0m{rest}"),
         None => text,
+    }
+}
+
+/// The line of a message with the field's path, where the words do not name it.
+fn with_path(message: &Message) -> String {
+    let (path, line) = (&message.path, message.to_string());
+    match line.strip_suffix(&message.text) {
+        Some(before) if !path.is_empty() && !message.text.contains(path.as_str()) => {
+            format!("{before}{path}: {}", message.text)
+        }
+        _ => line,
     }
 }
 
