@@ -15,7 +15,7 @@ help:
 	@echo 'make fuzz           each fuzz target for FUZZ_SECONDS=60; FUZZ_TARGETS names some (docs/bad-input.md)'
 	@echo 'make cluster        a Kubernetes cluster of one node for tests, with the images (root; docs/kubernetes.md)'
 	@echo 'make cluster-down   removes it'
-	@echo 'make images         the images, static and optimised: HUB=ghcr.io/argosy TAG=0.1.0'
+	@echo 'make images         the images, static and optimised: HUB=localhost/argosy TAG=0.1.0'
 	@echo 'make charts         the charts as packages, and deploy/, into target/charts'
 	@echo 'Needs Rust, Python with pip (for Envoy), openssl, no root, no cluster. ENVOY_BIN names an Envoy of your own.'
 	@echo 'Tests with a Kubernetes API need Go too, or binaries in KUBEBUILDER_ASSETS; without, they are left out.'
@@ -76,7 +76,7 @@ cluster: bins
 cluster-down:
 	@scripts/cluster down
 
-HUB ?= ghcr.io/argosy
+HUB ?= localhost/argosy
 TAG ?= 0.1.0
 images:
 	@scripts/images --release --hub $(HUB) --tag $(TAG)

@@ -46,7 +46,7 @@ labels: {{- include "common.labels" . | nindent 2 }}
 {{- define "common.image" -}}
 {{- $global := .root.Values.global | default dict -}}
 {{- $own := .root.Values.image | default dict -}}
-{{- $repository := $own.repository | default (printf "%s/%s" ($global.hub | default "ghcr.io/argosy") .image) -}}
+{{- $repository := $own.repository | default (printf "%s/%s" ($global.hub | default "localhost/argosy") .image) -}}
 {{- if $own.digest -}}{{ $repository }}@{{ $own.digest }}
 {{- else -}}{{ $repository }}:{{ $own.tag | default $global.tag | default .root.Chart.AppVersion }}
 {{- end -}}

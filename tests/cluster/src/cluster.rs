@@ -150,7 +150,7 @@ impl Cluster {
     /// As [`Self::apply`].
     pub fn apply_file(&self, namespace: &str, path: impl AsRef<Path>) -> anyhow::Result<String> {
         let text = std::fs::read_to_string(root().join(path))?;
-        let text = text.replace("ghcr.io/argosy/sample:0.1.0", "localhost/argosy/sample:dev");
+        let text = text.replace("localhost/argosy/sample:0.1.0", "localhost/argosy/sample:dev");
         self.apply(namespace, &text)
     }
 
