@@ -41,7 +41,9 @@ pub async fn run(
 ) {
     let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", registration.sort.kind());
     let api: Api<DynamicObject> = Api::all_with(client, &ApiResource::from_gvk(&gvk));
-    let mut watching = Box::pin(watch_object(api.clone(), &registration.configuration).default_backoff());
+    let mut watching = Box::pin(
+        watch_object(api.clone(), &registration.configuration).backoff(kubernetes::Pauses::default()),
+    );
     let mut registrar = Registrar {
         api,
         registration,

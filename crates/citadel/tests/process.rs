@@ -42,7 +42,10 @@ async fn it_serves_tells_how_it_is_and_ends_on_sigterm() {
         .lines()
         .find_map(|l| l.strip_prefix("citadel_server_root_cert_expiry_timestamp "));
     assert!(expiry.unwrap().parse::<i64>().unwrap() > support::now());
-    assert_eq!(citadel.ask("GET", "/logging").unwrap().1, "info\n");
+    assert_eq!(
+        citadel.ask("GET", "/logging").unwrap().1,
+        "kube_runtime=error,info\n"
+    );
     assert_eq!(
         citadel.ask("PUT", "/logging?level=citadel=debug").unwrap(),
         (200, "citadel=debug\n".into())

@@ -1,12 +1,17 @@
-//! The way to a Kubernetes API server: by a kubeconfig, by kubectl's own, or by a Pod's service account.
+//! The way to a Kubernetes API server: by a kubeconfig, by kubectl's own, or by a Pod's service account; and how long a watch
+//! waits there after a failure.
 //!
 //! It does not know what is asked there, nor the flags that lead here.
+
+mod pauses;
 
 use std::path::Path;
 use std::time::Duration;
 
 use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+
+pub use pauses::Pauses;
 
 /// How long a connection to the API server may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);

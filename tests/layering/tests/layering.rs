@@ -24,7 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("runtime", &["proto"]),
     ("kubernetes", &[]),
     ("feed", &["config", "proto", "runtime", "xds"]),
-    ("admission", &["runtime"]),
+    ("admission", &["kubernetes", "runtime"]),
     (
         "galley",
         &[

@@ -19,7 +19,7 @@ use kube::{Api, Client};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::meters::Meters;
-use super::{Pauses, answer, code, istio_root};
+use super::{answer, code, istio_root};
 use crate::ca::files::{self, FileError};
 use crate::ca::{CERT_FILE, KEY_FILE};
 
@@ -341,7 +341,7 @@ impl Store {
     pub(crate) async fn keep(self, origin: Origin, notes: PathBuf, meters: Meters) {
         let watch = |name: &str| {
             watcher::watch_object(self.api.clone(), name)
-                .backoff(Pauses::default())
+                .backoff(::kubernetes::Pauses::default())
                 .boxed()
         };
         let notes = self.notes(&notes);

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::meters::Meters;
-use super::{DEADLINE, Pauses, WATCH_SECONDS, code};
+use super::{DEADLINE, WATCH_SECONDS, code};
 
 const GROUP: &str = "gateway.networking.k8s.io";
 /// The versions that are read, the newest first.
@@ -152,7 +152,9 @@ async fn watch_version(
     };
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     let config = watcher::Config::default().timeout(WATCH_SECONDS);
-    let mut events = watcher::watcher(api, config).backoff(Pauses::default()).boxed();
+    let mut events = watcher::watcher(api, config)
+        .backoff(::kubernetes::Pauses::default())
+        .boxed();
     let mut table = Table::default();
     while let Some(event) = events.next().await {
         match event {

@@ -18,7 +18,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kube::Client;
-use kube::runtime::utils::Backoff as WatchBackoff;
 use runtime::spiffe::SYSTEM_NAMESPACE;
 
 pub use authority::SecretError;
@@ -28,8 +27,6 @@ pub use cluster::OpenError;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 /// How long the API server lets a watch run, in seconds. A connection that died in silence is noticed a little later.
 pub(crate) const WATCH_SECONDS: u32 = 120;
-/// Shortest and longest pause after a watch has failed; jitter is added.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Whether and how the Kubernetes API is used.
 #[derive(Debug, Clone, clap::Args)]
@@ -118,29 +115,6 @@ pub(crate) async fn client(options: &Options) -> Result<Option<Client>, ClientEr
     }
     let client = ::kubernetes::client(options.kubeconfig.as_deref(), options.kube_context.as_deref());
     Ok(Some(client.await?))
-}
-
-/// The pauses of a watch after failures.
-pub(crate) struct Pauses(xds::client::Backoff);
-
-impl Default for Pauses {
-    fn default() -> Self {
-        Self(xds::client::Backoff::new(PAUSE.0, PAUSE.1))
-    }
-}
-
-impl Iterator for Pauses {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        Some(self.0.next(rand::random()))
-    }
-}
-
-impl WatchBackoff for Pauses {
-    fn reset(&mut self) {
-        self.0.lived(Duration::MAX);
-    }
 }
 
 /// The code of the API server's refusal, where it has answered.

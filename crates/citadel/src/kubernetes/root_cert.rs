@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::meters::Meters;
-use super::{Pauses, WATCH_SECONDS, answer, code};
+use super::{WATCH_SECONDS, answer, code};
 use crate::current::Trust;
 
 /// The ConfigMap's name, as in Istio.
@@ -115,10 +115,12 @@ impl Table {
 pub(crate) async fn keep(client: Client, mut trust: watch::Receiver<Trust>, meters: Meters) {
     let config = || watcher::Config::default().timeout(WATCH_SECONDS);
     let all = Api::<Namespace>::all(client.clone());
-    let mut namespaces = watcher::watcher(all, config()).backoff(Pauses::default()).boxed();
+    let mut namespaces = watcher::watcher(all, config())
+        .backoff(::kubernetes::Pauses::default())
+        .boxed();
     let named = config().fields(&format!("metadata.name={NAME}"));
     let mut maps = watcher::watcher(Api::<ConfigMap>::all(client.clone()), named)
-        .backoff(Pauses::default())
+        .backoff(::kubernetes::Pauses::default())
         .boxed();
     let mut table = Table::default();
     let mut writer = Writer {

@@ -11,8 +11,8 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use tokio::sync::watch;
 
+use super::WATCH_SECONDS;
 use super::meters::Meters;
-use super::{Pauses, WATCH_SECONDS};
 use crate::credential::{Key, Known, Secret};
 
 /// Types that never are a gateway's credential.
@@ -104,7 +104,7 @@ pub(crate) async fn follow(
             .fields(OTHERS)
             .page_size(PAGE)
             .timeout(WATCH_SECONDS);
-        let watched = watcher::watcher(api, config).backoff(Pauses::default());
+        let watched = watcher::watcher(api, config).backoff(::kubernetes::Pauses::default());
         events.push(watched.map(move |event| (index, event)).boxed());
         tables.push(Table::default());
     }

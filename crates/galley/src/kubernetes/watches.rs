@@ -10,7 +10,6 @@ use futures::{StreamExt, TryStreamExt};
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::utils::{Backoff, ResetTimerBackoff};
 use kube::runtime::watcher::{self, Config, Event as Watched};
 use kube::{Api, Client};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -27,10 +26,6 @@ use super::reducer::{Event, Failure};
 
 /// How long the API server lets a watch run, in seconds. A connection that died in silence is noticed five seconds later.
 const TIMEOUT: u32 = 120;
-/// Shortest and longest pause after a failure; jitter is added.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// A pause is short again when this long has passed since the last failure.
-const CALM: Duration = Duration::from_secs(60);
 /// A watch that failed and then was silent for this long is well again: the next failure would have come by then.
 const SILENCE: Duration = Duration::from_secs(30);
 /// Failures in a row that people are told of: an API server that starts again is no news.
@@ -186,8 +181,7 @@ fn stream(client: &Client, kind: Kind, version: &str, root_namespace: &str) -> E
         kind: kind.as_str().to_owned(),
         plural: kind.plural().to_owned(),
     };
-    let pauses = Pauses(xds::client::Backoff::new(PAUSE.0, PAUSE.1));
-    let backoff = ResetTimerBackoff::new(pauses, CALM);
+    let backoff = kubernetes::Pauses::default();
     let config = Config::default().timeout(TIMEOUT);
     let client = client.clone();
     let partial = |partial: PartialObjectMeta<DynamicObject>| DynamicObject {
@@ -207,23 +201,6 @@ fn stream(client: &Client, kind: Kind, version: &str, root_namespace: &str) -> E
         _ => watcher::watcher(Api::all_with(client, &resource), config)
             .backoff(backoff)
             .boxed(),
-    }
-}
-
-/// The pauses after failures.
-struct Pauses(xds::client::Backoff);
-
-impl Iterator for Pauses {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        Some(self.0.next(rand::random()))
-    }
-}
-
-impl Backoff for Pauses {
-    fn reset(&mut self) {
-        self.0.lived(Duration::MAX);
     }
 }
 

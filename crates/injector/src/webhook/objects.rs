@@ -23,7 +23,7 @@ pub async fn follow(client: Client, ground: Arc<Ground>, context: Context) {
     ready.set_not_ready("ProxyConfigs are not read yet");
     let kind = GroupVersionKind::gvk(Kind::ProxyConfig.group(), "v1beta1", Kind::ProxyConfig.as_str());
     let api: Api<DynamicObject> = Api::all_with(client, &ApiResource::from_gvk(&kind));
-    let mut events = pin!(watcher::watcher(api, Config::default()).default_backoff());
+    let mut events = pin!(watcher::watcher(api, Config::default()).backoff(kubernetes::Pauses::default()));
     let mut table = Table::default();
     let mut told = String::new();
     while let Some(Some(event)) = context.shutdown.run_until_cancelled(events.next()).await {
