@@ -7,12 +7,17 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// Longest level text that is accepted, in bytes.
 const MAX_LEVEL: usize = 1024;
+
+/// What is added unless a list names the target: kube's watcher warns at each list and watch that is forbidden, which the
+/// services tell of themselves, once.
+const KUBE: (&str, &str) = ("kube_runtime", "kube_runtime=error");
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -103,14 +108,18 @@ fn parse(level: &str) -> Result<EnvFilter, LogError> {
         return Err(refuse(format!("empty or longer than {MAX_LEVEL} bytes")));
     }
     // A bare word that is not a level would be taken for a target and switch everything on for it.
+    let mut everywhere = LevelFilter::OFF;
     for part in level
         .split(',')
         .map(str::trim)
         .filter(|p| !p.contains(['=', '[']))
     {
-        part.parse::<tracing_subscriber::filter::LevelFilter>()
-            .map_err(|e| refuse(e.to_string()))?;
+        everywhere = part.parse::<LevelFilter>().map_err(|e| refuse(e.to_string()))?;
     }
+    let level = match everywhere == LevelFilter::OFF || level.contains(KUBE.0) {
+        true => level.to_owned(),
+        false => format!("{level},{}", KUBE.1),
+    };
     EnvFilter::builder()
         .parse(level)
         .map_err(|e| refuse(e.to_string()))
@@ -162,6 +171,18 @@ mod tests {
     fn times_are_shown_for_people() {
         assert_eq!(utc(1_795_448_549), "2026-11-23T15:42:29Z");
         assert_eq!(utc(i64::MAX), i64::MAX.to_string());
+    }
+
+    #[test]
+    fn the_kubernetes_watcher_says_errors_alone_unless_it_is_named() {
+        for (level, expected) in [
+            ("info", "kube_runtime=error,info"),
+            ("info,kube_runtime=debug", "kube_runtime=debug,info"),
+            ("off", "off"),
+            ("citadel=debug", "citadel=debug"),
+        ] {
+            assert_eq!(parse(level).unwrap().to_string(), expected);
+        }
     }
 
     #[test]
