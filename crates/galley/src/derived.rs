@@ -23,10 +23,9 @@ pub(crate) fn add(state: &mut State, mesh: Option<&MeshConfig>) {
     let root = mesh
         .map(|mesh| mesh.root_namespace.as_str())
         .filter(|root| !root.is_empty());
-    let default = Mesh::default();
     let mesh = Mesh {
-        root_namespace: root.unwrap_or(default.root_namespace),
-        ..default
+        root_namespace: root.unwrap_or(Mesh::default().root_namespace),
+        domain: model::DNS_DOMAIN,
     };
     let (made, findings) = legacy::translate(&state.objects, mesh);
     state.findings.extend(findings);

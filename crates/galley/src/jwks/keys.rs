@@ -1,7 +1,7 @@
 //! Key sets as they are served: public keys that sign, and nothing else.
 
-use config::jwks::{self, Origin};
 pub(super) use config::jwks::KeysError;
+use config::jwks::{self, Origin};
 
 /// The keys of a fetched set by which tokens may be verified, as one text.
 pub(super) fn usable(text: &[u8]) -> Result<String, KeysError> {

@@ -216,8 +216,8 @@ fn cut(text: &str, most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use admission::review::GroupVersionKind;
     use super::*;
+    use admission::review::GroupVersionKind;
 
     fn good() -> Value {
         json!({
