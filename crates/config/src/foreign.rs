@@ -2,6 +2,7 @@
 //! them beside the mesh's configuration; a kind that nobody knows is.
 
 use crate::Kind;
+use crate::kube::gateway_api;
 use crate::path::At;
 use crate::structure::nearest;
 
@@ -19,6 +20,11 @@ const CORE: &[&str] = &[
     "ResourceQuota",
 ];
 
+/// The group that Ingress, Deployment and DaemonSet were in; Kubernetes serves it no longer (since 1.22).
+const EXTENSIONS: &str = "extensions";
+/// The group of Gateway API's experimental kinds, such as XListenerSet.
+const EXPERIMENTAL_GATEWAY_API: &str = "gateway.networking.x-k8s.io";
+
 /// Whether a group is one of the mesh's own, of which every kind is known here.
 fn is_mesh_group(group: &str) -> bool {
     group.ends_with(".istio.io") && group != "install.istio.io"
@@ -31,6 +37,22 @@ pub(crate) fn report(group: &str, api_version: &str, name: &str, at: &At<'_>) {
         return at
             .key("kind")
             .warning(message + "; put its meshConfig into mesh.yaml");
+    }
+    if group == EXTENSIONS
+        && let Some(kind) = Kind::ALL
+            .iter()
+            .find(|kind| kind.is_kubernetes() && kind.as_str() == name)
+    {
+        let message = format!("{api_version} {name} is a former version that is not read");
+        let help = format!("use {}", kind.api_version());
+        return at.key("apiVersion").error_help(message, help);
+    }
+    if group == EXPERIMENTAL_GATEWAY_API {
+        let message = format!("{api_version} {name}: {}", gateway_api::NO_EFFECT);
+        return at.key("apiVersion").warning_help(
+            message,
+            "use VirtualService and Gateway of networking.istio.io where it is meant for the mesh",
+        );
     }
     if (group.is_empty() && CORE.contains(&name)) || !(group.is_empty() || is_mesh_group(group)) {
         return at

@@ -152,3 +152,67 @@ fn the_meshs_config_map() {
     map("istio", "trustDomian: a", &[(E, "data.mesh")]);
     map("other", "trustDomian: a", &[]);
 }
+
+#[test]
+fn annotations_that_the_mesh_reads() {
+    let annotated = |kind: &str, annotation: &str, expected: &[(Severity, &str)]| {
+        let (api, spec) = match kind {
+            "ServiceEntry" => (
+                "networking.istio.io/v1",
+                "spec: {hosts: [a.example.com], ports: [{name: http, number: 80, protocol: HTTP}]}",
+            ),
+            "Namespace" => ("v1", "spec: {}"),
+            _ => ("v1", "spec: {ports: [{name: http, port: 80}]}"),
+        };
+        let text = format!(
+            "apiVersion: {api}\nkind: {kind}\nmetadata: {{name: a, annotations: {{{annotation}}}}}\n{spec}\n"
+        );
+        let findings = parse("x.yaml", text.as_bytes(), "default").findings;
+        let seen: Vec<(Severity, &str)> = findings.iter().map(|f| (f.severity, f.path.as_str())).collect();
+        assert_eq!(seen, expected, "{kind} {annotation}: {findings:?}");
+    };
+    let distribution = "metadata.annotations[\"networking.istio.io/traffic-distribution\"]";
+    for kind in ["Service", "Namespace", "ServiceEntry"] {
+        let name = "networking.istio.io/traffic-distribution";
+        annotated(kind, &format!("{name}: prefersamezone"), &[]);
+        annotated(kind, &format!("{name}: Nope"), &[(W, distribution)]);
+    }
+    let export = "metadata.annotations[\"networking.istio.io/exportTo\"]";
+    annotated("Service", "networking.istio.io/exportTo: 'shop, ., ~'", &[]);
+    annotated(
+        "Service",
+        "networking.istio.io/exportTo: 'shop,a_b'",
+        &[(W, export)],
+    );
+    annotated("Namespace", "networking.istio.io/exportTo: a_b", &[]);
+    let selector = "metadata.annotations[\"traffic.istio.io/nodeSelector\"]";
+    annotated(
+        "Service",
+        "traffic.istio.io/nodeSelector: '{\"edge\": \"yes\"}'",
+        &[(W, selector)],
+    );
+}
+
+#[test]
+fn former_and_experimental_groups_are_named() {
+    let said = |api: &str, kind: &str| {
+        let text = format!("apiVersion: {api}\nkind: {kind}\nmetadata: {{name: a}}\nspec: {{}}\n");
+        let findings = parse("x.yaml", text.as_bytes(), "default").findings;
+        let finding = findings.first().unwrap();
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        let help = finding.help.clone().unwrap_or_default();
+        (finding.severity, finding.path.clone(), help)
+    };
+    for (kind, version) in [
+        ("Ingress", "networking.k8s.io/v1"),
+        ("Deployment", "apps/v1"),
+        ("DaemonSet", "apps/v1"),
+    ] {
+        let expected = (E, "apiVersion".to_owned(), format!("use {version}"));
+        assert_eq!(said("extensions/v1beta1", kind), expected);
+    }
+    assert_eq!(said("extensions/v1beta1", "NetworkPolicy").0, Severity::Info);
+    let (severity, path, help) = said("gateway.networking.x-k8s.io/v1alpha1", "XListenerSet");
+    assert_eq!((severity, path.as_str()), (W, "apiVersion"));
+    assert!(help.contains("networking.istio.io"), "{help}");
+}

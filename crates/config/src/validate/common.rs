@@ -108,14 +108,16 @@ pub(super) fn string_match_regex(value: &StringMatch, at: &At<'_>) {
     }
 }
 
+/// Whether an entry of exportTo says something: a namespace, `.`, `*`, or `~` where none is allowed.
+pub(super) fn is_visibility(entry: &str, none_allowed: bool) -> bool {
+    matches!(entry, "." | "*") || (entry == "~" && none_allowed) || syntax::is_host_label(entry)
+}
+
 /// Namespaces that see an object: names, `.` for its own, `*` for all, `~` for none.
 pub(super) fn export_to(namespace: &str, entries: &[String], none_allowed: bool, at: &At<'_>) {
     let mut seen = BTreeSet::new();
     at.each("exportTo", entries, |entry, at| {
-        let fine = matches!(entry.as_str(), "." | "*")
-            || (entry == "~" && none_allowed)
-            || syntax::is_host_label(entry);
-        if !fine {
+        if !is_visibility(entry, none_allowed) {
             at.error(format!(
                 "{entry:?} is not a namespace; use a name, . for the own one or * for all"
             ));

@@ -2,6 +2,7 @@
 //! its own. Everything that is wrong is reported, not the first only. The rules are Istio's (pkg/config/validation and the
 //! CEL rules of its CRDs); where Istio of today and Istio 1.4 differ, [`crate::Options`] says which holds.
 
+mod annotations;
 mod authentication;
 mod authorization;
 mod client_tls;
@@ -96,8 +97,9 @@ pub(crate) fn spec(kind: Kind, meta: &Meta, spec: &Spec, at: &At<'_>) {
     }
 }
 
-/// Checks what annotations say, for the kinds of Istio's API; `at` is the object.
+/// Checks what annotations say; `at` is the object.
 pub(crate) fn annotations(kind: Kind, meta: &Meta, spec: &Spec, at: &At<'_>) {
+    annotations::check(kind, meta, at);
     if let Some(value) = meta
         .annotations
         .get(authorization::DRY_RUN)
