@@ -1,6 +1,6 @@
-//! Envoy's commands, as `%COMMAND(PARAMETERS):LENGTH%` in the values of headers (Envoy 1.40, "Access logging: command
-//! operators"). Envoy refuses a whole route configuration for a command that it does not know; `tests/mesh` holds the tables
-//! against it.
+//! Envoy's commands, as `%COMMAND(PARAMETERS):LENGTH%` in the values of headers (Envoy, "Access logging: command operators").
+//! Envoy refuses a whole route configuration for a command that it does not know. The tables are what Envoy 1.40 took of each
+//! command in `--mode validate`; another version of Envoy needs them anew.
 
 /// Commands without parameters.
 pub(super) const PLAIN: &[&str] = &[
