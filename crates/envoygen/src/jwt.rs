@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use config::jwks::{self, Origin};
 use config::security::{JwtRule, Presence};
 use config::{Finding, ObjectKey};
 use envoy_types::pb::envoy::config::core::v3::{
@@ -212,8 +213,10 @@ fn provider(rule: &JwtRule) -> JwtProvider {
 /// no key that anybody could know.
 fn keys(rule: &JwtRule) -> JwksSourceSpecifier {
     if !rule.jwks.is_empty() {
+        // Envoy refuses a whole set for one key that it cannot use.
+        let keys = jwks::usable(rule.jwks.as_bytes(), Origin::Inline).unwrap_or_else(|_| rule.jwks.clone());
         return JwksSourceSpecifier::LocalJwks(DataSource {
-            specifier: Some(Specifier::InlineString(rule.jwks.clone())),
+            specifier: Some(Specifier::InlineString(keys)),
             ..Default::default()
         });
     }

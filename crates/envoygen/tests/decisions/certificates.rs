@@ -65,7 +65,7 @@ impl Leaf {
 /// What signs tokens.
 pub(crate) struct Signer {
     key: EncodingKey,
-    /// The public key as a key set.
+    /// The public key as a key set, beside one that is broken: Envoy refuses a whole set for it.
     pub(crate) jwks: String,
 }
 
@@ -78,7 +78,9 @@ impl Signer {
         let (x, y) = (encode(&point[1..33]), encode(&point[33..65]));
         Arc::new(Self {
             key: EncodingKey::from_ec_der(&key.serialize_der()),
-            jwks: format!(r#"{{"keys":[{{"kty":"EC","crv":"P-256","alg":"ES256","x":"{x}","y":"{y}"}}]}}"#),
+            jwks: format!(
+                r#"{{"keys":[{{"kty":"RSA","n":"%","e":"AQAB"}},{{"kty":"EC","crv":"P-256","alg":"ES256","x":"{x}","y":"{y}"}}]}}"#
+            ),
         })
     }
 
