@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::code::Code;
 use super::denier::Denial;
+use super::named::named;
 use super::params::Problem;
 
 /// Most entries of a list.
@@ -29,8 +30,7 @@ pub(super) struct Params {
     blacklist: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum EntryType {
     #[default]
     Strings,
@@ -38,6 +38,13 @@ enum EntryType {
     IpAddresses,
     Regex,
 }
+
+named!(EntryType {
+    "STRINGS" = 0 => Strings,
+    "CASE_INSENSITIVE_STRINGS" = 1 => CaseInsensitiveStrings,
+    "IP_ADDRESSES" = 2 => IpAddresses,
+    "REGEX" = 3 => Regex,
+});
 
 /// What stands on a list.
 #[derive(Clone, Debug)]

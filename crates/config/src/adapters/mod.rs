@@ -7,6 +7,7 @@ mod denier;
 mod fluentd;
 mod list;
 mod list_source;
+mod named;
 mod opa;
 mod opentelemetry;
 mod params;

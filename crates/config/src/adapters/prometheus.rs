@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::named::named;
 use super::params::Problem;
 use super::{MAX_ITEMS, bounded};
 
 /// What a metric counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MetricKind {
     /// The last value.
     Gauge,
@@ -18,6 +18,9 @@ pub enum MetricKind {
     /// How values are distributed.
     Distribution,
 }
+
+// UNSPECIFIED (0) is refused, as by Istio's adapter.
+named!(MetricKind { "GAUGE" = 1 => Gauge, "COUNTER" = 2 => Counter, "DISTRIBUTION" = 3 => Distribution });
 
 /// Upper bounds of a distribution's buckets, rising, without the infinite one.
 pub type Buckets = Vec<f64>;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::bounded;
+use super::named::named;
 use super::params::{self, Problem};
 use super::redis_quota::Algorithm;
 
@@ -54,13 +55,14 @@ struct Quota {
     rate_limit_algorithm: AlgorithmName,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum AlgorithmName {
     #[default]
     RollingWindow,
     FixedWindow,
 }
+
+named!(AlgorithmName { "FIXED_WINDOW" = 0 => FixedWindow, "ROLLING_WINDOW" = 1 => RollingWindow });
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 
 use super::bounded;
+use super::named::named;
 use super::params::{self, Problem};
 use super::quota::{QuotaLimit, limit};
 
@@ -101,13 +102,14 @@ struct Override {
     max_amount: i64,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Clone, Copy, Debug, Default)]
 enum Name {
     #[default]
     FixedWindow,
     RollingWindow,
 }
+
+named!(Name { "FIXED_WINDOW" = 0 => FixedWindow, "ROLLING_WINDOW" = 1 => RollingWindow });
 
 /// Reads the parameters; the error names the one that is wrong.
 pub(super) fn read(params: Params) -> Result<(RedisServer, Vec<QuotaLimit>), Problem> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::bounded;
+use super::named::named;
 use super::params::Problem;
 use super::{address, nanos, probability};
 
@@ -17,12 +18,10 @@ const DATAGRAM: usize = 512;
 const FLUSH: i64 = 300_000_000;
 
 /// How a value counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StatsdKind {
     /// Not told, which is refused.
     #[default]
-    #[serde(alias = "UNKNOWN_TYPE")]
     Unknown,
     /// Added up.
     Counter,
@@ -31,6 +30,15 @@ pub enum StatsdKind {
     /// How values are distributed: a timing when the value is a DURATION, else a histogram.
     Distribution,
 }
+
+// statsd and dogstatsd agree but in the name of what is refused.
+named!(StatsdKind {
+    "COUNTER" = 1 => Counter,
+    "GAUGE" = 2 => Gauge,
+    "DISTRIBUTION" = 3 => Distribution,
+    "UNKNOWN" = 0 => Unknown,
+    "UNKNOWN_TYPE" = 0 => Unknown,
+});
 
 /// A part of a metric's name.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::bounded;
+use super::named::named;
 use super::params::Problem;
 
 /// Where lines go.
@@ -32,8 +33,7 @@ pub struct Rotation {
 }
 
 /// How much a line matters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Ordinary.
     #[default]
@@ -43,6 +43,8 @@ pub enum Level {
     /// Wrong.
     Error,
 }
+
+named!(Level { "INFO" = 0 => Info, "WARNING" = 1 => Warning, "ERROR" = 2 => Error });
 
 impl Level {
     /// As it is written in a line: `info`, `warn`, `error`.
@@ -91,14 +93,20 @@ pub(super) struct Params {
     max_rotated_files: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum StreamName {
     Stdout,
     Stderr,
     File,
     RotatedFile,
 }
+
+named!(StreamName {
+    "STDOUT" = 0 => Stdout,
+    "STDERR" = 1 => Stderr,
+    "FILE" = 2 => File,
+    "ROTATED_FILE" = 3 => RotatedFile,
+});
 
 impl Default for Params {
     fn default() -> Self {

@@ -87,3 +87,53 @@ fn what_is_wrong_is_named() {
         "metrics[a].name",
     );
 }
+
+#[test]
+fn enums_are_read_by_name_and_by_number() {
+    let same = |adapter: &str, by_name: Value, by_number: Value| {
+        let (name, number) = (read(adapter, by_name).unwrap(), read(adapter, by_number).unwrap());
+        assert_eq!(format!("{name:?}"), format!("{number:?}"));
+    };
+    same(
+        "stdio",
+        json!({"logStream": "STDERR", "metric_level": "ERROR", "severity_levels": {"warning": "WARNING"}}),
+        json!({"logStream": 1, "metric_level": 2, "severity_levels": {"warning": 1}}),
+    );
+    same(
+        "stdio",
+        json!({"outputLevel": "INFO"}),
+        json!({"outputLevel": null}),
+    );
+    let metrics = |kind: Value| json!({"metrics": [{"name": "m", "instanceName": "m", "kind": kind}]});
+    same("prometheus", metrics(json!("DISTRIBUTION")), metrics(json!(3)));
+    let entries = |kind: Value| json!({"overrides": ["10.0.0.0/8"], "entryType": kind});
+    same("listchecker", entries(json!("IP_ADDRESSES")), entries(json!(2)));
+    let metrics = |kind: Value| json!({"metrics": {"m": {"name": "m", "type": kind}}});
+    same("dogstatsd", metrics(json!("COUNTER")), metrics(json!(1)));
+    let metrics = |kind: Value| json!({"metrics": {"m": {"type": kind}}});
+    same("statsd", metrics(json!("GAUGE")), metrics(json!(2)));
+    let quotas = |algorithm: Value| {
+        let quota = json!({"name": "q", "maxAmount": 1, "validDuration": "1s", "bucketDuration": "0.5s",
+            "rateLimitAlgorithm": algorithm});
+        json!({"redisServerUrl": "a:1", "quotas": [quota]})
+    };
+    same("redisquota", quotas(json!("ROLLING_WINDOW")), quotas(json!(1)));
+}
+
+#[test]
+fn the_values_of_an_enum_are_named() {
+    let check = |params: Value, path: &str, message: &str| {
+        let problem = read("stdio", params).unwrap_err();
+        assert_eq!((problem.path.as_str(), problem.message.as_str()), (path, message));
+    };
+    check(
+        json!({"severityLevels": {"warning": 3}}),
+        "severityLevels.warning",
+        "3 is not one of INFO (0), WARNING (1), ERROR (2)",
+    );
+    check(
+        json!({"logStream": "STDOUR"}),
+        "logStream",
+        "\"STDOUR\" is not one of STDOUT (0), STDERR (1), FILE (2), ROTATED_FILE (3); did you mean \"STDOUT\"?",
+    );
+}
