@@ -24,6 +24,7 @@ fn errors(object: &str) -> Vec<String> {
 }
 
 /// `expected` is in the only error; none where all is fine.
+#[expect(clippy::needless_pass_by_value, reason = "calls read better")]
 fn check(object: String, expected: Option<&str>) {
     let found = errors(&object);
     match expected {
@@ -147,6 +148,22 @@ fn rules_that_are_never_used_are_found_among_many() {
         "spec.http[500].match[0]: never used: http[7] has the same match",
         "spec.http[500]: never used: earlier rules have all of its matches",
         "spec.http[501].match[0]: never used: http[8].match[0] with the shorter prefix \"/p8/\" takes it",
+        "spec.http[502].match[0]: never used: http[9].match[0] with the shorter prefix \"/p9/\" takes it",
     ];
     assert_eq!(told, expected);
+}
+
+#[test]
+fn a_waypoint_resolves_no_hosts_of_the_mesh_by_the_request() {
+    let entry = |label: &str, location: &str, resolution: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: a, namespace: b, labels: \
+             {{istio.io/use-waypoint: {label}}}}}\nspec: {{hosts: ['*.example.com'], location: {location}, resolution: \
+             {resolution}, ports: [{{number: 80, name: http, protocol: HTTP}}]}}\n"
+        )
+    };
+    let path = Some("spec.location: MESH_INTERNAL with resolution DYNAMIC_DNS");
+    check(entry("way", "MESH_INTERNAL", "DYNAMIC_DNS"), path);
+    check(entry("None", "MESH_INTERNAL", "DYNAMIC_DNS"), None);
+    check(entry("way", "MESH_EXTERNAL", "DYNAMIC_DNS"), None);
 }

@@ -1,11 +1,13 @@
 //! Which rules of a VirtualService can never be used, since earlier ones take all that they match. Warnings only.
 
+mod covered_prefix;
+
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use crate::networking::{HttpMatchRequest, HttpRoute, StringMatch, VirtualService};
+use crate::networking::{HttpMatchRequest, VirtualService};
 use crate::path::At;
 
 /// Warns of rules and conditions that have no effect.
@@ -21,7 +23,7 @@ pub(super) fn check(spec: &VirtualService, at: &At<'_>) {
     );
     repeated("tls", spec.tls.iter().map(|r| r.r#match.clone()), at);
     repeated("tcp", spec.tcp.iter().map(|r| r.r#match.clone()), at);
-    covered_prefixes(&spec.http, at);
+    covered_prefix::check(&spec.http, at);
 }
 
 /// Rules behind one without conditions, and conditions that an earlier rule has too.
@@ -63,49 +65,4 @@ fn repeated<T: Serialize>(key: &str, rules: impl Iterator<Item = Vec<T>>, at: &A
 
 fn json(found: &impl Serialize) -> String {
     serde_json::to_string(found).unwrap_or_default()
-}
-
-/// Where a condition by prefix stands: its place among all, its rule and its number in the rule.
-type Place = (usize, usize, usize);
-
-/// Conditions by prefix that differ in the prefix alone: by the prefix' length, the first place of each.
-type Prefixes<'a> = BTreeMap<usize, HashMap<&'a str, Place>>;
-
-/// Conditions on a longer path prefix behind the same on a shorter one.
-fn covered_prefixes(routes: &[HttpRoute], at: &At<'_>) {
-    let mut earlier: HashMap<String, Prefixes<'_>> = HashMap::new();
-    let mut order = 0;
-    for (rule, route) in routes.iter().enumerate() {
-        for (number, found) in route.r#match.iter().enumerate() {
-            let Some(StringMatch::Prefix(prefix)) = &found.uri else {
-                continue;
-            };
-            let alike = earlier.entry(json(&beside_prefix(found))).or_default();
-            let shorter = alike.range(..prefix.len());
-            let cover = shorter
-                .filter_map(|(length, places)| places.get_key_value(prefix.get(..*length)?))
-                .min_by_key(|(_, place)| **place);
-            if let Some((shorter, (_, by, its))) = cover {
-                let http = at.key("http");
-                let place = http.index(rule);
-                let matches = place.key("match");
-                matches.index(number).warning(format!(
-                    "never used: http[{by}].match[{its}] with the shorter prefix {shorter:?} takes it"
-                ));
-            }
-            let same = alike.entry(prefix.len()).or_default();
-            same.entry(prefix).or_insert((order, rule, number));
-            order += 1;
-        }
-    }
-}
-
-/// All that a condition asks for beside the prefix of the path.
-fn beside_prefix(found: &HttpMatchRequest) -> HttpMatchRequest {
-    HttpMatchRequest {
-        uri: None,
-        name: String::new(),
-        stat_prefix: String::new(),
-        ..found.clone()
-    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::common::{export_to, labels_selector, port, port_name, protocol, unique};
 use super::{host, workload};
-use crate::networking::{Resolution, ServiceEntry, ServicePort};
+use crate::networking::{Location, Resolution, ServiceEntry, ServicePort};
 use crate::path::At;
 use crate::{Meta, Protocol, syntax};
 
@@ -28,6 +28,7 @@ pub(super) fn check(spec: &ServiceEntry, meta: &Meta, at: &At<'_>) {
     addresses(spec, at);
     ports(spec, at);
     resolution(spec, at);
+    waypoint(spec, meta, at);
     several_hosts(spec, at);
     export_to(&meta.namespace, &spec.export_to, true, at);
 }
@@ -134,6 +135,21 @@ fn dynamic_dns(spec: &ServiceEntry, at: &At<'_>) {
             "resolution DYNAMIC_DNS takes HTTP, HTTP2, GRPC and TLS only",
         );
     });
+}
+
+/// A waypoint resolves no hosts of the mesh by the request (Istio's ValidateServiceEntry).
+fn waypoint(spec: &ServiceEntry, meta: &Meta, at: &At<'_>) {
+    const LABEL: &str = "istio.io/use-waypoint";
+    let used = meta
+        .labels
+        .get(LABEL)
+        .is_some_and(|name| !name.is_empty() && !name.eq_ignore_ascii_case("none"));
+    let is_internal = spec.location == Location::MeshInternal;
+    if used && is_internal && spec.resolution == Resolution::DynamicDns {
+        at.key("location").error(format!(
+            "MESH_INTERNAL with resolution DYNAMIC_DNS is not served by a waypoint; use MESH_EXTERNAL, or take the label {LABEL} off"
+        ));
+    }
 }
 
 /// Several hosts can be told apart by what they send only where it is HTTP or TLS.
