@@ -75,11 +75,16 @@ pub(crate) fn documents(text: &[u8], limits: &Limits) -> Vec<Document> {
     }
     let mut builder = Builder::new(*limits);
     let mut documents = Vec::new();
-    for chunk in split::chunks(text) {
-        if documents.len() >= limits.documents || builder.exhausted() {
+    for (read, chunk) in split::chunks(text).into_iter().enumerate() {
+        // Empty documents leave nothing behind, but each costs a parser.
+        let bound = match (read.max(documents.len()) >= limits.documents, builder.exhausted()) {
+            (true, _) => Some(format!("{} documents", limits.documents)),
+            (_, true) => Some(format!("{} values", limits.nodes)),
+            _ => None,
+        };
+        if let Some(bound) = bound {
             let message = format!(
-                "the file has more than {} documents or {} values; what follows is not read; split it into several files",
-                limits.documents, limits.nodes
+                "the file has more than {bound}; what follows is not read; split it into several files"
             );
             documents.push(Err(vec![Fault::new(chunk.line, 1, message)]));
             break;
@@ -102,4 +107,41 @@ pub(crate) fn documents(text: &[u8], limits: &Limits) -> Vec<Document> {
         }
     }
     documents
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_documents_count() {
+        let check = |text: &str, limits: Limits, line: u32, bound: &str| {
+            let last = documents(text.as_bytes(), &limits).pop().unwrap();
+            let fault = &last.unwrap_err()[0];
+            assert_eq!(fault.line, line, "{text:?}");
+            assert!(fault.message.contains(bound), "{}", fault.message);
+        };
+        let three = Limits {
+            documents: 3,
+            ..Limits::default()
+        };
+        check("---\n---\n---\n---\na: 1\n", three, 4, "more than 3 documents;");
+        check(
+            "a: 1\n---\nb: 1\n---\n---\nc: 1\n",
+            three,
+            5,
+            "more than 3 documents;",
+        );
+        assert_eq!(documents(b"---\n---\n---\n", &three), []);
+        let values = Limits {
+            nodes: 4,
+            ..Limits::default()
+        };
+        check(
+            "a: [1, 2, 3, 4, 5]\n---\nb: 1\n",
+            values,
+            2,
+            "more than 4 values;",
+        );
+    }
 }
