@@ -154,7 +154,7 @@ fn a_port_that_cannot_be_known_takes_the_whole_workload() {
     assert!(
         findings
             .iter()
-            .any(|f| f.starts_with("error") && f.contains("spec.targets[1]")),
+            .any(|f| f.starts_with("warning") && f.contains("spec.targets[1]")),
         "{findings:?}"
     );
 }
@@ -351,4 +351,21 @@ fn todays_kinds_come_first() {
             .any(|f| f.contains("has no effect on reviews: a PeerAuthentication says it")),
         "{findings:?}"
     );
+}
+
+#[test]
+fn what_another_object_may_bring_is_no_error() {
+    let (_, findings) = made(&policy(
+        "absent",
+        "{targets: [{name: absent}], peers: [{mtls: {}}]}",
+    ));
+    let (missing, errors): (Vec<_>, Vec<_>) = (
+        findings
+            .iter()
+            .filter(|text| text.contains("no Service absent"))
+            .collect(),
+        findings.iter().filter(|text| text.starts_with("error")).collect(),
+    );
+    assert!(missing.len() == 1 && errors.is_empty(), "{findings:#?}");
+    assert!(missing[0].starts_with("warning"), "{missing:?}");
 }

@@ -55,11 +55,11 @@ pub(super) fn translate(set: &Set<'_>, out: &mut Out) {
                     "no Service {} with a selector is in the namespace, so no workload is meant",
                     target.name
                 );
-                out.refused(
+                out.awaited(
                     object,
                     &path,
                     message,
-                    "select the workloads by labels in a PeerAuthentication",
+                    "add the Service, or select the workloads by labels in a PeerAuthentication",
                 );
                 continue;
             };

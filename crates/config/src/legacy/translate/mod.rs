@@ -107,6 +107,12 @@ impl Out {
         self.findings.push(finding.help(help).from(object.origin.clone()));
     }
 
+    /// A part that has no effect as long as another object is missing, which is no fault of this one.
+    fn awaited(&mut self, object: &Object, path: &str, message: impl Into<String>, help: &str) {
+        let finding = Finding::warning(message).of(object.key()).at(path);
+        self.findings.push(finding.help(help).from(object.origin.clone()));
+    }
+
     fn ignored(&mut self, object: &Object, path: &str, message: impl Into<String>) {
         let finding = Finding::warning(message).of(object.key()).at(path);
         self.findings.push(finding.from(object.origin.clone()));
