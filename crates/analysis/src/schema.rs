@@ -14,7 +14,11 @@ fn of_finding(finding: &Finding) -> Option<Message> {
     let object = finding.object.clone()?;
     let (code, text) = match finding.severity {
         Severity::Info => return None,
-        Severity::Warning if finding.message == unserved::NO_EFFECT => return None,
+        Severity::Warning
+            if [unserved::NO_EFFECT, unserved::NO_EFFECT_AT_ALL].contains(&finding.message.as_str()) =>
+        {
+            return None;
+        }
         Severity::Error => (Code::SchemaValidationError, words(finding)),
         Severity::Warning if finding.message.starts_with("never used") => {
             let code = match finding.path.contains(".match[") {

@@ -10,6 +10,9 @@ use crate::path::At;
 pub const NO_EFFECT: &str =
     "this field is accepted but has no effect in this release; remove it, or do without what it asks for";
 
+/// What is said of a WorkloadGroup: workloads do not register themselves (docs/kinds.md).
+pub const NO_EFFECT_AT_ALL: &str = "objects of this kind are checked but have no effect in this release";
+
 /// Per kind, paths below `spec` (below the object for Kubernetes' kinds): `[]` stands for any item of a list, `{}` for any
 /// entry of a map. A path covers all below it.
 pub const TABLE: &[(Kind, &[&str])] = &[
@@ -33,9 +36,7 @@ pub const TABLE: &[(Kind, &[&str])] = &[
         ],
     ),
     (Kind::Gateway, &["servers[].defaultEndpoint"]),
-    (Kind::WorkloadGroup, &[""]),
     (Kind::EnvoyFilter, &["filters"]),
-    (Kind::ProxyConfig, &[""]),
     (Kind::Telemetry, &["metrics[].reportingInterval"]),
     (Kind::WasmPlugin, &["imagePullPolicy", "imagePullSecret"]),
     (
@@ -116,6 +117,12 @@ pub const TABLE: &[(Kind, &[&str])] = &[
 
 /// Reports the fields of the table that `body` sets.
 pub(crate) fn report(kind: Kind, body: &Value, at: &At<'_>) {
+    if kind == Kind::WorkloadGroup {
+        return at.warning_help(
+            NO_EFFECT_AT_ALL,
+            "write a WorkloadEntry for each workload, with the template's fields",
+        );
+    }
     for (_, paths) in TABLE.iter().filter(|(of, _)| *of == kind) {
         for path in *paths {
             visit(path, body, at);
