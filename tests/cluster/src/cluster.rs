@@ -177,11 +177,11 @@ impl Cluster {
             namespace,
             &timeout,
         ]);
-        waited.map(drop).or_else(|error| {
+        waited.map(drop).map_err(|error| {
             let pods = self
                 .kubectl(&["get", "pods", "--namespace", namespace])
                 .unwrap_or_default();
-            Err(error.context(format!("Deployments of {namespace} are not ready:\n{pods}")))
+            error.context(format!("Deployments of {namespace} are not ready:\n{pods}"))
         })
     }
 

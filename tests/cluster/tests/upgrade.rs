@@ -1,6 +1,10 @@
 //! What an upgrade of the charts leaves as it is, with a real API server and without Galley, who would set it again.
 
-#![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
 
 use std::path::Path;
 use std::process::Command;
