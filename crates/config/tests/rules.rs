@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
+use config::unserved::{NO_EFFECT, NO_EFFECT_AT_ALL};
 use config::{Severity, parse};
 
 /// The worst that is said of an object with this spec, as severity and field; none when nothing is.
@@ -20,7 +21,7 @@ fn worst(kind: &str, spec: &str) -> Option<(Severity, String)> {
     let mut findings: Vec<_> = parsed
         .findings
         .into_iter()
-        .filter(|finding| finding.message != config::unserved::NO_EFFECT)
+        .filter(|finding| ![NO_EFFECT, NO_EFFECT_AT_ALL].contains(&finding.message.as_str()))
         .collect();
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
@@ -220,4 +221,18 @@ fn policies_of_istio_1_4_hold_keys_too() {
     };
     assert_eq!(policy(r#"{"keys":[]}"#), ["spec.origins[0].jwt.jwks"]);
     assert!(policy(r#"{"keys":[{"kty":"RSA","n":"AQ","e":"AQAB"}]}"#).is_empty());
+}
+
+#[test]
+fn a_workload_group_is_told_what_to_write_instead() {
+    let text = "apiVersion: networking.istio.io/v1\nkind: WorkloadGroup\nmetadata: {name: x}\nspec: {template: {}}\n";
+    let findings = parse("x.yaml", text.as_bytes(), "default").findings;
+    let help = findings
+        .iter()
+        .find(|finding| finding.message == NO_EFFECT_AT_ALL);
+    assert!(
+        help.and_then(|finding| finding.help.as_deref())
+            .is_some_and(|help| help.contains("WorkloadEntry")),
+        "{findings:?}"
+    );
 }
