@@ -191,7 +191,11 @@ fn state(uri: &str) -> Option<Arc<State>> {
         "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: t, namespace: shop}}\nspec: {{jwtRules: [{{issuer: i, jwksUri: '{uri}'}}]}}\n"
     );
     let parsed = config::parse("x.yaml", text.as_bytes(), "default");
-    assert!(!parsed.findings.iter().any(config::Finding::is_error), "{:?}", parsed.findings);
+    assert!(
+        !parsed.findings.iter().any(config::Finding::is_error),
+        "{:?}",
+        parsed.findings
+    );
     Some(Arc::new(State {
         objects: Arc::new(parsed.objects.into_iter().map(Arc::new).collect()),
         ..State::default()
