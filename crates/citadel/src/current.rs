@@ -44,6 +44,8 @@ pub(crate) struct Asked<'a> {
 pub struct Current {
     authority: Arc<ArcSwap<Authority>>,
     trust: watch::Sender<Trust>,
+    /// Told of each authority that is put in force: not all of it shows in what holders are told.
+    replaced: watch::Sender<()>,
     journal: Arc<Journal>,
     unnoted: Arc<AtomicBool>,
 }
@@ -54,6 +56,7 @@ impl Current {
         Self {
             authority: Arc::new(ArcSwap::from_pointee(authority)),
             trust: watch::Sender::new(trust),
+            replaced: watch::Sender::new(()),
             journal: Arc::new(journal),
             unnoted: Arc::default(),
         }
@@ -79,6 +82,12 @@ impl Current {
             *trust = news;
             changed
         });
+        self.replaced.send_replace(());
+    }
+
+    /// Hears when the authority, or what it has revoked, may have changed.
+    pub(crate) fn replaced(&self) -> watch::Receiver<()> {
+        self.replaced.subscribe()
     }
 
     /// Signs `key` for `id`, notes the certificate in the journal and in the audit log, and gives it with the authority
@@ -139,6 +148,24 @@ impl Current {
     pub(crate) fn is_revoked(&self, serial: &str) -> bool {
         Serial::parse(serial)
             .is_ok_and(|serial| self.authority.load().revoked().entries.contains_key(&serial))
+    }
+
+    /// Whether this certificate of `id` entitles to nothing at `now` (seconds since 1970): it was revoked, or all of its identity
+    /// were and the journal does not have it as issued since. Then the journal's files are read, which blocks; a journal that
+    /// cannot be read, or no serial number, speaks against the certificate.
+    pub(crate) fn is_withdrawn(&self, id: &SpiffeId, serial: Option<&str>, now: i64) -> bool {
+        let Some(serial) = serial.and_then(|serial| Serial::parse(serial).ok()) else {
+            return true;
+        };
+        let (authority, id) = (self.authority.load(), id.to_string());
+        let revoked = authority.revoked();
+        let Some(cut) = revoked.identities.get(&id) else {
+            return revoked.entries.contains_key(&serial);
+        };
+        let since =
+            |issued: &Issued| issued.serial == serial && issued.identity == id && issued.at >= cut.before;
+        let known = || self.journal.find(now, since);
+        revoked.entries.contains_key(&serial) || known().map_or(true, |found| found.is_empty())
     }
 }
 

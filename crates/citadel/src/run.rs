@@ -306,10 +306,15 @@ async fn serve_with(listener: TcpListener, ca: Ca, args: Args, context: Context)
         tables,
         context.shutdown.clone(),
     ));
-    let facts = xds::Server::new(credential::FactsFeed(facts), credential::limits());
+    let facts = credential::FactsFeed {
+        tables: facts,
+        current: current.clone(),
+    };
+    let facts = xds::Server::new(facts, credential::limits());
     let credentials = CredentialServiceServer::new(CredentialServer {
         secrets,
         access: rights,
+        current: current.clone(),
         shutdown: context.shutdown.clone(),
     });
     let trust = TrustBundleServiceServer::new(TrustService {

@@ -17,10 +17,11 @@ use proto::trust::credential_service_client::CredentialServiceClient;
 use proto::trust::{Credential, WatchCredentialsRequest};
 use rcgen::{CertificateParams, KeyPair};
 use runtime::{Identity, SpiffeId, TrustDomain, grpc, tls};
-use support::{Anonymous, Mesh, PATIENCE};
+use support::{Anonymous, Mesh, PATIENCE, admin, spiffe};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 /// Writes a Secret of namespace shop with a new certificate, which is returned.
@@ -58,11 +59,19 @@ struct Stream {
     answers: Streaming<Credential>,
 }
 
+fn channel(identity: &Identity, citadel: &support::Running) -> Channel {
+    let expected = SpiffeId::system(&TrustDomain::default(), "citadel").unwrap();
+    let connector = tls::connector(identity, expected).unwrap();
+    grpc::channel(&citadel.address.to_string(), Some(connector)).unwrap()
+}
+
 impl Stream {
     async fn open(identity: &Identity, citadel: &support::Running) -> Result<Self, Status> {
-        let expected = SpiffeId::system(&TrustDomain::default(), "citadel").unwrap();
-        let connector = tls::connector(identity, expected).unwrap();
-        let channel = grpc::channel(&citadel.address.to_string(), Some(connector)).unwrap();
+        Self::on(channel(identity, citadel)).await
+    }
+
+    /// On a connection that may carry others.
+    async fn on(channel: Channel) -> Result<Self, Status> {
         let (wanted, requests) = mpsc::channel(4);
         let mut client = CredentialServiceClient::new(channel);
         let answers = client
@@ -83,6 +92,27 @@ impl Stream {
             .expect("no answer");
         let credential = next.unwrap().unwrap();
         (credential.name, credential.result.unwrap())
+    }
+
+    /// The first answer that is a key pair: the Secret's file may be younger than the last look at the folder.
+    async fn key_pair(&mut self) {
+        while !matches!(self.next().await.1, Outcome::KeyPair(_)) {}
+    }
+
+    /// How the stream ends.
+    async fn end(&mut self) -> Option<Status> {
+        let ending = async {
+            loop {
+                match self.answers.message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return None,
+                    Err(status) => return Some(status),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, ending)
+            .await
+            .expect("the stream goes on")
     }
 }
 
@@ -148,4 +178,38 @@ async fn without_a_certificate_or_with_too_many_names_there_is_nothing() {
         .await
         .unwrap();
     assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_certificate_gets_no_key_on_a_connection_that_is_open() {
+    let mesh = Mesh::new();
+    let citadel = citadel(&mesh).await;
+    write_secret(&mesh, "web");
+    let refused = |status: Status| {
+        assert_eq!(status.code(), Code::Unauthenticated, "{status}");
+        assert!(status.message().contains("revoked"), "{status}");
+    };
+    let id = spiffe("shop", "gateway");
+    // The second one was issued after all of the identity's were revoked, so that it counts until it is revoked itself.
+    for by in ["identity", "serial"] {
+        let gateway = mesh.identity(citadel.address, "shop", "gateway").await;
+        let open = channel(&gateway, &citadel);
+        let mut stream = Stream::on(open.clone()).await.unwrap();
+        stream.want(&["kubernetes://web"]).await;
+        stream.key_pair().await;
+
+        let which = match by {
+            "identity" => id.to_string(),
+            _ => gateway.current().serial().to_owned(),
+        };
+        let (status, state) = admin(&citadel.context, "PUT", &format!("/ca/revoke?{by}={which}")).await;
+        assert_eq!(status, 200, "{state}");
+        refused(stream.end().await.expect("an error"));
+        // The connection itself is still there: a new one would not get through the handshake.
+        refused(Stream::on(open).await.err().expect("a second stream"));
+    }
+    let again = mesh.identity(citadel.address, "shop", "gateway").await;
+    let mut stream = Stream::open(&again, &citadel).await.unwrap();
+    stream.want(&["kubernetes://web"]).await;
+    stream.key_pair().await;
 }

@@ -10,6 +10,7 @@
 
 mod support;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use prost::Message;
@@ -17,9 +18,10 @@ use proto::feed::Object;
 use rcgen::{CertificateParams, KeyPair};
 use runtime::{Identity, SpiffeId, TrustDomain, grpc, tls};
 use serde_json::Value;
-use support::{Mesh, PATIENCE, Running};
+use support::{Mesh, PATIENCE, Running, admin};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tonic::transport::Channel;
 use xds::TypeUrl;
 use xds::client::{Backoff, Client, Notice, State, Subscription, Update};
 
@@ -48,14 +50,19 @@ async fn citadel_on(mesh: &Mesh, listener: TcpListener) -> Running {
     mesh.citadel_on(listener, args).await
 }
 
-fn subscribe(identity: &Identity, citadel: &Running) -> mpsc::Receiver<Notice> {
+fn connector(identity: &Identity) -> tls::Connector {
     let expected = SpiffeId::system(&TrustDomain::default(), "citadel").unwrap();
-    let connector = tls::connector(identity, expected).unwrap();
-    let address = citadel.address.to_string();
-    let connect = move || {
-        let channel = grpc::channel(&address, Some(connector.clone()));
-        async move { channel }
-    };
+    tls::connector(identity, expected).unwrap()
+}
+
+fn subscribe(identity: &Identity, citadel: &Running) -> mpsc::Receiver<Notice> {
+    let (connector, address) = (connector(identity), citadel.address.to_string());
+    subscribe_on(move || grpc::channel(&address, Some(connector.clone())).unwrap())
+}
+
+/// By the channels that `connect` gives.
+fn subscribe_on(connect: impl Fn() -> Channel + Send + Sync + 'static) -> mpsc::Receiver<Notice> {
+    let connect = move || std::future::ready(Ok::<_, Infallible>(connect()));
     let wants = [(TypeUrl::fixed(TYPE_URL), Subscription::Wildcard)];
     let retry = Duration::from_millis(20);
     let client =
@@ -142,4 +149,29 @@ async fn nobody_but_galley_hears() {
             other => panic!("{namespace}/{account}: {other:?}"),
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_galley_hears_no_more_on_a_connection_that_is_open() {
+    let mesh = Mesh::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let citadel = citadel_on(&mesh, listener).await;
+    let galley = mesh.identity(citadel.address, "argosy-system", "galley").await;
+    let open = grpc::channel(&citadel.address.to_string(), Some(connector(&galley))).unwrap();
+    let mut received = subscribe_on(move || open.clone());
+    update(&mut received).await;
+    let path = format!("/ca/revoke?serial={}", galley.current().serial());
+    let (status, state) = admin(&citadel.context, "PUT", &path).await;
+    assert_eq!(status, 200, "{state}");
+    // The stream ends, and the next one on the same connection is refused with the reason.
+    let refused = async {
+        loop {
+            match next(&mut received).await {
+                Notice::Lost { error, .. } if error.contains("revoked") => return,
+                Notice::Update(update) => panic!("told of {:?}", names(&update)),
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused).await.expect("refused");
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
-use runtime::grpc;
 use runtime::spiffe::SYSTEM_NAMESPACE;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +14,9 @@ use xds::server::{Hello, Source};
 use xds::{Table, TypeUrl};
 
 use super::facts;
+use super::proof::Proof;
 use super::{Key, Known, Secret};
+use crate::current::Current;
 
 /// The mesh's service that reads the facts.
 const SUBSCRIBER: &str = "galley";
@@ -26,9 +27,12 @@ const REST: Duration = Duration::from_millis(50);
 
 type Tables = watch::Receiver<Option<Arc<Table>>>;
 
-/// The feed's tables.
+/// The feed's tables, and who may still read them.
 #[derive(Debug)]
-pub(crate) struct FactsFeed(pub(crate) Tables);
+pub(crate) struct FactsFeed {
+    pub(crate) tables: Tables,
+    pub(crate) current: Current,
+}
 
 /// A subscriber has one stream of one type, and facts about what is gone leave at once.
 pub(crate) fn limits() -> xds::server::Limits {
@@ -46,8 +50,8 @@ pub(crate) fn limits() -> xds::server::Limits {
 
 impl Source for FactsFeed {
     async fn connect(&self, hello: &Hello) -> Result<watch::Receiver<Arc<Table>>, Status> {
-        let peer = grpc::peer(&hello.extensions)
-            .ok_or_else(|| Status::unauthenticated("connect with a current certificate of this mesh"))?;
+        let proof = Proof::of(&hello.extensions, &self.current).await?;
+        let peer = &proof.peer;
         if peer.spiffe_id.account() != Some((SYSTEM_NAMESPACE, SUBSCRIBER)) {
             tracing::warn!(target: "citadel::audit", id = %peer.spiffe_id, "refused a reader of facts about Secrets");
             return Err(Status::permission_denied(format!(
@@ -55,7 +59,7 @@ impl Source for FactsFeed {
                 peer.spiffe_id
             )));
         }
-        let mut tables = self.0.clone();
+        let mut tables = self.tables.clone();
         // Nothing is told as complete before every source was read.
         let ended = |_| Status::unavailable("Citadel is shutting down");
         let first = tables
@@ -65,15 +69,20 @@ impl Source for FactsFeed {
             .clone()
             .unwrap_or_default();
         let (sender, receiver) = watch::channel(first);
-        tokio::spawn(forward(tables, sender));
+        tokio::spawn(forward(tables, sender, proof));
         Ok(receiver)
     }
 }
 
-/// Gives a subscriber the newest table until one of the two goes.
-async fn forward(mut tables: Tables, sender: watch::Sender<Arc<Table>>) {
+/// Gives a subscriber the newest table until one of the two goes, or the subscriber's certificate is revoked: it is told so when it
+/// comes again.
+async fn forward(mut tables: Tables, sender: watch::Sender<Arc<Table>>, proof: Proof) {
+    let lost = proof.lost();
+    tokio::pin!(lost);
     loop {
         tokio::select! {
+            biased;
+            _ = &mut lost => return,
             changed = tables.changed() => if changed.is_err() { return },
             () = sender.closed() => return,
         }

@@ -7,6 +7,7 @@ mod facts;
 mod feed;
 mod folder;
 mod name;
+mod proof;
 mod secret;
 mod service;
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use proto::trust::credential::{KeyPair, Result as Outcome, Roots};
 use proto::trust::credential_service_server::CredentialService;
 use proto::trust::{Credential, WatchCredentialsRequest};
-use runtime::grpc;
 use runtime::spiffe::Peer;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
@@ -17,7 +16,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::ca;
 
+use super::proof::Proof;
 use super::{Known, Material, Missing, Name, find};
+use crate::current::Current;
 use crate::kubernetes::access::{Access, Decision, Reader};
 
 /// Most credentials that one proxy can ask for.
@@ -33,6 +34,8 @@ pub(crate) struct CredentialServer {
     pub(crate) secrets: watch::Receiver<Known>,
     /// Who may have what.
     pub(crate) access: Access,
+    /// Whose certificates still count.
+    pub(crate) current: Current,
     /// Ends all streams: they would hold up the end of the server.
     pub(crate) shutdown: CancellationToken,
 }
@@ -135,9 +138,8 @@ impl CredentialService for CredentialServer {
         &self,
         request: Request<Streaming<WatchCredentialsRequest>>,
     ) -> Result<Response<Self::WatchCredentialsStream>, Status> {
-        let peer = grpc::peer(request.extensions())
-            .cloned()
-            .ok_or_else(|| Status::unauthenticated("connect with a current certificate of this mesh"))?;
+        let proof = Proof::of(request.extensions(), &self.current).await?;
+        let peer = &proof.peer;
         let account = peer.spiffe_id.account();
         let (namespace, account) = account.ok_or_else(|| {
             Status::permission_denied("credentials are for service accounts: /ns/NAMESPACE/sa/ACCOUNT")
@@ -154,10 +156,26 @@ impl CredentialService for CredentialServer {
             waits: None,
         };
         let (answers, stream) = mpsc::channel(QUEUE);
+        let refusals = answers.clone();
         let driving = drive(session, request.into_inner(), self.secrets.clone(), answers);
+        let driving = while_proven(proof, driving, refusals);
         tokio::spawn(self.shutdown.clone().run_until_cancelled_owned(driving));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
+}
+
+/// Drives until the proxy's certificate is revoked, which ends the stream whatever was about to be sent.
+async fn while_proven(
+    proof: Proof,
+    driving: impl Future<Output = ()>,
+    refusals: mpsc::Sender<Result<Credential, Status>>,
+) {
+    let refusal = tokio::select! {
+        biased;
+        refusal = proof.lost() => refusal,
+        () = driving => return,
+    };
+    _ = refusals.send(Err(refusal)).await;
 }
 
 /// Runs until the proxy goes, its certificate ends, or it asks for too much.
