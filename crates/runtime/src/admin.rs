@@ -1,15 +1,17 @@
 //! The admin server: `/healthz`, `/readyz`, `/metrics`, `/logging`, and what services mount beside them.
 //!
-//! It knows nothing of what services do. It has no authentication: it belongs on a loopback address, or behind a
-//! network policy that lets the kubelet and Prometheus in.
+//! It knows nothing of what services do. It has no login: it belongs on a loopback address, or behind a network policy
+//! that lets the kubelet and Prometheus in. Of callers on this machine, browsers are kept out, which bring the requests of
+//! pages from anywhere.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Query, Request, State};
+use axum::http::uri::Authority;
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -95,15 +97,14 @@ impl Admin {
             .with_state(self.clone())
     }
 
-    /// Serves until `shutdown` is cancelled and the requests under way have ended. Callers that are not on this machine
-    /// see [`PUBLIC`] alone: the rest shows the mesh's configuration or changes the process, and has no login.
+    /// Serves until `shutdown` is cancelled and the requests under way have ended. Callers that are not on this machine,
+    /// that name another host than an IP address or `localhost`, or that are browsers (`Origin`) see [`PUBLIC`] alone: the
+    /// rest shows the mesh's configuration or changes the process, and has no login.
     ///
     /// # Errors
     /// When the listener fails.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
-        let routes = self
-            .router()
-            .layer(middleware::from_fn(strangers_see_health_only));
+        let routes = self.router().layer(middleware::from_fn(others_see_health_only));
         axum::serve(
             listener,
             routes.into_make_service_with_connect_info::<SocketAddr>(),
@@ -127,19 +128,46 @@ impl Admin {
     }
 }
 
-async fn strangers_see_health_only(
+async fn others_see_health_only(
     ConnectInfo(from): ConnectInfo<SocketAddr>,
     request: Request,
     next: Next,
 ) -> Response {
-    if from.ip().to_canonical().is_loopback() || PUBLIC.contains(&request.uri().path()) {
+    if PUBLIC.contains(&request.uri().path()) {
         return next.run(request).await;
     }
-    (
-        StatusCode::FORBIDDEN,
-        "only for callers on this machine's loopback interface\n",
-    )
-        .into_response()
+    match refusal(from, &request) {
+        None => next.run(request).await,
+        Some(reason) => (StatusCode::FORBIDDEN, reason).into_response(),
+    }
+}
+
+/// Why a request gets none of what only people and tools of this machine may have. An address proves little: a browser on the
+/// machine asks for any page from anywhere, by a name of that page's own that leads here (DNS rebinding), or with the `Origin`
+/// that the Fetch standard (section 3.2) demands of what crosses origins or changes something.
+fn refusal(from: SocketAddr, request: &Request) -> Option<&'static str> {
+    if !from.ip().to_canonical().is_loopback() {
+        return Some("only for callers on this machine's loopback interface\n");
+    }
+    if request.headers().contains_key(header::ORIGIN) {
+        return Some("not for pages in a browser: requests with an Origin are refused; use curl or argosy\n");
+    }
+    let named = request.headers().get_all(header::HOST).iter();
+    let parsed = named.map(|host| Authority::try_from(host.as_bytes()).ok());
+    let mut hosts = parsed.chain(request.uri().authority().cloned().map(Some));
+    match hosts.all(|host| host.is_some_and(|host| is_local(host.host()))) {
+        true => None,
+        false => Some("the Host is neither an IP address nor localhost: ask by one of these\n"),
+    }
+}
+
+/// Whether a host leads here whatever DNS says.
+fn is_local(host: &str) -> bool {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host);
+    bare.parse::<IpAddr>().is_ok() || host.eq_ignore_ascii_case("localhost")
 }
 
 async fn index(State(admin): State<Admin>) -> String {
@@ -270,7 +298,7 @@ mod tests {
     async fn strangers_see_health_and_metrics_alone() {
         let routes = admin()
             .router()
-            .layer(middleware::from_fn(strangers_see_health_only));
+            .layer(middleware::from_fn(others_see_health_only));
         let status = async |from: &str, method: &str, path: &str| {
             let from: SocketAddr = from.parse().unwrap();
             let request = Request::builder()
@@ -299,5 +327,79 @@ mod tests {
             status("[::ffff:127.0.0.1]:40000", "PUT", "/logging?level=info").await,
             200
         );
+    }
+
+    #[tokio::test]
+    async fn istio_security_2022_008_browsers_on_this_machine_see_health_and_metrics_alone() {
+        let routes = admin()
+            .router()
+            .layer(middleware::from_fn(others_see_health_only));
+        let check = async |method: &str, uri: &str, headers: &[(&str, &[u8])], expected: Result<(), &str>| {
+            let from: SocketAddr = "127.0.0.1:40000".parse().unwrap();
+            let mut request = Request::builder()
+                .method(method)
+                .uri(uri)
+                .extension(ConnectInfo(from));
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let request = request.body(Body::empty()).unwrap();
+            let response = routes.clone().oneshot(request).await.unwrap();
+            let status = response.status().as_u16();
+            let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+            let body = String::from_utf8_lossy(&body);
+            match expected {
+                Ok(()) => assert_eq!(status, 200, "{method} {uri} {headers:?}: {body}"),
+                Err(part) => assert!(
+                    status == 403 && body.contains(part),
+                    "{uri} {headers:?}: {status} {body}"
+                ),
+            }
+        };
+        let change = "/logging?level=info";
+        for host in [
+            "127.0.0.1",
+            "127.0.0.1:15014",
+            "[::1]:15014",
+            "[::1]",
+            "localhost:15014",
+            "LocalHost",
+            "192.0.2.7:80",
+        ] {
+            check("PUT", change, &[("host", host.as_bytes())], Ok(())).await;
+        }
+        let wrong: [&[u8]; 7] = [
+            b"rebound.example:15014",
+            b"localhost.example",
+            b"127.0.0.1.example",
+            b"argosy",
+            b"",
+            b"[::1",
+            b"\xff",
+        ];
+        for host in wrong {
+            check("PUT", change, &[("host", host)], Err("neither an IP address")).await;
+            check("GET", "/", &[("host", host)], Err("neither an IP address")).await;
+        }
+        let two: [(&str, &[u8]); 2] = [("host", b"localhost"), ("host", b"rebound.example")];
+        check("GET", "/logging", &two, Err("neither an IP address")).await;
+        // The host of HTTP/2, and of a request line with a whole URI.
+        check(
+            "GET",
+            "http://rebound.example/logging",
+            &[],
+            Err("neither an IP address"),
+        )
+        .await;
+        check("GET", "http://127.0.0.1:15014/logging", &[], Ok(())).await;
+
+        for origin in ["http://page.example", "null", "http://127.0.0.1:15014"] {
+            let headers: [(&str, &[u8]); 2] = [("host", b"127.0.0.1:15014"), ("origin", origin.as_bytes())];
+            check("PUT", change, &headers, Err("Origin")).await;
+        }
+        // Probes and Prometheus may ask by any name.
+        for path in ["/healthz", "/metrics"] {
+            check("GET", path, &[("host", b"pilot.argosy-system.svc:15014")], Ok(())).await;
+        }
     }
 }

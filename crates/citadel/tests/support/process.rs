@@ -64,7 +64,7 @@ impl Process {
         let mut stream = TcpStream::connect(self.admin).ok()?;
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
         )
         .ok()?;
         let mut answer = String::new();
