@@ -2,6 +2,9 @@
 
 use std::net::IpAddr;
 
+/// What may stand around a value of a list (RFC 9110, section 5.6.3).
+const BLANK: [char; 2] = [' ', '\t'];
+
 /// Whether a text is what a rule's value says; `*` wants it not empty.
 pub(crate) fn text(value: &str, text: &str) -> bool {
     if value == "*" {
@@ -35,16 +38,49 @@ pub(crate) fn path(value: &str, path: &str) -> bool {
 }
 
 /// Whether a host is what a rule's value says: case, a port and a final dot make no difference, unless the value names a port.
-pub(crate) fn host(value: &str, authority: &str) -> bool {
+/// Where a match refuses, neither does anything else behind a colon, more dots, or what is before an `@`, and each of several
+/// hosts that commas part counts (ISTIO-SECURITY-2021-008).
+pub(crate) fn host(value: &str, authority: &str, refuses: bool) -> bool {
     let (value, authority) = (value.to_ascii_lowercase(), authority.to_ascii_lowercase());
     if value == "*" {
         return !authority.is_empty();
     }
-    if model::host::without_port(&value) != value || value.ends_with('*') {
+    let names_port = model::host::without_port(&value) != value;
+    if refuses {
+        return one_host(&value, &authority, names_port);
+    }
+    if names_port || value.ends_with('*') {
         return text(&value, &authority);
     }
     let bare = model::host::without_port(&authority);
-    text(&value, &authority) || text(&value, bare) || text(&value, bare.trim_end_matches('.'))
+    text(&value, &authority)
+        || text(&value, bare)
+        || bare.strip_suffix('.').is_some_and(|bare| text(&value, bare))
+}
+
+/// Whether any host that stands in an authority is what a rule's value says.
+fn one_host(value: &str, authority: &str, names_port: bool) -> bool {
+    let ends = |rest: &str| match names_port {
+        true => rest.is_empty() || rest.starts_with(','),
+        false => {
+            let rest = rest.trim_start_matches('.');
+            rest.is_empty() || rest.starts_with([':', ','])
+        }
+    };
+    let rests = |at: usize| authority.get(at..);
+    if let Some(suffix) = value.strip_prefix('*') {
+        let mut all = (0..authority.len()).filter_map(rests);
+        return all.any(|rest| rest.strip_prefix(suffix).is_some_and(ends));
+    }
+    let after = authority.match_indices(['@', ',']).map(|(at, _)| at + 1);
+    let mut starts = std::iter::once(0)
+        .chain(after)
+        .filter_map(rests)
+        .map(|rest| rest.trim_start_matches(BLANK));
+    match value.strip_suffix('*') {
+        Some(prefix) => starts.any(|rest| rest.starts_with(prefix)),
+        None => starts.any(|rest| rest.strip_prefix(value).is_some_and(ends)),
+    }
 }
 
 /// Whether an address is in a range, or is the one address given. What is no range holds none.
@@ -65,7 +101,6 @@ pub(crate) fn header(value: &str, lines: &[String], refuses: bool) -> bool {
 /// Whether one of the values that commas part is what a rule's value says, spaces around it aside. The rule's value may have
 /// commas of its own.
 fn one(value: &str, whole: &str) -> bool {
-    const BLANK: [char; 2] = [' ', '\t'];
     let ends = |rest: &str| {
         let rest = rest.trim_start_matches(BLANK);
         rest.is_empty() || rest.starts_with(',')
@@ -105,15 +140,30 @@ mod tests {
 
     #[test]
     fn hosts() {
-        for (value, authority, expected) in [
-            ("a.b", "A.b:80", true),
-            ("a.b", "a.b.", true),
-            ("a.b:80", "a.b", false),
-            ("*.b", "x.B:1", true),
-            ("a.*", "A.x:1", true),
-            ("a.b", "axb", false),
+        for (value, authority, allows, denies) in [
+            ("a.b", "A.b:80", true, true),
+            ("a.b", "a.b.", true, true),
+            ("a.b:80", "a.b", false, false),
+            ("a.b:80", "x@A.b:80", false, true),
+            ("*.b", "x.B:1", true, true),
+            ("*.b", "x.b.b:", false, true),
+            ("a.*", "A.x:1", true, true),
+            ("a.*", "x,a.x", false, true),
+            ("a.b", "axb", false, false),
+            ("a.b", "a.b:", false, true),
+            ("a.b", "a.b.:x", false, true),
+            ("a.b", "a.b..", false, true),
+            ("a.b", "x@a.b", false, true),
+            ("a.b", "c.d, a.b", false, true),
+            ("a.b", "a.b.c", false, false),
         ] {
-            assert_eq!(host(value, authority), expected, "{value} {authority}");
+            for (refuses, expected) in [(false, allows), (true, denies)] {
+                assert_eq!(
+                    host(value, authority, refuses),
+                    expected,
+                    "{value} {authority} {refuses}"
+                );
+            }
         }
     }
 

@@ -57,8 +57,8 @@ impl Matcher<'_> {
 
     fn operation(&self, operation: &Operation) -> bool {
         let http = self.request.http.as_ref().is_none_or(|http| {
-            plain(&operation.hosts, &operation.not_hosts, |v| {
-                compare::host(v, &http.authority)
+            self.sensed(&operation.hosts, &operation.not_hosts, |v, refuses| {
+                compare::host(v, &http.authority, refuses)
             }) && plain(&operation.methods, &operation.not_methods, |v| {
                 compare::text(v, &http.method)
             }) && plain(&operation.paths, &operation.not_paths, |v| {
@@ -175,7 +175,13 @@ impl Matcher<'_> {
             ":method" => Some(std::slice::from_ref(&http.method)),
             name => http.headers.get(name).map(Vec::as_slice),
         };
-        let is = |value: &String, refuses| sent.is_some_and(|all| compare::header(value, all, refuses));
+        self.sensed(values, nots, |value, refuses| {
+            sent.is_some_and(|all| compare::header(value, all, refuses))
+        })
+    }
+
+    /// As [`plain`], where it makes a difference whether a match refuses.
+    fn sensed(&self, values: &[String], nots: &[String], is: impl Fn(&str, bool) -> bool) -> bool {
         (values.is_empty() || values.iter().any(|value| is(value, !self.allows)))
             && !nots.iter().any(|value| is(value, self.allows))
     }

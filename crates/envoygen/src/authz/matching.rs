@@ -74,19 +74,21 @@ pub(super) fn header_with_one(name: &str, pattern: Pattern<'_>) -> HeaderMatcher
 }
 
 /// The request's host compared with a pattern: case, a port and a final dot make no difference, unless the pattern names a
-/// port itself.
-pub(super) fn host(pattern: &str) -> HeaderMatcher {
-    let port = r"(:[0-9]+)?";
+/// port itself. Where a match refuses, neither do other spellings that servers take for the same host (RFC 3986, section 3.2):
+/// an empty port or one that is no number, several final dots, something before an `@`; and each of several `Host` lines,
+/// which Envoy joins by commas, counts (ISTIO-SECURITY-2021-008).
+pub(super) fn host(pattern: &str, refuses: bool) -> HeaderMatcher {
     let named_port = model::host::without_port(pattern) != pattern;
-    let end = if named_port {
-        String::new()
-    } else {
-        format!(r"\.?{port}")
+    let (before, end) = match (refuses, named_port) {
+        (false, false) => ("", r"\.?(:[0-9]+)?"),
+        (false, true) => ("", ""),
+        (true, false) => (r"(?:\C*[@,])?[ \t]*", r"\.*(?:[:,]\C*)?"),
+        (true, true) => (r"(?:\C*[@,])?[ \t]*", r"(?:,\C*)?"),
     };
     let expression = match Pattern::parse(pattern) {
         Pattern::Present => return header(":authority", Pattern::Present),
-        Pattern::Exact(text) => format!("(?i){}{end}", quoted(text)),
-        Pattern::Prefix(text) => format!(r"(?i){}\C*", quoted(text)),
+        Pattern::Exact(text) => format!("(?i){before}{}{end}", quoted(text)),
+        Pattern::Prefix(text) => format!(r"(?i){before}{}\C*", quoted(text)),
         Pattern::Suffix(text) => format!(r"(?i)\C*{}{end}", quoted(text)),
     };
     HeaderMatcher {
@@ -122,14 +124,15 @@ mod tests {
 
     #[test]
     fn hosts_are_quoted() {
-        let HeaderMatchSpecifier::StringMatch(matcher) = host("a.b").header_match_specifier.unwrap() else {
-            panic!()
-        };
-        assert_eq!(matcher, regex_match(r"(?i)a\.b\.?(:[0-9]+)?"));
-        let HeaderMatchSpecifier::StringMatch(matcher) = host("a.b:80").header_match_specifier.unwrap()
-        else {
-            panic!()
-        };
-        assert_eq!(matcher, regex_match(r"(?i)a\.b\:80"));
+        let expression = |pattern: &str, refuses| host(pattern, refuses).header_match_specifier.unwrap();
+        for (pattern, refuses, expected) in [
+            ("a.b", false, r"(?i)a\.b\.?(:[0-9]+)?"),
+            ("a.b:80", false, r"(?i)a\.b\:80"),
+            ("a.b", true, r"(?i)(?:\C*[@,])?[ \t]*a\.b\.*(?:[:,]\C*)?"),
+            ("a.b:80", true, r"(?i)(?:\C*[@,])?[ \t]*a\.b\:80(?:,\C*)?"),
+        ] {
+            let expected = HeaderMatchSpecifier::StringMatch(regex_match(expected));
+            assert_eq!(expression(pattern, refuses), expected);
+        }
     }
 }

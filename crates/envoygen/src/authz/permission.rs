@@ -10,21 +10,21 @@ use super::matching::{self, Pattern};
 use super::{Compiler, either, not_permission, permission_of};
 use crate::wire::plain_any;
 
-/// Values, values that must not be, and how one is compared.
-type Field<'a> = (&'a [String], &'a [String], fn(&str) -> Permission);
+/// Values, values that must not be, and how one is compared: whether a match refuses makes a difference.
+type Field<'a> = (&'a [String], &'a [String], fn(&str, bool) -> Permission);
 
 impl Compiler<'_> {
     /// The conditions of an operation, all of which must hold; `None` if they cannot be expressed.
     pub(super) fn operation(&self, operation: &Operation) -> Option<Vec<Permission>> {
         let mut out = Vec::new();
         let http: [Field<'_>; 3] = [
-            (&operation.hosts, &operation.not_hosts, |host| {
-                permission_of(Rule::Header(matching::host(host)))
+            (&operation.hosts, &operation.not_hosts, |host, refuses| {
+                permission_of(Rule::Header(matching::host(host, refuses)))
             }),
-            (&operation.methods, &operation.not_methods, |method| {
+            (&operation.methods, &operation.not_methods, |method, _| {
                 permission_of(Rule::Header(matching::header(":method", Pattern::parse(method))))
             }),
-            (&operation.paths, &operation.not_paths, path),
+            (&operation.paths, &operation.not_paths, |value, _| path(value)),
         ];
         for (values, not_values, make) in http {
             if values.is_empty() && not_values.is_empty() {
@@ -36,7 +36,9 @@ impl Compiler<'_> {
                 }
                 continue;
             }
-            push(values, not_values, |value| Some(make(value)), &mut out)?;
+            let (lets_in, none) = (self.strict(), [].as_slice());
+            push(values, none, |value| Some(make(value, !lets_in)), &mut out)?;
+            push(none, not_values, |value| Some(make(value, lets_in)), &mut out)?;
         }
         push(&operation.ports, &operation.not_ports, port, &mut out)?;
         Some(out)

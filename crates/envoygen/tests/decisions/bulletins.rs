@@ -56,6 +56,11 @@ fn istio_security_2021_008_hosts_and_every_value_of_a_header() {
         "Shop.Example:80",
         "shop.example.",
         "shop.example.:8080",
+        "shop.example:",
+        "shop.example:abc",
+        "shop.example..",
+        "user@shop.example",
+        "a.example,shop.example",
     ];
     let mut hosts: Vec<_> = hosts.iter().map(|name| (host(name), DENIED)).collect();
     hosts.extend([(host("shopxexample"), OK), (host("a.shop.example"), OK)]);
