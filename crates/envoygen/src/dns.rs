@@ -162,7 +162,7 @@ endpoints: [{addresses: [10.244.0.9], conditions: {ready: true}}, {addresses: [1
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: api, namespace: shop}
-spec: {hosts: [api.example], addresses: [192.0.2.1, 198.51.100.0/24], resolution: DNS, ports: [{number: 443, name: tls, protocol: TLS}]}
+spec: {hosts: [api.example], addresses: [192.0.2.1, 198.51.100.0/24], resolution: STATIC, endpoints: [{address: 10.1.1.2}], ports: [{number: 443, name: tls, protocol: TLS}]}
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
