@@ -51,7 +51,13 @@ impl Events {
         match event {
             Ok(event) if event.need_rescan() => *touched = Touched::Anything,
             Ok(event) => match kind(&event) {
-                Kind::Ends => touched.add(event.paths),
+                Kind::Ends => {
+                    let seen: Vec<_> = event.paths.into_iter().filter(|path| !is_hidden(path)).collect();
+                    if seen.is_empty() {
+                        return false;
+                    }
+                    touched.add(seen);
+                }
                 Kind::Tree => *touched = Touched::Anything,
                 Kind::Begins => return false,
             },
@@ -98,6 +104,13 @@ fn kind(event: &Event) -> Kind {
         EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Metadata(_)) => Kind::Ends,
         _ => Kind::Tree,
     }
+}
+
+/// Whether it is left out of a folder by its name, as the files are that writers rename when they are done. What begins with two
+/// dots is how volumes change in Kubernetes.
+fn is_hidden(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with('.') && !name.starts_with(".."))
 }
 
 fn is_file(path: &Path) -> bool {
@@ -170,6 +183,19 @@ mod tests {
         check(&[&here, &gone], false);
         check(&[dir.path()], false);
         check(&[], false);
+    }
+
+    #[test]
+    fn a_hidden_file_is_looked_at_when_it_gets_its_name() {
+        let (events, hidden) = (Events::default(), Path::new(".a.yaml.new"));
+        let renamed = |mode| Event::new(EventKind::Modify(ModifyKind::Name(mode)));
+        let closed = Event::new(EventKind::Access(AccessKind::Close(AccessMode::Write)));
+        assert!(!events.take(Ok(closed.add_path(hidden.into()))));
+        assert!(!events.take(Ok(renamed(RenameMode::From).add_path(hidden.into()))));
+        let both = renamed(RenameMode::Both).add_path(hidden.into());
+        assert!(events.take(Ok(both.add_path("a.yaml".into()))));
+        assert_eq!(events.drain(), Touched::Files(["a.yaml".into()].into()));
+        assert!(events.take(Ok(renamed(RenameMode::To).add_path("..data".into()))));
     }
 
     #[test]
