@@ -179,3 +179,76 @@ fn trust(authority: &Authority, record: &Record) -> Trust {
         aliases: bundle.aliases().iter().map(ToString::to_string).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ca::{Cut, Entry, Folder};
+    use crate::keeper::Keeper;
+    use runtime::spiffe::TrustDomain;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn of_a_revoked_identity_only_what_was_issued_here_since_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path().join("ca"), TrustDomain::default());
+        let (current, _) = Keeper::open(&folder).unwrap();
+        let now = ca::now().unix_timestamp();
+        let until = now + 1000;
+        let [orders, stock] = ["orders", "stock"]
+            .map(|account| SpiffeId::workload(&TrustDomain::default(), "shop", account).unwrap());
+        let serial = |text: &str| Serial::parse(text).unwrap();
+        for (text, id, at) in [
+            ("a1", &orders, now - 10),
+            ("a2", &orders, now),
+            ("a3", &orders, now + 1),
+            ("a4", &stock, now + 1),
+        ] {
+            let (serial, identity) = (serial(text), id.to_string());
+            let not_after = until;
+            let issued = Issued {
+                serial,
+                not_after,
+                identity,
+                at,
+            };
+            current.journal().note(issued).unwrap();
+        }
+        let check = |text: &str, id: &SpiffeId, withdrawn: bool| {
+            assert_eq!(
+                current.is_withdrawn(id, Some(text), now),
+                withdrawn,
+                "{text} {id}"
+            );
+        };
+        check("A1", &orders, false);
+        // Nobody's journal is asked while nothing of the identity was revoked.
+        check("ff", &orders, false);
+        assert!(current.is_withdrawn(&orders, None, now), "no serial number");
+
+        let replaced = current.replaced();
+        let revoke = |revoked: &mut crate::ca::Revoked| {
+            revoked
+                .cut(&orders.to_string(), Cut { before: now, until })
+                .unwrap();
+            let entry = Entry {
+                revoked: now,
+                until,
+                identity: None,
+            };
+            revoked.add(BTreeMap::from([(serial("a3"), entry)]), now).unwrap();
+            Ok::<_, crate::ca::AuthorityError>(())
+        };
+        folder.revoke(revoke).unwrap();
+        current.replace(folder.load_or_create().unwrap(), &folder.record().unwrap());
+        assert!(replaced.has_changed().unwrap());
+        check("a1", &orders, true);
+        check("00:A2", &orders, false);
+        check("a3", &orders, true);
+        // Issued elsewhere, and to another.
+        check("ff", &orders, true);
+        check("a4", &orders, true);
+        check("a4", &stock, false);
+        check("ff", &stock, false);
+    }
+}
