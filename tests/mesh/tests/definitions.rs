@@ -43,9 +43,9 @@ metadata: {name: empty-rule}
 spec: {rules: [{}]}
 ---
 apiVersion: config.istio.io/v1alpha2
-kind: denier
+kind: handler
 metadata: {name: free-form}
-spec: {status: {code: 7, anything: [1, {a: null}]}}
+spec: {adapter: outside, connection: {address: 'outside:9070'}, params: {anything: [1, {a: null}]}}
 ";
 
 type Objects = Vec<(String, Value)>;
