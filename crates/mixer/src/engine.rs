@@ -371,7 +371,7 @@ impl Engine {
         };
         self.meters.rule_errors.get_or_create(&label).inc();
         if let Some(suppressed) = self.pace.allow(self.clock.now()) {
-            tracing::warn!(%rule, error, suppressed, "a rule's match cannot be evaluated; the request is refused");
+            tracing::warn!(%rule, error, suppressed, "a rule's match, or a header's value, is malformed for a request; the one refuses it, the other is left out");
         }
     }
 

@@ -17,6 +17,8 @@ pub(crate) const ABSENT: &str = "\u{7f}";
 /// `ABSENT` as a CEL literal.
 const ABSENT_CEL: &str = r"'\u007f'";
 
+/// Key of the request's size: what its `content-length` says, as text.
+pub(crate) const SIZE: &str = "request.size";
 /// Keys of entries that every descriptor has.
 pub(crate) const RULE: &str = "rule";
 pub(crate) const DESTINATION_UID: &str = "destination.uid";
@@ -45,7 +47,12 @@ impl Fact {
                 (format!("request.headers[{name}]"), cel)
             }
             Self::Request(field) => (format!("request.{field}"), optional(&format!("request.{field}"))),
-            Self::RequestSize => ("request.size".into(), "request.size".into()),
+            Self::RequestSize => {
+                // CEL's own request.size has no value where the header is no number of 63 bits.
+                let header = "'content-length'";
+                let cel = format!("{header} in request.headers ? request.headers[{header}] : {ABSENT_CEL}");
+                (SIZE.into(), cel)
+            }
             Self::SourceAddress => {
                 let key = literal(SOURCE_ADDRESS_STATE);
                 let cel = format!("{key} in filter_state ? filter_state[{key}] : {ABSENT_CEL}");
@@ -156,7 +163,7 @@ mod tests {
             .chain([Use::Entry("request.headers".into(), "X-User".into())])
             .collect();
         for entry in entries("r.ns", "kubernetes://a.ns", &uses).unwrap() {
-            let always = ["destination.address", "request.size", "connection.mtls"];
+            let always = ["destination.address", "connection.mtls"];
             let total = entry.cel.starts_with('\'') && entry.cel.ends_with('\'')
                 || always.contains(&entry.cel.as_str())
                 || entry.cel.ends_with(r" : '\u007f'") && entry.cel.contains(" ? ");

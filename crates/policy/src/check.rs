@@ -40,7 +40,7 @@ pub struct Verdict {
     pub request_headers: Vec<HeaderChange>,
     /// For the response, or for the refusal.
     pub response_headers: Vec<HeaderChange>,
-    /// Rules whose predicate could not be evaluated for malformed values, and why.
+    /// Rules whose predicate could not be evaluated for malformed values, or whose headers' values no header may have, and why.
     pub errors: Vec<(ObjectKey, String)>,
     /// Adapters beside the decision that are still to be asked; [`Verdict::answered`] takes what they say.
     pub asks: Vec<Ask>,
@@ -215,11 +215,18 @@ fn refusal(action: &CheckAction, rule: &Rule, bag: &dyn Attributes, asks: &mut V
 pub struct Asked<'a> {
     /// Those that fail open, or those that fail closed.
     pub fail_open: Option<bool>,
-    /// Those with these names, `NAME.NAMESPACE`: the proxy decides the others by itself.
+    /// Those with these names, `NAME.NAMESPACE`: the proxy decides the others by itself. A name that no rule has (any more)
+    /// asks for all, since the rule may have got another one of which the proxy does not know yet.
     pub rules: Option<Vec<&'a str>>,
 }
 
 impl Asked<'_> {
+    /// Whether all names are of rules.
+    fn is_known(&self, rules: &Rules, namespace: Option<&str>) -> bool {
+        let known = |name: &&str| rules.of(namespace).any(|rule| rule.is_named(name));
+        self.rules.as_ref().is_none_or(|names| names.iter().all(known))
+    }
+
     fn includes(&self, rule: &Rule) -> bool {
         self.fail_open.is_none_or(|fail_open| rule.fail_open == fail_open)
             && self
@@ -253,6 +260,15 @@ impl Rules {
     fn checked(&self, request: &Request<'_>, asked: &Asked<'_>) -> Verdict {
         let mut verdict = Verdict::ok();
         let namespace = request.destination.workload.map(|w| w.namespace.as_str());
+        let all = Asked {
+            fail_open: asked.fail_open,
+            rules: None,
+        };
+        let asked = if asked.is_known(self, namespace) {
+            asked
+        } else {
+            &all
+        };
         let rules = self.of(namespace).filter(|rule| rule.has_check());
         for rule in rules.filter(|rule| asked.includes(rule)) {
             if !verdict.is_ok() {
@@ -286,11 +302,16 @@ fn apply(rule: &Rule, request: &Request<'_>, verdict: &mut Verdict) {
         }
     }
     if verdict.is_ok() {
-        rule.request_headers
-            .iter()
-            .for_each(|op| op.changes(request, &mut verdict.request_headers));
-        rule.response_headers
-            .iter()
-            .for_each(|op| op.changes(request, &mut verdict.response_headers));
+        let sides = [
+            (&rule.request_headers, &mut verdict.request_headers),
+            (&rule.response_headers, &mut verdict.response_headers),
+        ];
+        for (operations, changes) in sides {
+            let failed = operations
+                .iter()
+                .filter_map(|op| op.changes(request, changes).err());
+            let failed = failed.map(|error| (rule.key.clone(), error));
+            verdict.errors.extend(failed);
+        }
     }
 }

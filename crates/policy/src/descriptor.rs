@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::cel::{ABSENT, DESTINATION_UID, RULE};
+use crate::cel::{ABSENT, DESTINATION_UID, RULE, SIZE};
 use crate::http::{HeaderMap, query_of};
 use crate::request::{Party, Protocol, Request};
 use crate::workload::WorkloadView;
@@ -52,8 +52,13 @@ impl DescriptorFacts {
         entries: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, DescriptorProblem> {
         let mut facts = Self::default();
-        for (key, value) in entries.into_iter().filter(|(_, value)| *value != ABSENT) {
-            facts.set(key, value)?;
+        for (key, value) in entries {
+            match (key, value) {
+                // Without the header nothing is known to come, and Envoy itself says 0.
+                (SIZE, ABSENT) => facts.size = Some(0),
+                (_, ABSENT) => {}
+                _ => facts.set(key, value)?,
+            }
         }
         if facts.rule.is_empty() {
             return Err(DescriptorProblem::Missing(RULE));
@@ -79,7 +84,8 @@ impl DescriptorFacts {
             "request.method" => self.method = own(),
             "request.host" => self.host = own(),
             "request.scheme" => self.scheme = own(),
-            "request.size" => self.size = value.parse().ok(),
+            // What is no number, or too large for one, is not to be taken for small.
+            SIZE => self.size = Some(value.parse().ok().filter(|size| *size >= 0).unwrap_or(i64::MAX)),
             key => match key
                 .strip_prefix("request.headers[")
                 .and_then(|rest| rest.strip_suffix(']'))
@@ -168,6 +174,23 @@ mod tests {
         let headers: Vec<_> = facts.headers.iter().collect();
         assert_eq!(headers, [(&"x-user".to_owned(), &"jason".to_owned())]);
         assert_eq!(facts.query.get("b").map(String::as_str), Some("c"));
+    }
+
+    #[test]
+    fn a_size_is_known_whatever_the_client_says() {
+        let check = |said: &str, expected: i64| {
+            let entries = [("rule", "r.ns"), ("destination.uid", "u"), (SIZE, said)];
+            assert_eq!(
+                DescriptorFacts::read(entries).unwrap().size,
+                Some(expected),
+                "{said}"
+            );
+        };
+        check("5", 5);
+        check(ABSENT, 0);
+        check("9223372036854775808", i64::MAX);
+        check("-1", i64::MAX);
+        check("five", i64::MAX);
     }
 
     #[test]

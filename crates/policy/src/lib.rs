@@ -55,7 +55,7 @@ pub use requirements::{
     Check, DescriptorEntry, Direction, Headers, Ports, QuotaDescriptor, Report, Requirements, Traffic,
 };
 pub use rules::Rules;
-pub use window::{Charge, Windows};
+pub use window::{Charge, Units, Windows};
 pub use workload::{ServiceView, WorkloadView};
 
 /// Annotation of a rule that says what happens when Mixer cannot be asked: `"true"` lets requests pass, `"false"`

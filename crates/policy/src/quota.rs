@@ -11,7 +11,7 @@ use crate::instance::InstanceValue;
 use crate::request::Request;
 use crate::rules::{QuotaAction, Rule, Rules};
 use crate::sampling::Aspect;
-use crate::window::{Charge, Windows};
+use crate::window::{Charge, Units, Windows};
 use config::adapters::{Algorithm, Code, Limit, RedisServer};
 
 /// A quota that refused a request.
@@ -34,7 +34,9 @@ pub struct QuotaDenial {
 pub struct Due {
     /// Where the quota is counted.
     pub store: Store,
-    /// Whose units: equal keys share them.
+    /// The quota, by handler and instance.
+    pub counted: String,
+    /// Whose units of it: equal keys share them. As long as the request's values are.
     pub key: String,
     /// How many there are.
     pub limit: Limit,
@@ -106,8 +108,12 @@ impl Due {
 
     /// The same, as the windows have it.
     pub fn grant(&self, windows: &mut Windows, now: i64) -> Charge {
-        let fixed = self.algorithm == Algorithm::FixedWindow;
-        windows.charge_by(&self.key, self.limit, fixed, self.amount, now)
+        let units = Units {
+            limit: self.limit,
+            fixed: self.algorithm == Algorithm::FixedWindow,
+            amount: self.amount,
+        };
+        windows.charge(&self.counted, &self.key, units, now)
     }
 }
 
@@ -199,11 +205,8 @@ impl Rules {
     }
 
     fn due_of(&self, rule: &Rule, request: &Request<'_>, due: &mut Vec<Due>) -> Result<(), Box<QuotaDenial>> {
-        let Some(service) = request.service else {
-            return Ok(());
-        };
         for action in &rule.quotas {
-            let amount = self.quota_specs.amount(service, &action.quota, request);
+            let amount = self.owed(&action.quota, request);
             if amount == 0 {
                 continue;
             }
@@ -213,6 +216,19 @@ impl Rules {
             due.push(charge_of(rule, action, amount, request)?);
         }
         Ok(())
+    }
+}
+
+impl Rules {
+    /// How much of a quota is charged: the most for any service that the workload serves at the port. Which of them is meant the
+    /// client says, and could name one without quota.
+    fn owed(&self, quota: &str, request: &Request<'_>) -> u64 {
+        let (own, port) = (request.destination.workload, request.destination.port);
+        let own = own.into_iter().flat_map(|own| own.services_at(port));
+        let amounts = own
+            .chain(request.service)
+            .map(|service| self.quota_specs.amount(service, quota, request));
+        amounts.max().unwrap_or(0)
     }
 }
 
@@ -233,6 +249,7 @@ fn charge_of(
             .map_err(|why| broken(rule, action, &why))?;
         return Ok(Due {
             store: Store::Adapter(handler.clone(), Box::new(instance)),
+            counted: String::new(),
             key: String::new(),
             // The adapter knows.
             limit: Limit {
@@ -255,7 +272,8 @@ fn charge_of(
             Some(server) => Store::Redis(server.clone(), algorithm),
             None => Store::Memory,
         },
-        key: key(action, &dimensions),
+        counted: format!("{}\n{}", action.handler, action.quota),
+        key: key(&dimensions),
         limit,
         amount,
         fail_open: rule.fail_open,
@@ -308,9 +326,9 @@ fn limit(action: &QuotaAction, dimensions: &[(&str, String)]) -> Option<(Limit, 
     Some((found.map_or(quota.limit, |(_, limit)| *limit), quota.algorithm))
 }
 
-/// Handler, quota and dimensions; lengths keep made-up values apart.
-fn key(action: &QuotaAction, dimensions: &[(&str, String)]) -> String {
-    let mut key = format!("{}\n{}", action.handler, action.quota);
+/// The dimensions; lengths keep made-up values apart.
+fn key(dimensions: &[(&str, String)]) -> String {
+    let mut key = String::new();
     for (name, value) in dimensions {
         key.push_str(&format!("\n{name}={}:{value}", value.len()));
     }

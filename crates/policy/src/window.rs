@@ -2,6 +2,7 @@
 //! argument; the state is bounded however many keys callers make up.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 
 use config::adapters::Limit;
 
@@ -9,8 +10,12 @@ use config::adapters::Limit;
 const TICK: i64 = 100_000_000;
 /// Most steps of one window; longer windows have coarser steps.
 const MAX_TICKS: i64 = 600;
-/// Keys that are kept apart.
+/// Keys of a quota that are kept apart.
 const MAX_KEYS: usize = 100_000;
+/// The same of all quotas together.
+const MAX_KEYS_IN_ALL: usize = 500_000;
+/// Nanoseconds between two looks for idle windows of a quota that is full: a look takes milliseconds, and all others wait.
+const REAP: i64 = 1_000_000_000;
 
 /// The answer to a charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +28,17 @@ pub struct Charge {
     pub reset: Option<i64>,
 }
 
+/// What is wanted of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Units {
+    /// How many there are.
+    pub limit: Limit,
+    /// Whether all come back together, a window after the first of them was used; otherwise each by itself.
+    pub fixed: bool,
+    /// How many are wanted.
+    pub amount: u64,
+}
+
 #[derive(Debug, Default)]
 struct Window {
     /// (tick, units), oldest first.
@@ -31,10 +47,21 @@ struct Window {
     limit: Option<Limit>,
 }
 
-/// The windows of all quotas, by key. Forgets windows in which nothing is in use.
+/// The windows of a quota, by the keys' hashes.
+#[derive(Debug, Default)]
+struct Quota {
+    windows: HashMap<u128, Window>,
+    /// When idle ones were last looked for.
+    reaped_at: Option<i64>,
+}
+
+/// The windows of all quotas. Of keys, which clients may make long, a hash is kept that only this process can compute. Windows in
+/// which nothing is in use are forgotten.
 #[derive(Debug, Default)]
 pub struct Windows {
-    windows: HashMap<String, Window>,
+    quotas: HashMap<String, Quota>,
+    kept: usize,
+    hashes: [RandomState; 2],
 }
 
 /// The step in which units of a limit come back, in nanoseconds.
@@ -64,7 +91,8 @@ impl Window {
         }
     }
 
-    fn charge(&mut self, limit: Limit, fixed: bool, amount: u64, now: i64) -> Charge {
+    fn charge(&mut self, units: Units, now: i64) -> Charge {
+        let Units { limit, fixed, amount } = units;
         self.roll(limit, now);
         let granted = amount <= limit.amount.saturating_sub(self.total);
         if granted && amount > 0 {
@@ -98,51 +126,82 @@ impl Window {
     }
 }
 
-impl Windows {
-    /// Takes `amount` of the limit under `key`, all or nothing. `now` is in nanoseconds since any fixed moment.
-    ///
-    /// Beyond 100,000 keys in use, further ones share one window, so that made-up dimensions cannot grow the state and
-    /// gain nothing.
-    pub fn charge(&mut self, key: &str, limit: Limit, amount: u64, now: i64) -> Charge {
-        self.charge_by(key, limit, false, amount, now)
-    }
-
-    /// The same; where `fixed`, all units come back together, a window after the first of them was used.
-    pub fn charge_by(&mut self, key: &str, limit: Limit, fixed: bool, amount: u64, now: i64) -> Charge {
-        if let Some(window) = self.windows.get_mut(key) {
-            return window.charge(limit, fixed, amount, now);
-        }
-        if self.windows.len() >= MAX_KEYS {
-            self.reap(now);
-        }
-        let full = self.windows.len() >= MAX_KEYS;
-        let key = if full {
-            format!("\u{0}{}/{}", limit.amount, limit.window)
-        } else {
-            key.to_owned()
-        };
-        let window = self.windows.entry(key).or_default();
-        window.charge(limit, fixed, amount, now)
-    }
-
-    /// Forgets windows in which nothing is in use.
-    pub fn reap(&mut self, now: i64) {
+impl Quota {
+    /// Forgets windows in which nothing is in use, and tells how many.
+    fn reap(&mut self, now: i64) -> usize {
+        let before = self.windows.len();
         self.windows.retain(|_, window| {
             if let Some(limit) = window.limit {
                 window.roll(limit, now);
             }
             window.total > 0
         });
+        self.reaped_at = Some(now);
+        before - self.windows.len()
+    }
+
+    /// Whether no further window may be kept, where all quotas have `kept`.
+    fn is_full(&self, kept: usize) -> bool {
+        self.windows.len() >= MAX_KEYS || kept >= MAX_KEYS_IN_ALL
+    }
+
+    /// Whether it is time to look for idle windows again. A clock that was set back does not hold it up.
+    fn may_reap(&self, now: i64) -> bool {
+        self.reaped_at
+            .is_none_or(|at| now < at || now.saturating_sub(at) >= REAP)
+    }
+}
+
+/// 128 bits, so that nobody meets another's by chance.
+fn hash_of(hashes: &[RandomState; 2], key: &str) -> u128 {
+    let [high, low] = hashes.each_ref().map(|half| u128::from(half.hash_one(key)));
+    high << 64 | low
+}
+
+impl Windows {
+    /// Takes units under `key` of `quota`, all or nothing. `now` is in nanoseconds since any fixed moment.
+    ///
+    /// Beyond 100,000 keys in use of the quota, or 500,000 of all, further ones share a window of the quota, so that made-up
+    /// dimensions cannot grow the state and gain nothing.
+    pub fn charge(&mut self, quota: &str, key: &str, units: Units, now: i64) -> Charge {
+        let Self { quotas, kept, hashes } = self;
+        let own = quotas.entry(quota.to_owned()).or_default();
+        let mut hash = hash_of(hashes, key);
+        if let Some(window) = own.windows.get_mut(&hash) {
+            return window.charge(units, now);
+        }
+        if own.is_full(*kept) && own.may_reap(now) {
+            *kept -= own.reap(now);
+        }
+        if own.is_full(*kept) {
+            hash = hash_of(
+                hashes,
+                &format!("\u{0}{}/{}", units.limit.amount, units.limit.window),
+            );
+        }
+        let before = own.windows.len();
+        let charge = own.windows.entry(hash).or_default().charge(units, now);
+        *kept += own.windows.len() - before;
+        charge
+    }
+
+    /// Forgets windows in which nothing is in use.
+    pub fn reap(&mut self, now: i64) {
+        self.quotas.retain(|_, quota| {
+            quota.reap(now);
+            !quota.windows.is_empty()
+        });
+        self.kept = self.quotas.values().map(|quota| quota.windows.len()).sum();
     }
 
     /// How many windows are kept.
     pub fn len(&self) -> usize {
-        self.windows.len()
+        self.kept
     }
 
     /// Whether none is kept.
     pub fn is_empty(&self) -> bool {
-        self.windows.is_empty()
+        self.kept == 0
     }
 }
 
@@ -154,6 +213,10 @@ mod tests {
 
     const SECOND: i64 = 1_000_000_000;
 
+    fn wants(limit: Limit, fixed: bool, amount: u64) -> Units {
+        Units { limit, fixed, amount }
+    }
+
     #[test]
     fn runs_out_and_comes_back() {
         let limit = Limit {
@@ -161,7 +224,7 @@ mod tests {
             window: 5 * SECOND,
         };
         let mut windows = Windows::default();
-        let mut charge = |now: i64| windows.charge("a", limit, 1, now).granted;
+        let mut charge = |now: i64| windows.charge("q", "a", wants(limit, false, 1), now).granted;
         assert!(charge(0));
         assert!(charge(SECOND));
         assert!(!charge(2 * SECOND));
@@ -178,7 +241,7 @@ mod tests {
             window: 5 * SECOND,
         };
         let mut windows = Windows::default();
-        let mut charge = |now: i64| windows.charge_by("a", limit, true, 1, now).granted;
+        let mut charge = |now: i64| windows.charge("q", "a", wants(limit, true, 1), now).granted;
         assert!(charge(0) && charge(4 * SECOND));
         assert!(!charge(5 * SECOND - 1));
         assert!(charge(5 * SECOND) && charge(5 * SECOND), "both came back");
@@ -192,7 +255,7 @@ mod tests {
             window: SECOND,
         };
         let mut windows = Windows::default();
-        let seen = windows.charge("a", limit, 2, 0);
+        let seen = windows.charge("q", "a", wants(limit, false, 2), 0);
         assert_eq!(
             seen,
             Charge {
@@ -201,7 +264,7 @@ mod tests {
                 reset: Some(SECOND)
             }
         );
-        let seen = windows.charge("a", limit, 2, SECOND / 2);
+        let seen = windows.charge("q", "a", wants(limit, false, 2), SECOND / 2);
         assert_eq!(
             seen,
             Charge {
@@ -216,9 +279,20 @@ mod tests {
     fn without_a_window_nothing_comes_back() {
         let limit = Limit { amount: 1, window: 0 };
         let mut windows = Windows::default();
-        assert!(windows.charge("a", limit, 1, 0).granted);
-        assert!(!windows.charge("a", limit, 1, i64::MAX).granted);
-        assert!(windows.charge("b", limit, 1, 0).granted);
+        assert!(windows.charge("q", "a", wants(limit, false, 1), 0).granted);
+        assert!(!windows.charge("q", "a", wants(limit, false, 1), i64::MAX).granted);
+        assert!(windows.charge("q", "b", wants(limit, false, 1), 0).granted);
+    }
+
+    /// One unit of `quota` for `key`.
+    fn one(windows: &mut Windows, quota: &str, key: &str, limit: Limit, now: i64) -> bool {
+        windows.charge(quota, key, wants(limit, false, 1), now).granted
+    }
+
+    fn fill(windows: &mut Windows, quota: &str, limit: Limit, keys: usize) {
+        for i in 0..keys {
+            one(windows, quota, &i.to_string(), limit, 0);
+        }
     }
 
     #[test]
@@ -228,13 +302,60 @@ mod tests {
             window: SECOND,
         };
         let mut windows = Windows::default();
-        for i in 0..MAX_KEYS + 10 {
-            windows.charge(&i.to_string(), limit, 1, 0);
-        }
+        fill(&mut windows, "a", limit, MAX_KEYS + 10);
         assert_eq!(windows.len(), MAX_KEYS + 1);
-        assert!(!windows.charge("one more", limit, 1, 0).granted);
+        assert!(!one(&mut windows, "a", "one more", limit, 0));
+        // Whoever fills one quota takes nothing of another.
+        for user in ["x", "y"] {
+            assert!(one(&mut windows, "b", user, limit, 0));
+        }
         windows.reap(2 * SECOND);
         assert!(windows.is_empty());
+        assert!(one(&mut windows, "a", "one more", limit, 2 * SECOND));
+    }
+
+    #[test]
+    fn all_quotas_together_are_bounded() {
+        let limit = Limit {
+            amount: 1,
+            window: SECOND,
+        };
+        let mut windows = Windows::default();
+        let quotas = MAX_KEYS_IN_ALL / MAX_KEYS + 1;
+        for quota in 0..quotas {
+            fill(&mut windows, &quota.to_string(), limit, MAX_KEYS);
+        }
+        assert!(windows.len() <= MAX_KEYS_IN_ALL + quotas, "{}", windows.len());
+    }
+
+    #[test]
+    fn a_full_quota_is_searched_for_idle_windows_once_a_second() {
+        let limit = Limit {
+            amount: 1,
+            window: SECOND / 2,
+        };
+        let mut windows = Windows::default();
+        fill(&mut windows, "a", limit, MAX_KEYS);
+        // Looked at in vain.
+        one(&mut windows, "a", "more", limit, 0);
+        one(&mut windows, "a", "again", limit, SECOND - 1);
+        assert_eq!(windows.len(), MAX_KEYS + 1, "all are idle, but nobody looked");
+        one(&mut windows, "a", "late", limit, SECOND);
+        assert!(windows.len() <= 2, "{}", windows.len());
+    }
+
+    #[test]
+    fn long_keys_are_told_apart_and_not_kept() {
+        let limit = Limit {
+            amount: 1,
+            window: SECOND,
+        };
+        let mut windows = Windows::default();
+        let long = "x".repeat(60_000);
+        assert!(one(&mut windows, "a", &format!("{long}1"), limit, 0));
+        assert!(one(&mut windows, "a", &format!("{long}2"), limit, 0));
+        assert!(!one(&mut windows, "a", &format!("{long}1"), limit, 0));
+        assert!(format!("{windows:?}").len() < 10_000);
     }
 
     proptest! {
@@ -249,7 +370,7 @@ mod tests {
             let (mut now, mut granted) = (0, Vec::new());
             for (step, units) in steps {
                 now += step;
-                if windows.charge("k", limit, units, now).granted {
+                if windows.charge("q", "k", wants(limit, false, units), now).granted {
                     granted.push((now, units));
                 }
                 // A step's units may come back up to one tick early.

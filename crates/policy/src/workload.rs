@@ -124,15 +124,17 @@ impl WorkloadView {
     /// The service that a request means which arrives at `port` with this authority: of those that the workload
     /// serves there the one that the authority names, else the first.
     pub fn service(&self, port: Option<u16>, authority: Option<&str>) -> Option<&ServiceView> {
-        let at_port = |s: &&ServiceView| port.is_none_or(|port| s.ports.contains(&port));
         let named = authority.and_then(|authority| {
             let host = host_of(authority);
-            self.services
-                .iter()
-                .filter(at_port)
-                .find(|service| service.is_named(&host))
+            self.services_at(port).find(|service| service.is_named(&host))
         });
-        named.or_else(|| self.services.iter().find(at_port))
+        named.or_else(|| self.services_at(port).next())
+    }
+
+    /// The services that the workload serves at `port`; all if none is given.
+    pub(crate) fn services_at(&self, port: Option<u16>) -> impl Iterator<Item = &ServiceView> {
+        let at_port = move |s: &&ServiceView| port.is_none_or(|port| s.ports.contains(&port));
+        self.services.iter().filter(at_port)
     }
 }
 

@@ -145,6 +145,100 @@ spec:
     );
 }
 
+/// A client that could write line ends into a header's value could add headers of its own.
+#[test]
+fn values_that_no_header_may_have_are_left_out() {
+    let rules = rules(
+        r#"
+apiVersion: config.istio.io/v1alpha2
+kind: rule
+metadata: {name: headers, namespace: shop}
+spec:
+  requestHeaderOperations: [{name: x-q, values: ['request.query_params["q"]', '"fixed"'], operation: APPEND}]
+  responseHeaderOperations: [{name: x-r, values: ['request.query_params["q"]']}]
+"#,
+    );
+    let ratings = workload("ratings", "v1");
+    let told = |path: &str| {
+        let query = policy::query_of(path);
+        let request = Request {
+            path: Some(path),
+            query: Some(&query),
+            ..request(None, &ratings)
+        };
+        rules.check(&request, None)
+    };
+    let append = |value: &str| HeaderChange::Append("x-q".into(), value.into());
+    for bad in ["b%0d%0aset-cookie:%20evil=1", "%0a", "a%00", "%7f", "%01"] {
+        let verdict = told(&format!("/?q={bad}"));
+        assert!(verdict.is_ok());
+        assert_eq!(verdict.request_headers, [append("fixed")], "{bad}");
+        assert!(verdict.response_headers.is_empty(), "{bad}");
+        let [(rule, first), (_, second)] = verdict.errors.as_slice() else {
+            panic!("{:?}", verdict.errors)
+        };
+        assert_eq!(rule.to_string(), "rule shop/headers");
+        assert!(
+            first.contains("x-q") && second.contains("x-r"),
+            "{first} {second}"
+        );
+    }
+    let verdict = told("/?q=a%09b%20%c3%a9");
+    assert_eq!(verdict.request_headers, [append("a\tb é"), append("fixed")]);
+    assert!(verdict.errors.is_empty());
+}
+
+/// A proxy that has not heard yet that a rule has another name asks for the old one.
+#[test]
+fn a_name_that_no_rule_has_asks_for_all() {
+    let (v3, ratings) = (workload("reviews", "v3"), workload("ratings", "v1"));
+    let rules = rules(DENIER);
+    let asked = |names: Vec<&str>, fail_open| {
+        let asked = policy::Asked {
+            fail_open: Some(fail_open),
+            rules: Some(names),
+        };
+        rules.check_asked(&request(Some(&v3), &ratings), &asked).is_ok()
+    };
+    assert!(asked(vec![], false), "the proxy decides on this one");
+    assert!(!asked(vec!["denyv3.shop"], false));
+    assert!(!asked(vec!["former.shop"], false));
+    assert!(asked(vec!["former.shop"], true), "of the other failure mode");
+}
+
+/// Which service of several is meant, the client says.
+#[test]
+fn the_authority_does_not_choose_a_service_without_quota() {
+    let rules = rules(QUOTA);
+    let mut ratings = workload("ratings", "v1");
+    let free = |port| policy::ServiceView {
+        host: "free.shop.svc.cluster.local".into(),
+        name: "free".into(),
+        namespace: "shop".into(),
+        ports: vec![port],
+    };
+    ratings.services.insert(0, free(8080));
+    ratings.services.insert(0, free(9090));
+    let headers = BTreeMap::new();
+    let headers = HeaderMap(&headers);
+    let due = |port, host| {
+        let request = Request {
+            headers: Some(&headers),
+            destination: Party {
+                port: Some(port),
+                ..party(&ratings)
+            },
+            service: ratings.service(Some(port), host),
+            ..request(None, &ratings)
+        };
+        rules.due("quota.istio-system", &request).unwrap().len()
+    };
+    for host in [Some("ratings"), Some("free"), Some("nowhere"), None] {
+        assert_eq!(due(8080, host), 1, "{host:?}");
+    }
+    assert_eq!(due(9090, Some("ratings")), 0, "another port has another service");
+}
+
 #[test]
 fn lists_refuse_what_is_not_on_them() {
     let yaml = r#"

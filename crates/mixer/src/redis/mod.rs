@@ -21,6 +21,8 @@ use link::Link;
 const FAILURES: u32 = 3;
 /// For how long it is, in nanoseconds.
 const REST: i64 = 250_000_000;
+/// Longest dimensions that are kept as they are, in bytes.
+const MAX_DIMENSIONS: usize = 256;
 /// Nanoseconds in a millisecond, Redis' unit of time.
 const MILLI: i64 = 1_000_000;
 
@@ -196,13 +198,24 @@ impl Redis {
     }
 }
 
-/// A counter of another window must not be taken for this one's.
+/// A counter of another window must not be taken for this one's. Of what clients may make long, Redis keeps a hash, the same for
+/// all Mixers.
 fn key(due: &Due, algorithm: Algorithm) -> String {
     let window = due.limit.window / MILLI;
+    let dimensions = match due.key.len() {
+        0..=MAX_DIMENSIONS => due.key.clone(),
+        _ => format!("\n#{}", sha256(&due.key)),
+    };
+    let owner = format!("{}{dimensions}", due.counted);
     match algorithm {
-        Algorithm::FixedWindow => format!("argosy:quota:{window}:{}", due.key),
+        Algorithm::FixedWindow => format!("argosy:quota:{window}:{owner}"),
         Algorithm::RollingWindow { bucket } => {
-            format!("argosy:quota:{window}/{}:{}", bucket / MILLI, due.key)
+            format!("argosy:quota:{window}/{}:{owner}", bucket / MILLI)
         }
     }
+}
+
+fn sha256(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
