@@ -140,6 +140,12 @@ impl Call {
 
     /// A header's values, several joined by commas, as Envoy compares them.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
+        let lines = self.lines(name);
+        (!lines.is_empty()).then(|| lines.join(","))
+    }
+
+    /// A header's values, one for each line that it is sent in.
+    pub(crate) fn lines(&self, name: &str) -> Vec<String> {
         let scheme = || {
             if self.tls == Tls::Plaintext {
                 "http"
@@ -149,19 +155,18 @@ impl Call {
             .to_owned()
         };
         match name {
-            ":method" => return Some(self.method.clone()),
-            ":path" => return Some(self.path.clone()),
-            ":authority" | "host" => return Some(self.host.clone()).filter(|host| !host.is_empty()),
-            ":scheme" | "x-forwarded-proto" => return Some(scheme()),
+            ":method" => return vec![self.method.clone()],
+            ":path" => return vec![self.path.clone()],
+            ":authority" | "host" if self.host.is_empty() => return Vec::new(),
+            ":authority" | "host" => return vec![self.host.clone()],
+            ":scheme" | "x-forwarded-proto" => return vec![scheme()],
             _ => {}
         }
-        let values: Vec<&str> = self
+        let own = self
             .headers
             .iter()
-            .filter(|(own, _)| own.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
-            .collect();
-        (!values.is_empty()).then(|| values.join(","))
+            .filter(|(own, _)| own.eq_ignore_ascii_case(name));
+        own.map(|(_, value)| value.clone()).collect()
     }
 
     pub(crate) fn is_http(&self) -> bool {

@@ -140,6 +140,12 @@ pub struct Verdict {
     /// The possible clusters with their weights, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<(String, u32)>,
+    /// Path with its query, as the cluster gets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Host, as the cluster gets it; none while it depends on which of several clusters is chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// Status of an answer that the proxy gives itself.
     pub status: Option<u16>,
     /// `location` of a redirect.

@@ -11,12 +11,17 @@ use envoy_types::pb::envoy::config::route::v3::{
 use crate::call::{Call, Tls, without_port};
 use crate::cluster;
 use crate::resources::Resources;
-use crate::strings;
 use crate::verdict::Verdict;
+
+use super::rewrite;
 
 pub(super) fn take(resources: &Resources, route: &Route, call: &Call, verdict: &mut Verdict) {
     match &route.action {
-        Some(Action::Route(action)) => forward(resources, action, call, verdict),
+        Some(Action::Route(action)) => {
+            forward(resources, action, call, verdict);
+            verdict.path = rewrite::path(route, action, call);
+            verdict.host = rewrite::host(action, verdict.cluster.as_deref(), call);
+        }
         Some(Action::Redirect(action)) => {
             let location = location(action, call, route);
             verdict.status = Some(code(action));
@@ -144,27 +149,12 @@ fn new_path(action: &RedirectAction, call: &Call, route: &Route) -> String {
             format!("{path}{query}")
         }
         Some(PathRewriteSpecifier::PrefixRewrite(to)) => {
-            let matched = matched(route, bare);
+            let matched = rewrite::matched(route, bare);
             format!("{to}{}{query}", bare.get(matched..).unwrap_or_default())
         }
-        Some(PathRewriteSpecifier::RegexRewrite(rewrite)) => {
-            let pattern = rewrite.pattern.as_ref().and_then(|p| strings::compile(&p.regex));
-            // RE2 writes groups as \1, `regex` as ${1}.
-            let to = strings::compile(r"\\(\d)")
-                .map(|group| group.replace_all(&rewrite.substitution, "$${${1}}").into_owned());
-            match (pattern, to) {
-                (Some(pattern), Some(to)) => format!("{}{query}", pattern.replace_all(bare, to.as_str())),
-                _ => format!("{bare}{query}"),
-            }
+        Some(PathRewriteSpecifier::RegexRewrite(by)) => {
+            let path = rewrite::substitute(by, bare);
+            format!("{}{query}", path.as_deref().unwrap_or(bare))
         }
-    }
-}
-
-/// How many bytes of the path a route's prefix or path takes.
-fn matched(route: &Route, bare: &str) -> usize {
-    use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
-    match route.r#match.as_ref().and_then(|m| m.path_specifier.as_ref()) {
-        Some(PathSpecifier::Prefix(prefix) | PathSpecifier::PathSeparatedPrefix(prefix)) => prefix.len(),
-        _ => bare.len(),
     }
 }

@@ -4,6 +4,7 @@ mod action;
 mod header;
 mod host;
 mod normal;
+mod rewrite;
 mod route;
 
 pub(crate) use self::header::header;

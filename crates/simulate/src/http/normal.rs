@@ -16,7 +16,11 @@ pub(super) enum Path {
 }
 
 pub(super) fn path(manager: &HttpConnectionManager, whole: &str) -> Path {
-    let at = whole.find(['?', '#']).unwrap_or(whole.len());
+    // Envoy, `http_reject_path_with_fragment`: nobody sends one, and readers differ in what it means.
+    if whole.contains('#') {
+        return Path::Refused(400);
+    }
+    let at = whole.find('?').unwrap_or(whole.len());
     let (bare, rest) = whole.split_at_checked(at).unwrap_or((whole, ""));
     let mut out = bare.to_owned();
     let escaped =
@@ -52,9 +56,37 @@ fn unescape(path: &str) -> String {
         .replace("%5c", "\\")
 }
 
+/// The path with escapes of letters, digits and `-._~` decoded (RFC 3986, section 6.2.2.2), and what no URL has escaped.
+fn plain(path: &str) -> String {
+    let mut out = String::new();
+    let mut rest = path;
+    while let Some(c) = rest.chars().next() {
+        let hex = rest.get(1..3).filter(|_| c == '%');
+        let byte = hex
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok())
+            .map(char::from);
+        let taken = match byte {
+            Some(plain) if plain.is_ascii_alphanumeric() || "-._~".contains(plain) => {
+                out.push(plain);
+                3
+            }
+            _ if "\"<>^`{|}".contains(c) => {
+                out += &format!("%{:02X}", u32::from(c));
+                1
+            }
+            _ => {
+                out.push(c);
+                c.len_utf8()
+            }
+        };
+        rest = rest.get(taken..).unwrap_or_default();
+    }
+    out
+}
+
 /// RFC 3986, section 5.2.4, with backslashes as slashes (as browsers and Envoy take them).
 fn dots(path: &str) -> String {
-    let path = path.replace('\\', "/").replace("%2E", ".").replace("%2e", ".");
+    let path = plain(&path.replace('\\', "/"));
     let Some(inner) = path.strip_prefix('/') else {
         return path;
     };
@@ -98,11 +130,14 @@ mod tests {
             ("/a/..", Some("/")),
             ("/a%2Fb", Some("/a/b")),
             ("/../a", Some("/a")),
+            ("/%61%2Db%20", Some("/a-b%20")),
+            ("/a/%2e%2E/b^", Some("/b%5E")),
         ];
         for (given, expected) in cases {
             let expected = expected.map_or(Path::Same, |path| Path::Other(path.to_owned()));
             assert_eq!(path(&all, given), expected, "{given}");
         }
         assert_eq!(path(&HttpConnectionManager::default(), "/a//%2Fb/.."), Path::Same);
+        assert_eq!(path(&all, "/a#b"), Path::Refused(400));
     }
 }

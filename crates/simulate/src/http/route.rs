@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::route::v3::{
 };
 use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
 
-use super::header;
+use super::header::header_by_line;
 use crate::call::Call;
 use crate::policy::{all, metadata};
 use crate::strings;
@@ -22,7 +22,12 @@ pub(crate) fn matches(condition: Option<&RouteMatch>, call: &Call) -> Option<boo
         .as_ref()
         .is_some_and(|sensitive| !sensitive.value);
     let mut parts = vec![path(condition.path_specifier.as_ref(), folded, call)];
-    parts.extend(condition.headers.iter().map(|matcher| header(matcher, call)));
+    parts.extend(
+        condition
+            .headers
+            .iter()
+            .map(|matcher| header_by_line(matcher, call)),
+    );
     parts.extend(
         condition
             .query_parameters

@@ -1,6 +1,7 @@
 //! Filters that may refuse: RBAC, tokens, faults are decided here; what asks others (external authorization, rate limits) is
 //! said and taken to allow.
 
+mod cors;
 mod metadata;
 mod rbac;
 mod token;
@@ -9,7 +10,8 @@ pub(crate) use self::metadata::metadata;
 pub(crate) use self::rbac::template;
 
 use envoy_types::pb::envoy::config::listener::v3::{Filter, filter::ConfigType as NetworkConfig};
-use envoy_types::pb::envoy::config::route::v3::Route;
+use envoy_types::pb::envoy::config::route::v3::{Route, route::Action};
+use envoy_types::pb::envoy::extensions::filters::http::cors::v3::CorsPolicy;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{ExtAuthz, ext_authz::Services};
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::{HttpFault, fault_abort::ErrorType};
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::JwtAuthentication;
@@ -101,6 +103,11 @@ fn one(filter: &HttpFilter, route: Option<&Route>, call: &Call, verdict: &mut Ve
     if let Some(fault) = of_route.and_then(unpack::<HttpFault>) {
         return breaks(&fault, call, verdict);
     }
+    // The filter looks at routes that forward alone.
+    let forwards = route.is_some_and(|route| matches!(route.action, Some(Action::Route(_))));
+    if let Some(policy) = of_route.filter(|_| forwards).and_then(unpack::<CorsPolicy>) {
+        return preflight(&policy, call, verdict);
+    }
     if !HARMLESS.contains(&filter.name.as_str()) {
         verdict.step(
             "policy",
@@ -159,6 +166,27 @@ fn wants_token(tokens: &JwtAuthentication, call: &Call, verdict: &mut Verdict) -
             false
         }
     }
+}
+
+/// A preflight request that a route's CORS policy answers.
+fn preflight(policy: &CorsPolicy, call: &Call, verdict: &mut Verdict) -> bool {
+    match cors::answers(policy, call) {
+        Some(false) => return false,
+        Some(true) => {
+            verdict.status = Some(200);
+            verdict.step(
+                "policy",
+                "envoy.filters.http.cors: answers the preflight request",
+                None,
+            );
+        }
+        None => {
+            let text = "envoy.filters.http.cors: cannot be decided here, taken to allow";
+            verdict.step("policy", text, None);
+            return false;
+        }
+    }
+    true
 }
 
 /// A fault that a route injects.
