@@ -17,7 +17,7 @@ use proto::trust::credential_service_client::CredentialServiceClient;
 use proto::trust::{Credential, WatchCredentialsRequest};
 use rcgen::{CertificateParams, KeyPair};
 use runtime::{Identity, SpiffeId, TrustDomain, grpc, tls};
-use support::{Anonymous, Mesh, PATIENCE, admin, spiffe};
+use support::{Anonymous, Mesh, PATIENCE, admin, spiffe, stolen};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -192,7 +192,7 @@ async fn a_revoked_certificate_gets_no_key_on_a_connection_that_is_open() {
     let id = spiffe("shop", "gateway");
     // The second one was issued after all of the identity's were revoked, so that it counts until it is revoked itself.
     for by in ["identity", "serial"] {
-        let gateway = mesh.identity(citadel.address, "shop", "gateway").await;
+        let gateway = stolen(&mesh.identity(citadel.address, "shop", "gateway").await);
         let open = channel(&gateway, &citadel);
         let mut stream = Stream::on(open.clone()).await.unwrap();
         stream.want(&["kubernetes://web"]).await;

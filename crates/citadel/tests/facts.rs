@@ -18,7 +18,7 @@ use proto::feed::Object;
 use rcgen::{CertificateParams, KeyPair};
 use runtime::{Identity, SpiffeId, TrustDomain, grpc, tls};
 use serde_json::Value;
-use support::{Mesh, PATIENCE, Running, admin};
+use support::{Mesh, PATIENCE, Running, admin, stolen};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
@@ -156,7 +156,7 @@ async fn a_revoked_galley_hears_no_more_on_a_connection_that_is_open() {
     let mesh = Mesh::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let citadel = citadel_on(&mesh, listener).await;
-    let galley = mesh.identity(citadel.address, "argosy-system", "galley").await;
+    let galley = stolen(&mesh.identity(citadel.address, "argosy-system", "galley").await);
     let open = grpc::channel(&citadel.address.to_string(), Some(connector(&galley))).unwrap();
     let mut received = subscribe_on(move || open.clone());
     update(&mut received).await;

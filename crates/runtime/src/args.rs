@@ -102,9 +102,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         seconds += number.parse::<f64>().map_err(|_| wrong())? * scale;
         rest = tail;
     }
-    match text.is_empty() || seconds > MAX {
-        true => Err(wrong()),
-        false => Ok(Duration::from_secs_f64(seconds)),
+    match () {
+        () if text.is_empty() => Err(wrong()),
+        () if seconds > MAX => Err(format!("{text} is too long: ten years (87600h) at most")),
+        () => Ok(Duration::from_secs_f64(seconds)),
     }
 }
 

@@ -240,6 +240,12 @@ pub async fn obtain(args: &IdentityArgs) -> Identity {
         .unwrap()
 }
 
+/// What a thief of the key has: this certificate, and none that comes after it.
+pub fn stolen(identity: &Identity) -> Identity {
+    let current = identity.current();
+    Identity::fixed(current.with_bundle(current.bundle().clone()))
+}
+
 /// Says who asked, and counts calls when they begin.
 struct WhoAmI(Counter);
 

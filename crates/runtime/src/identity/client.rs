@@ -86,7 +86,8 @@ pub enum IssueError {
     Local(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Gets certificates from Citadel. Shows the token of `--token`; a certificate in hand serves when the token is refused.
+/// Gets certificates from Citadel. Shows the token of `--token`; a certificate in hand serves when the token is refused,
+/// unless the mesh refuses the certificate too.
 #[derive(Debug)]
 pub struct CitadelClient {
     args: IdentityArgs,
@@ -228,6 +229,9 @@ impl Issuer for CitadelClient {
     async fn issue(&self, current: Option<Arc<Svid>>) -> Result<Svid, IssueError> {
         let current = current.filter(|svid| svid.not_after() > super::renew::unix_now());
         let bundle = Arc::new(self.bundle(current.as_deref()).await?);
+        let known = current.as_deref().map(|svid| svid.bundle().clone());
+        // One that is refused would end the handshake, and the token with it.
+        let current = current.filter(|svid| self.refused_why(svid).is_none());
         let (key, csr) = key_and_csr()?;
         let material = || Presented {
             bundle: bundle.clone(),
@@ -253,8 +257,10 @@ impl Issuer for CitadelClient {
         let answer = answer.map_err(|status| self.refused(&status))?;
         // The answer has roots alone; what Citadel says of them on its stream stays as it was.
         let told = self.follower.bundle(&self.args.trust_domain).ok().flatten();
-        let before = told.as_ref().or(current.as_deref().map(|svid| &**svid.bundle()));
-        accept(&answer, &self.args.trust_domain, before, key)
+        let before = told.as_ref().or(known.as_deref());
+        let svid = accept(&answer, &self.args.trust_domain, before, key)?;
+        self.follower.renewed();
+        Ok(svid)
     }
 
     async fn changed_bundle(&self, current: &Svid) -> Result<Option<TrustBundle>, IssueError> {
@@ -272,6 +278,11 @@ impl Issuer for CitadelClient {
 
     fn reissue_before(&self) -> i64 {
         self.follower.reissue_before()
+    }
+
+    fn refused_why(&self, current: &Svid) -> Option<String> {
+        let by_list = current.refused().map(ToString::to_string);
+        by_list.or_else(|| self.follower.refusal())
     }
 }
 

@@ -40,6 +40,11 @@ pub trait Issuer: Send + Sync + 'static {
     fn reissue_before(&self) -> i64 {
         0
     }
+
+    /// Why the mesh refuses `current` although it has not ended, where it does: then it is renewed at once.
+    fn refused_why(&self, current: &Svid) -> Option<String> {
+        current.refused().map(ToString::to_string)
+    }
 }
 
 /// No identity could be had.
@@ -140,6 +145,8 @@ struct Renewer<I> {
     expiry: Gauge,
     /// 1 while renewals fail.
     failing: Gauge,
+    /// 1 while the mesh refuses the certificate in hand.
+    refused: Gauge,
     requests: Family<ResultLabel, Counter>,
     /// The last reason that was logged.
     complaint: Mutex<String>,
@@ -162,6 +169,15 @@ pub(super) async fn start<I: Issuer>(issuer: I, context: &Context) -> Result<Ide
             .family::<ServiceLabel, Gauge>(
                 "argosy_identity_renewal_failing",
                 "1 while this service's own certificate cannot be renewed; it works until its end",
+            )
+            .get_or_create_owned(&ServiceLabel {
+                service: context.service,
+            }),
+        refused: context
+            .metrics
+            .family::<ServiceLabel, Gauge>(
+                "argosy_identity_refused",
+                "1 while the mesh refuses this service's own certificate: it was revoked, or its authority is trusted no more",
             )
             .get_or_create_owned(&ServiceLabel {
                 service: context.service,
@@ -244,41 +260,63 @@ impl<I: Issuer> Renewer<I> {
     async fn keep(&self, identity: Identity) {
         let mut due = Due::renewal(identity.current().not_after());
         let mut backoff = Backoff(FIRST_RETRY);
+        let mut retry = None;
         // What is revoked is heard of on the stream, which the first look opens.
         self.refresh_roots(&identity, &identity.current()).await;
         loop {
-            let left = due.left(unix_now(), Instant::now());
+            let left = retry.unwrap_or_else(|| due.left(unix_now(), Instant::now()).min(TICK));
             tokio::select! {
-                () = tokio::time::sleep(left.min(TICK)) => {}
+                () = tokio::time::sleep(left) => {}
                 () = self.issuer.news() => {}
             }
+            self.refresh_roots(&identity, &identity.current()).await;
             let current = identity.current();
+            let refused = self.issuer.refused_why(&current);
             let waits = !due.left(unix_now(), Instant::now()).is_zero();
-            if waits && issued_at(&current) >= self.issuer.reissue_before() {
-                self.refresh_roots(&identity, &current).await;
+            if waits && refused.is_none() && issued_at(&current) >= self.issuer.reissue_before() {
+                retry = None;
                 continue;
             }
+            self.tell_refused(&current, refused.as_deref());
             match self.request(Some(current.clone())).await {
                 Ok(svid) => {
                     due = Due::renewal(svid.not_after());
-                    backoff = Backoff(FIRST_RETRY);
+                    (retry, backoff) = (None, Backoff(FIRST_RETRY));
                     identity.replace(svid);
+                    self.refused.set(0);
                     self.condition.set_ready();
                 }
                 Err(reason) => {
-                    self.tell_expired(&current, &reason);
-                    tokio::time::sleep(backoff.next()).await;
+                    self.tell_useless(&current, refused.as_deref(), &reason);
+                    retry = Some(backoff.next());
                 }
             }
         }
     }
 
-    /// An identity that can still be used is good enough; one that has ended is not.
-    fn tell_expired(&self, current: &Svid, reason: &str) {
+    fn tell_refused(&self, current: &Svid, refused: Option<&str>) {
+        let Some(why) = refused else { return };
+        if self.refused.set(1) == 0 {
+            tracing::error!(service = self.service, id = %current.id(), serial = current.serial(), why,
+                "the mesh refuses the certificate; asking for another one at once");
+        }
+        self.condition.set_not_ready(format!(
+            "the mesh refuses the certificate {}: {why}; another one is asked for",
+            current.serial()
+        ));
+    }
+
+    /// An identity that can still be used is good enough; one that has ended or is refused is not.
+    fn tell_useless(&self, current: &Svid, refused: Option<&str>, reason: &str) {
         if current.not_after() <= unix_now() {
             tracing::error!(service = self.service, id = %current.id(), %reason, "the certificate has expired");
             self.condition.set_not_ready(format!(
                 "the certificate has expired and is not renewed: {reason}"
+            ));
+        } else if let Some(why) = refused {
+            self.condition.set_not_ready(format!(
+                "the mesh refuses the certificate {}: {why}; another one is not given: {reason}",
+                current.serial()
             ));
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 use rustls::sign::CertifiedKey;
@@ -37,6 +38,8 @@ pub struct Svid {
     not_before: i64,
     not_after: i64,
     certified: Arc<CertifiedKey>,
+    /// Why peers by these roots and lists refuse it, whatever the time is.
+    refused: Option<VerifyError>,
 }
 
 impl fmt::Debug for Svid {
@@ -85,13 +88,15 @@ impl Svid {
             bundle,
             serial,
             not_before,
+            refused: None,
         })
     }
 
-    /// The same certificate with other roots.
+    /// The same certificate with other roots and lists of revoked certificates, by which it may be refused from now on.
     #[must_use]
     pub fn with_bundle(&self, bundle: Arc<TrustBundle>) -> Self {
         Self {
+            refused: self.judge(&bundle).err(),
             id: self.id.clone(),
             chain: self.chain.clone(),
             key: self.key.clone(),
@@ -100,6 +105,30 @@ impl Svid {
             certified: self.certified.clone(),
             ..*self
         }
+    }
+
+    /// What a peer with this bundle says of the chain at a time at which it holds.
+    fn judge(&self, bundle: &TrustBundle) -> Result<(), VerifyError> {
+        let seconds = super::renew::unix_now().clamp(self.not_before, self.not_after.max(self.not_before));
+        let at = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let Some((leaf, intermediates)) = self.chain.split_first() else {
+            return Ok(());
+        };
+        verify_peer(
+            bundle,
+            leaf,
+            intermediates,
+            UnixTime::since_unix_epoch(at),
+            Usage::Client,
+        )
+        .map(drop)
+    }
+
+    /// Why the mesh refuses this certificate although it has not ended: it was revoked, or its authority is trusted no more.
+    /// Only another one helps, and nothing can be had by showing this one.
+    #[must_use]
+    pub fn refused(&self) -> Option<&VerifyError> {
+        self.refused.as_ref()
     }
 
     /// Whose it is.

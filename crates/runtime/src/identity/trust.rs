@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use proto::trust::trust_bundle_service_client::TrustBundleServiceClient;
 use proto::trust::{TrustBundle as Message, WatchTrustBundleRequest};
+use rustls::AlertDescription;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use crate::context::describe;
 use crate::spiffe::TrustDomain;
 use crate::tls::{BundleError, TrustBundle};
 
@@ -32,6 +34,8 @@ pub(super) struct Follower {
     /// What [`Follower::news`] has told of.
     noted: AsyncMutex<watch::Receiver<Option<Message>>>,
     attempt: Mutex<Attempt>,
+    /// What Citadel's end of TLS said of our certificate, when it was refused.
+    refusal: Mutex<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -52,6 +56,7 @@ impl Default for Follower {
                 due: Instant::now(),
                 wait: FIRST_RETRY,
             }),
+            refusal: Mutex::default(),
         }
     }
 }
@@ -90,7 +95,21 @@ impl Follower {
         };
         attempt.due = Instant::now() + attempt.wait.mul_f64(rand::random_range(0.5..1.0));
         if let Some(status) = status {
+            let mut known = self.refusal.lock();
+            *known = refusal(&status).or(known.take().filter(|_| !heard));
             tracing::debug!(code = ?status.code(), reason = status.message(), "Citadel's trust bundle is not followed");
+        }
+    }
+
+    /// Why Citadel does not even let the certificate in hand connect: whoever was away while it was revoked hears of that so.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.refusal.lock().clone()
+    }
+
+    /// Another certificate is in hand: the stream may be opened with it at once.
+    pub(super) fn renewed(&self) {
+        if self.refusal.lock().take().is_some() {
+            self.attempt.lock().due = Instant::now();
         }
     }
 
@@ -139,6 +158,20 @@ fn parse(message: &Message, trust_domain: &TrustDomain) -> Result<TrustBundle, B
     TrustBundle::from_pem(trust_domain.clone(), message.roots.as_bytes())?
         .with_aliases(aliases)
         .with_revocations(&message.crl, message.crl_leaf_only)
+}
+
+/// The alert of RFC 8446, section 6.2, by which a peer says that it takes a certificate no more. What h2 hands on of it is its
+/// text alone.
+fn refusal(status: &Status) -> Option<String> {
+    let text = describe(status);
+    let said = |alert: AlertDescription| text.contains(&format!("received fatal alert: {alert:?}"));
+    match () {
+        () if said(AlertDescription::CertificateRevoked) => Some("Citadel says that it was revoked".into()),
+        () if said(AlertDescription::UnknownCA) => {
+            Some("Citadel says that its authority is trusted no more".into())
+        }
+        () => None,
+    }
 }
 
 async fn listen(channel: Channel, told: &watch::Sender<Option<Message>>) -> Result<(), Status> {

@@ -79,6 +79,9 @@ fn explain(error: &webpki::Error) -> String {
         webpki::Error::InvalidSignatureForPublicKey => {
             "its issuer has the name of a trusted root, but not its key".into()
         }
+        webpki::Error::NameConstraintViolation => {
+            "one of its names is outside of the name constraints of an authority above it (RFC 5280, section 4.2.1.10); authorities that sign for workloads have none, or such as let all their names pass".into()
+        }
         other => other.to_string(),
     }
 }
