@@ -39,6 +39,9 @@ struct Taint {
 struct Revoke {
     serial: Option<String>,
     identity: Option<String>,
+    /// Also a serial number that is not in the journal.
+    #[serde(default)]
+    force: bool,
 }
 
 pub(crate) fn routes(keeper: Keeper) -> Router {
@@ -65,7 +68,8 @@ async fn taint(State(keeper): State<Keeper>, Query(Taint { fingerprint }): Query
 
 async fn revoke(State(keeper): State<Keeper>, Query(query): Query<Revoke>) -> Answer {
     let refuse = |error: RevokeError| (revoke_code(&error), format!("{error}\n"));
-    let which = Which::parse(query.serial.as_deref(), query.identity.as_deref()).map_err(refuse)?;
+    let which = Which::parse(query.serial.as_deref(), query.identity.as_deref(), query.force);
+    let which = which.map_err(refuse)?;
     let (answer, answered) = oneshot::channel();
     // As below.
     let _ = keeper.send(Command::Revoke { which, answer }).await;
@@ -89,7 +93,7 @@ async fn ask(
 fn revoke_code(error: &RevokeError) -> StatusCode {
     match error {
         RevokeError::Which | RevokeError::Serial(_) | RevokeError::Identity(_) => StatusCode::BAD_REQUEST,
-        RevokeError::Nothing(_) => StatusCode::NOT_FOUND,
+        RevokeError::Nothing(_) | RevokeError::Unknown { .. } => StatusCode::NOT_FOUND,
         RevokeError::TooMany(_) | RevokeError::Authority(AuthorityError::List { .. }) => StatusCode::CONFLICT,
         RevokeError::Journal(_) | RevokeError::Authority(_) => StatusCode::INTERNAL_SERVER_ERROR,
         RevokeError::Stopping => StatusCode::SERVICE_UNAVAILABLE,

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rcgen::PublicKeyData;
@@ -11,7 +10,7 @@ use runtime::spiffe::SpiffeId;
 use tokio::sync::watch;
 
 use crate::ca::rotation::Record;
-use crate::ca::{self, Authority, IssueError, Issued, Journal, Leaf, Serial};
+use crate::ca::{self, Authority, IssueError, Issued, Journal, Leaf, Serial, Terms};
 
 /// What holders of certificates are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,11 +98,11 @@ impl Current {
         &self,
         key: &impl PublicKeyData,
         id: &SpiffeId,
-        ttl: Duration,
+        terms: &Terms<'_>,
         asked: Asked<'_>,
     ) -> Result<(Leaf, Arc<Authority>), IssueError> {
         let authority = self.authority();
-        let leaf = authority.issue(key, id, ttl, ca::now())?;
+        let leaf = authority.issue_on(key, id, terms, ca::now())?;
         self.note(&leaf, id);
         tracing::info!(target: "citadel::audit", %id, serial = %leaf.serial, not_after = utc(leaf.not_after),
             by = asked.by, key = asked.key, remote = asked.remote, "certificate issued");

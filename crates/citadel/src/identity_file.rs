@@ -16,6 +16,9 @@ pub const MAX_ALIASES: usize = 16;
 /// Most token issuers.
 pub const MAX_ISSUERS: usize = 64;
 
+const ONE_OF: &str =
+    "give just one of jwksFile, jwks, jwksUri and discovery: where the issuer's public keys are";
+
 /// `identity.yaml` cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityFileError {
@@ -209,8 +212,7 @@ fn remote(
     let several =
         entry.jwks.is_some() || entry.jwks_file.is_some() || (entry.discovery && entry.jwks_uri.is_some());
     if several {
-        let reason = "give one of jwksFile, jwks, jwksUri and discovery: where the issuer's public keys are";
-        return Err(value(field.to_owned(), reason));
+        return Err(value(field.to_owned(), ONE_OF));
     }
     let (key, address) = match &entry.jwks_uri {
         Some(uri) => ("jwksUri", uri),
@@ -261,7 +263,7 @@ fn load_keys(
         _ => Err(IdentityFileError::Value {
             path: path.to_owned(),
             field: field.to_owned(),
-            reason: "give either jwksFile or jwks, not both: the issuer's public keys".into(),
+            reason: ONE_OF.into(),
         }),
     }
 }
@@ -325,7 +327,7 @@ mod tests {
         );
         refused(
             &format!("{issuer}  jwksUri: https://a\n  jwksFile: identity/jwks.json\n"),
-            &["give one of jwksFile, jwks, jwksUri and discovery"],
+            &["give just one of jwksFile, jwks, jwksUri and discovery"],
         );
         refused(
             &format!("{issuer}  jwksUri: https://a\n- issuer: a\n  audiences: [x]\n  jwks: {{}}\n"),
@@ -356,7 +358,7 @@ mod tests {
         );
         refused(&format!("{issuer}  jwksFlie: x\n"), &["jwksFlie", "jwksFile"]);
         refused("trustDomain: Mesh\n", &["'M'"]);
-        refused(issuer, &["tokenIssuers[0]", "jwksFile or jwks"]);
+        refused(issuer, &["tokenIssuers[0]", "just one of jwksFile, jwks"]);
         refused(
             &format!("{issuer}  jwksFile: none.json\n"),
             &["none.json", "no such file"],

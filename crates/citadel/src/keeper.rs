@@ -169,7 +169,7 @@ impl Keeper {
         self.forget(now)?;
         self.settle(now)?;
         let record = self.folder.record()?;
-        let since = self.current.authority().not_before();
+        let since = self.current.authority().since();
         let step = rotation::next(&record, self.folder.next_key(), since, &self.policy(), now);
         match step {
             Step::Wait(_) => return Ok(()),

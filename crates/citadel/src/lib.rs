@@ -26,6 +26,6 @@ mod trust;
 pub use current::{Current, Trust};
 pub use local::LocalIssuer;
 pub use run::{
-    Args, CALLER_RATE, Ca, DEFAULT_ADMIN, DEFAULT_LISTEN, ROOT_MAX_AGE, RunError, leaf_ttl, root_age, run,
-    run_with, serve,
+    Args, CALLER_RATE, CERTIFICATE_RENEWAL, Ca, DEFAULT_ADMIN, DEFAULT_LISTEN, ROOT_MAX_AGE, RunError,
+    leaf_ttl, root_age, run, run_with, serve, server_name,
 };

@@ -13,6 +13,7 @@ use rustls_pki_types::UnixTime;
 use tokio::sync::{Mutex, watch};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::ca::Terms;
 use crate::current::{Asked, Current, Trust};
 
 /// Issues to this process from its own authority.
@@ -21,6 +22,7 @@ pub struct LocalIssuer {
     current: Current,
     id: SpiffeId,
     ttl: Duration,
+    names: Vec<String>,
     news: Mutex<watch::Receiver<Trust>>,
 }
 
@@ -33,8 +35,15 @@ impl LocalIssuer {
             current,
             id,
             ttl,
+            names: Vec::new(),
             news,
         }
+    }
+
+    /// With these DNS names in its certificates, beside those that follow from the identity.
+    #[must_use]
+    pub fn with_names(self, names: Vec<String>) -> Self {
+        Self { names, ..self }
     }
 }
 
@@ -50,7 +59,12 @@ impl Issuer for LocalIssuer {
             key: "P-256",
             remote: "none",
         };
-        let signed = self.current.sign(&key, &self.id, self.ttl, asked);
+        let terms = Terms {
+            ttl: self.ttl,
+            proven: crate::ca::now().unix_timestamp(),
+            names: &self.names,
+        };
+        let signed = self.current.sign(&key, &self.id, &terms, asked);
         let (leaf, authority) = signed.map_err(local)?;
         let der = Zeroizing::new(key.serialize_der());
         key.zeroize();

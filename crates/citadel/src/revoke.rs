@@ -12,7 +12,12 @@ use crate::ca::{AuthorityError, Cut, Entry, Folder, Issued, Journal, MAX_LEAF_TT
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Which {
     /// One certificate.
-    Serial(Serial),
+    Serial {
+        /// Its number.
+        serial: Serial,
+        /// Also when nobody here knows of such a certificate.
+        force: bool,
+    },
     /// All that an identity has.
     Identity(SpiffeId),
 }
@@ -34,6 +39,16 @@ pub(crate) enum RevokeError {
         "{0} has no certificate that has not ended, by this authority's journal; revoke by the serial number of the audit log"
     )]
     Nothing(SpiffeId),
+    /// Nobody has issued it here.
+    #[error(
+        "no certificate with the serial number {serial} is in this Citadel's journal of {known} that have not ended; when another Citadel or a tool has issued it, revoke it with --force"
+    )]
+    Unknown {
+        /// The serial number.
+        serial: String,
+        /// How many certificates are in the journal.
+        known: usize,
+    },
     /// Too many.
     #[error(transparent)]
     TooMany(#[from] TooMany),
@@ -50,9 +65,16 @@ pub(crate) enum RevokeError {
 
 impl Which {
     /// From a request's parameters.
-    pub(crate) fn parse(serial: Option<&str>, identity: Option<&str>) -> Result<Self, RevokeError> {
+    pub(crate) fn parse(
+        serial: Option<&str>,
+        identity: Option<&str>,
+        force: bool,
+    ) -> Result<Self, RevokeError> {
         match (serial, identity) {
-            (Some(serial), None) => Ok(Self::Serial(Serial::parse(serial)?)),
+            (Some(serial), None) => Ok(Self::Serial {
+                serial: Serial::parse(serial)?,
+                force,
+            }),
             (None, Some(identity)) => Ok(Self::Identity(SpiffeId::parse(identity)?)),
             _ => Err(RevokeError::Which),
         }
@@ -69,7 +91,7 @@ pub(crate) struct Added {
 impl Added {
     /// Of one serial number or one identity, by what was issued here. A certificate that the journal does not know may live for as
     /// long as any can.
-    fn of(journal: &Journal, which: &Which, now: i64) -> Result<Self, FileError> {
+    fn of(journal: &Journal, which: &Which, now: i64) -> Result<Self, RevokeError> {
         let until = now.saturating_add(i64::try_from(MAX_LEAF_TTL.as_secs()).unwrap_or(i64::MAX));
         match which {
             Which::Identity(id) => {
@@ -79,10 +101,18 @@ impl Added {
                 let identities = BTreeMap::from([(id, cut)]);
                 Ok(Self { entries, identities })
             }
-            Which::Serial(serial) => {
+            Which::Serial { serial, force } => {
                 let found = journal.find(now, |issued| issued.serial == *serial)?;
-                let known = found.into_iter().next();
-                let entry = known.map_or(entry(now, until, None), |issued| of_issued(now, issued));
+                let entry = match found.into_iter().next() {
+                    Some(issued) => of_issued(now, issued),
+                    None if *force => entry(now, until, None),
+                    None => {
+                        return Err(RevokeError::Unknown {
+                            serial: serial.as_str().to_owned(),
+                            known: journal.find(now, |_| true)?.len(),
+                        });
+                    }
+                };
                 Ok(Self {
                     entries: BTreeMap::from([(serial.clone(), entry)]),
                     ..Self::default()

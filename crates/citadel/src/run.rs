@@ -47,6 +47,9 @@ pub const ROOT_MAX_AGE: Duration = Duration::from_secs(70_080 * 3600);
 /// Certificates that one identity can get each second unless told: an account may have thousands of replicas.
 pub const CALLER_RATE: u32 = 50;
 
+/// How long certificates alone renew an identity unless told: a week, so that a token can be missing over holidays.
+pub const CERTIFICATE_RENEWAL: Duration = Duration::from_secs(168 * 3600);
+
 /// Largest message that is read, in bytes: a CSR and a little metadata.
 const MAX_MESSAGE: usize = 64 << 10;
 
@@ -80,6 +83,15 @@ pub struct Args {
     /// Folder of Secrets (YAML) with the TLS credentials that gateways name by credentialName; mode 0700
     #[arg(long, env = "ARGOSY_SECRETS_DIR", value_name = "DIR")]
     pub secrets_dir: Option<PathBuf>,
+    /// How long an identity is renewed by its certificate alone since it last showed a token: who has stolen a key has no
+    /// longer; 0s: certificates renew nothing
+    #[arg(long, env = "ARGOSY_CERTIFICATE_RENEWAL", value_name = "DURATION", value_parser = runtime::args::duration,
+        default_value = "168h")]
+    pub certificate_renewal: Duration,
+    /// DNS names in Citadel's own certificate beside citadel.argosy-system.svc, such as istiod.istio-system.svc, for clients
+    /// that know servers by name
+    #[arg(long, env = "ARGOSY_SERVER_NAMES", value_name = "NAME,…", value_delimiter = ',', value_parser = server_name)]
+    pub server_names: Vec<String>,
     /// Age at which the root is replaced by a new one, in steps that no workload notices
     #[arg(long, env = "ARGOSY_ROOT_MAX_AGE", value_name = "DURATION", value_parser = root_age, default_value = "70080h")]
     pub root_max_age: Duration,
@@ -98,6 +110,8 @@ impl Args {
             identity: None,
             leaf_ttl: MAX_LEAF_TTL,
             secrets_dir: None,
+            certificate_renewal: CERTIFICATE_RENEWAL,
+            server_names: Vec::new(),
             root_max_age: ROOT_MAX_AGE,
         }
     }
@@ -112,6 +126,26 @@ pub fn root_age(text: &str) -> Result<Duration, String> {
     match (Duration::from_secs(60)..=ROOT_MAX_AGE).contains(&age) {
         true => Ok(age),
         false => Err("a root's age is from 1m to 70080h, four fifths of its life".into()),
+    }
+}
+
+/// Reads one of `--server-names`.
+///
+/// # Errors
+/// When it is no DNS name (RFC 1123, section 2.1, in lower case, without wildcards).
+pub fn server_name(text: &str) -> Result<String, String> {
+    let fits = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(fits)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    match text.len() <= 253 && text.split('.').all(label) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "{text:?} is not a DNS name: write it like istiod.istio-system.svc"
+        )),
     }
 }
 
@@ -224,8 +258,19 @@ impl Ca {
         ttl: Duration,
         context: &Context,
     ) -> Result<Identity, RunError> {
+        self.identity_with(service, ttl, Vec::new(), context).await
+    }
+
+    async fn identity_with(
+        &self,
+        service: &str,
+        ttl: Duration,
+        names: Vec<String>,
+        context: &Context,
+    ) -> Result<Identity, RunError> {
         let id = SpiffeId::system(&self.config.trust_domain, service)?;
-        Ok(Identity::start(LocalIssuer::new(self.current.clone(), id, ttl), context).await?)
+        let issuer = LocalIssuer::new(self.current.clone(), id, ttl).with_names(names);
+        Ok(Identity::start(issuer, context).await?)
     }
 }
 
@@ -260,7 +305,8 @@ async fn serve_with(listener: TcpListener, ca: Ca, args: Args, context: Context)
     let serving = context.readiness.condition("serving");
     let meters = Meters::new(&context.metrics);
     let ttl = args.leaf_ttl;
-    let identity = ca.identity("citadel", ttl, &context).await?;
+    let names = args.server_names.clone();
+    let identity = ca.identity_with("citadel", ttl, names, &context).await?;
     let current = ca.current.clone();
     let config = Arc::new(ArcSwap::from_pointee(ca.config));
     if let Some(path) = args.identity {
@@ -329,6 +375,7 @@ async fn serve_with(listener: TcpListener, ca: Ca, args: Args, context: Context)
             reviewer,
         },
         ttl,
+        certificate_renewal: args.certificate_renewal,
         limits: Arc::new(CallerLimits::new(args.caller_rate)),
         meters,
     };

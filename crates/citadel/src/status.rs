@@ -74,10 +74,16 @@ pub(crate) struct Status {
     pub(crate) not_after: String,
     /// Beginning of the certificate that signs, RFC 3339.
     pub(crate) not_before: String,
-    /// Its age, in seconds.
+    /// Since when it can have signed, in seconds: the hour by which own roots are backdated is no age.
     pub(crate) age_seconds: i64,
     /// All roots that the mesh trusts.
     pub(crate) roots: Vec<RootStatus>,
+    /// Authorities between leaves and a root, the one that signs first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) intermediates: Vec<RootStatus>,
+    /// Authorities that were tainted and are trusted no more: SHA-256, hexadecimal.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tainted: Vec<String>,
     /// Certificates issued before this are renewed at once, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reissue_before: Option<String>,
@@ -105,7 +111,7 @@ pub(crate) fn status(
     let record = folder.record()?;
     let next_key = folder.next_key();
     let stage = rotation::stage(&record, next_key);
-    let next_step = match rotation::next(&record, next_key, authority.not_before(), policy, now) {
+    let next_step = match rotation::next(&record, next_key, authority.since(), policy, now) {
         Step::Wait(at) => at,
         _ => Some(now),
     };
@@ -118,12 +124,18 @@ pub(crate) fn status(
         next_step: next_step.map(utc),
         not_after: utc(authority.not_after()),
         not_before: utc(authority.not_before()),
-        age_seconds: now.saturating_sub(authority.not_before()),
+        age_seconds: now.saturating_sub(authority.since()),
         roots: bundle
             .roots()
             .iter()
             .map(|root| root_status(root, authority, &record, stage))
             .collect(),
+        intermediates: authority
+            .chain()
+            .iter()
+            .map(|own| root_status(own, authority, &record, stage))
+            .collect(),
+        tainted: record.distrusted.clone(),
         reissue_before: Some(record.reissue_before).filter(|at| *at > 0).map(utc),
         revoked: revoked(authority),
         revoked_identities: cuts(authority),

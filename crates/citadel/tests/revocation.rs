@@ -24,8 +24,8 @@ use rcgen::{
 };
 use runtime::grpc::{self, Limits};
 use runtime::tls::{self, Expected};
-use runtime::{Identity, TrustDomain};
-use support::{Mesh, admin, context, create_certificate, echo_server, eventually, now, say, spiffe};
+use runtime::{Context, Identity, TrustDomain};
+use support::{Mesh, admin, context, echo_server, eventually, now, say, spiffe, stolen};
 use tokio::net::TcpListener;
 use tonic::Code;
 
@@ -49,8 +49,8 @@ async fn all_certificates_of_an_identity_are_refused_and_cannot_renew() {
     let citadel = mesh.citadel().await;
     let orders = mesh.identity(citadel.address, "shop", "orders").await;
     let (first, second) = (
-        mesh.identity(citadel.address, "shop", "frontend").await,
-        mesh.identity(citadel.address, "shop", "frontend").await,
+        stolen(&mesh.identity(citadel.address, "shop", "frontend").await),
+        stolen(&mesh.identity(citadel.address, "shop", "frontend").await),
     );
     let server = context("orders");
     let address = echo_server(&orders, &server, Limits::default()).await;
@@ -146,6 +146,13 @@ async fn what_cannot_be_revoked_or_tainted_is_refused_with_the_reason() {
     check("/ca/revoke", StatusCode::BAD_REQUEST, "argosy ca revoke SERIAL").await;
     check("/ca/revoke?serial=xyz", StatusCode::BAD_REQUEST, "hexadecimal").await;
     check(
+        "/ca/revoke?serial=abcdef",
+        StatusCode::NOT_FOUND,
+        "abcdef is in this Citadel's journal of 1 that have not ended",
+    )
+    .await;
+    check("/ca/revoke?serial=abcdef", StatusCode::NOT_FOUND, "--force").await;
+    check(
         "/ca/revoke?identity=http://x",
         StatusCode::BAD_REQUEST,
         "spiffe://",
@@ -238,7 +245,7 @@ async fn lists_that_are_plugged_in_count_and_bad_ones_change_nothing() {
     plug(&dir, root.key(), &root.pem(), &root.pem());
     let citadel = mesh.citadel().await;
     let orders = mesh.identity(citadel.address, "shop", "orders").await;
-    let frontend = mesh.identity(citadel.address, "shop", "frontend").await;
+    let frontend = stolen(&mesh.identity(citadel.address, "shop", "frontend").await);
     let server = context("orders");
     let address = echo_server(&orders, &server, Limits::default()).await;
     let serial = frontend.current().serial().to_owned();
@@ -264,7 +271,7 @@ async fn lists_that_are_plugged_in_count_and_bad_ones_change_nothing() {
     std::fs::write(dir.join("ca-crl.pem"), list(&root, &serial, now() + 3600)).unwrap();
     until_refused(&frontend, address).await;
     // What is revoked here comes on top of it.
-    let stock = mesh.identity(citadel.address, "shop", "stock").await;
+    let stock = stolen(&mesh.identity(citadel.address, "shop", "stock").await);
     say(&stock, address, Expected::Any).await.unwrap();
     let path = format!("/ca/revoke?serial={}", stock.current().serial());
     assert_eq!(admin(&citadel.context, "PUT", &path).await.0, StatusCode::OK);
@@ -420,39 +427,98 @@ async fn a_renamed_trust_domain_is_one_mesh_with_its_old_name() {
     );
 }
 
-#[tokio::test]
-async fn one_identity_cannot_take_all_of_the_authoritys_time() {
+fn ready(client: &Context) -> String {
+    let missing = client.readiness.missing().into_iter();
+    let own = missing.filter(|missing| missing.condition == "client/identity");
+    own.map(|missing| missing.reason).collect()
+}
+
+fn refused_metric(client: &Context, value: u8) -> bool {
+    let line = format!("argosy_identity_refused{{service=\"client\"}} {value}\n");
+    client.metrics.encode().contains(&line)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_whose_certificate_was_revoked_gets_another_by_its_token_at_once() {
     let mesh = Mesh::new();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let args = citadel::Args {
-        caller_rate: 1,
-        ..mesh.args()
+    let citadel = mesh.citadel().await;
+    let server = mesh.identity(citadel.address, "shop", "stock").await;
+    let address = echo_server(&server, &context("stock"), Limits::default()).await;
+    let args = mesh.client_args(citadel.address, &mesh.token("shop", "orders"));
+    let client = context("client");
+    let orders = Identity::from_citadel(&args, &client).await.unwrap();
+    let thief = stolen(&orders);
+    let first = thief.current();
+    let revoke = async |serial: &str| {
+        let path = format!("/ca/revoke?serial={serial}");
+        assert_eq!(admin(&citadel.context, "PUT", &path).await.0, StatusCode::OK);
     };
-    let citadel = mesh.citadel_on(listener, args).await;
-    let ask = async |account: &str| {
-        let header = format!("Bearer {}", mesh.token("shop", account));
-        create_certificate(&mesh, citadel.address, Some(&header), &csr(), 0).await
-    };
-    let mut issued = 0;
-    let refusal = loop {
-        match ask("orders").await {
-            Ok(_) => issued += 1,
-            Err(status) => break status,
-        }
-        assert!(issued < 1000, "never refused");
-    };
-    assert!(issued >= 20, "the burst: {issued}");
-    assert_eq!(refusal.code(), Code::ResourceExhausted);
+    revoke(first.serial()).await;
+    eventually("another certificate", || {
+        orders.current().serial() != first.serial()
+    })
+    .await;
+    let second = orders.current();
+    assert_ne!(second.key_der(), first.key_der(), "the key was stolen");
+    say(&orders, address, Expected::Any).await.unwrap();
+    until_refused(&thief, address).await;
+    eventually("all well again", || {
+        ready(&client).is_empty() && refused_metric(&client, 0)
+    })
+    .await;
+
+    // Without a token that counts there is none, and that is said loudly.
+    let token = std::fs::read(&args.token).unwrap();
+    std::fs::write(
+        &args.token,
+        mesh.token_with("shop", "orders", |g| g.issued_at -= 7200),
+    )
+    .unwrap();
+    revoke(second.serial()).await;
+    eventually("the reason told", || {
+        let reason = ready(&client);
+        reason.contains("refuses the certificate") && reason.contains("revoked") && reason.contains("--token")
+    })
+    .await;
+    assert!(refused_metric(&client, 1), "{}", client.metrics.encode());
+    let counted = citadel.context.metrics.encode();
     assert!(
-        refusal.message().contains("too many certificates: ask again in"),
-        "{refusal}"
+        !counted.contains("certificate_revoked"),
+        "a revoked certificate was shown as proof: {counted}"
     );
-    ask("stock").await.expect("others are served");
-    let (_, state) = admin(&citadel.context, "GET", "/ca/status").await;
-    assert_eq!(state["requests"]["issued"], issued + 1, "{state}");
-    assert_eq!(state["requests"]["refused"]["rate_limited"], 1, "{state}");
-    assert!(
-        state["ageSeconds"].as_i64().unwrap() >= 3600,
-        "roots are backdated by an hour: {state}"
-    );
+    std::fs::write(&args.token, token).unwrap();
+    eventually("a third certificate", || {
+        orders.current().serial() != second.serial()
+            && ready(&client).is_empty()
+            && refused_metric(&client, 0)
+    })
+    .await;
+    say(&orders, address, Expected::Any).await.unwrap();
+    client.shutdown.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_away_while_its_certificate_was_revoked_hears_of_it_when_it_connects() {
+    let mesh = Mesh::new();
+    let first = mesh.citadel().await;
+    let address = first.address;
+    let client = context("client");
+    let args = mesh.client_args(address, &mesh.token("shop", "orders"));
+    let orders = Identity::from_citadel(&args, &client).await.unwrap();
+    let serial = orders.current().serial().to_owned();
+    first.stop().await;
+    // Revoked at another Citadel of the same authority, of which this workload knows nothing.
+    let other = mesh.citadel().await;
+    let path = format!("/ca/revoke?serial={serial}");
+    assert_eq!(admin(&other.context, "PUT", &path).await.0, StatusCode::OK);
+    other.stop().await;
+    let listener = TcpListener::bind(address).await.unwrap();
+    let again = mesh.citadel_on(listener, mesh.args()).await;
+    eventually("another certificate", || orders.current().serial() != serial).await;
+    eventually("the list heard of", || {
+        !orders.current().bundle().crl_pem().is_empty() && ready(&client).is_empty()
+    })
+    .await;
+    client.shutdown.cancel();
+    again.stop().await;
 }

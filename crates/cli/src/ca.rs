@@ -53,6 +53,9 @@ enum Command {
         /// All certificates of this SPIFFE id
         #[arg(long, group = "which", value_name = "SPIFFE-ID")]
         identity: Option<SpiffeId>,
+        /// Also a serial number that is not in Citadel's journal: another Citadel has issued it
+        #[arg(long, conflicts_with = "identity")]
+        force: bool,
     },
 }
 
@@ -63,14 +66,17 @@ impl Command {
             Self::Status => ("GET", "/ca/status".to_owned()),
             Self::Rotate { emergency } => ("PUT", format!("/ca/rotate?emergency={emergency}")),
             Self::Taint { fingerprint } => ("PUT", format!("/ca/taint?fingerprint={}", plain(fingerprint))),
-            Self::Revoke { serial, identity } => {
+            Self::Revoke {
+                serial,
+                identity,
+                force,
+            } => {
                 let serial = serial.as_ref().map(|serial| format!("serial={}", plain(serial)));
                 // A SPIFFE id has no character that a query may not have.
                 let identity = identity.as_ref().map(|id| format!("identity={id}"));
-                (
-                    "PUT",
-                    format!("/ca/revoke?{}", serial.or(identity).unwrap_or_default()),
-                )
+                let force = if *force { "&force=true" } else { "" };
+                let which = serial.or(identity).unwrap_or_default();
+                ("PUT", format!("/ca/revoke?{which}{force}"))
             }
         }
     }
@@ -160,6 +166,11 @@ mod tests {
         );
         check("ca taint AB:01", Some(("PUT", "/ca/taint?fingerprint=AB:01")));
         check("ca revoke 0a:ff", Some(("PUT", "/ca/revoke?serial=0a:ff")));
+        check(
+            "ca revoke 0a --force",
+            Some(("PUT", "/ca/revoke?serial=0a&force=true")),
+        );
+        check("ca revoke --force", None);
         check("ca revoke a&b=c", Some(("PUT", "/ca/revoke?serial=a_b_c")));
         check(
             "ca revoke --identity spiffe://td/ns/a/sa/b",

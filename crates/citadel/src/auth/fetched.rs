@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use futures::{StreamExt, stream};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Url};
 use serde::Deserialize;
@@ -20,6 +21,8 @@ use crate::identity_file::{IdentityConfig, RemoteIssuer, TokenIssuer};
 const REFRESH: Duration = Duration::from_secs(300);
 const RETRY: Duration = Duration::from_secs(5);
 const HURRY: Duration = Duration::from_secs(10);
+/// Issuers that are asked at once.
+const AT_ONCE: usize = 16;
 /// How often it is looked what is due.
 const LOOK: Duration = Duration::from_secs(1);
 /// Longest time for one answer.
@@ -124,24 +127,30 @@ impl Fetched {
             });
             let mut issuers = BTreeMap::clone(&self.issuers.load());
             issuers.retain(|name, _| asked.contains_key(name));
-            for remote in &wanted.remote_issuers {
-                if asked
-                    .get(&remote.issuer)
-                    .is_some_and(|asked| !asked.is_due(hurried))
-                {
-                    continue;
-                }
-                let result = fetch(remote).await;
+            let is_due = |remote: &&RemoteIssuer| {
+                let asked = asked.get(&remote.issuer);
+                asked.is_none_or(|asked| asked.is_due(hurried))
+            };
+            let due: Vec<RemoteIssuer> = wanted.remote_issuers.iter().filter(is_due).cloned().collect();
+            // One that is slow holds up no other; each is known as soon as it has answered.
+            let mut answers = stream::iter(due)
+                .map(|remote| async {
+                    let result = fetch(&remote).await;
+                    (remote, result)
+                })
+                .buffer_unordered(AT_ONCE);
+            self.issuers.store(Arc::new(issuers.clone()));
+            while let Some((remote, result)) = answers.next().await {
                 let failed = result.is_err();
-                take(&mut issuers, remote, result);
+                take(&mut issuers, &remote, result);
+                self.issuers.store(Arc::new(issuers.clone()));
                 let now = Asked {
-                    remote: remote.clone(),
                     at: Instant::now(),
                     failed,
+                    remote,
                 };
-                asked.insert(remote.issuer.clone(), now);
+                asked.insert(now.remote.issuer.clone(), now);
             }
-            self.issuers.store(Arc::new(issuers));
         }
     }
 }
@@ -178,12 +187,27 @@ async fn fetch(remote: &RemoteIssuer) -> Result<KeySet, FetchError> {
     };
     let bytes = get(&client, &keys).await?;
     let text = String::from_utf8_lossy(&bytes);
-    KeySet::parse(&text).map_err(|source| FetchError::Keys { url: keys, source })
+    let set = KeySet::parse_usable(&text).map_err(|source| FetchError::Keys {
+        url: keys.clone(),
+        source,
+    })?;
+    if set.skipped() > 0 {
+        let (skipped, issuer) = (set.skipped(), &remote.issuer);
+        tracing::warn!(
+            issuer,
+            url = keys,
+            skipped,
+            "keys of a token issuer are of no use here; its others count"
+        );
+    }
+    Ok(set)
 }
 
 fn client(remote: &RemoteIssuer) -> Result<Client, FetchError> {
     let mut builder = Client::builder()
         .redirect(Policy::none())
+        // Who sets a variable of the environment does not choose whose keys these are.
+        .no_proxy()
         .https_only(true)
         .connect_timeout(TIMEOUT)
         .timeout(TIMEOUT);

@@ -4,6 +4,10 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, P
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::Value;
 
+/// Kinds of keys that verify tokens here (RFC 7518, section 6.1), and the curves of those that have one.
+const KINDS: [&str; 2] = ["RSA", "EC"];
+const CURVES: [&str; 2] = ["P-256", "P-384"];
+
 /// Most keys in a set.
 pub const MAX_KEYS: usize = 64;
 
@@ -23,8 +27,13 @@ pub enum JwksError {
     #[error("no key in it can verify tokens (wanted: RSA, or EC with curve P-256 or P-384)")]
     Empty,
     /// A secret where only public keys belong.
-    #[error("keys[{0}] holds a secret (\"d\" or \"k\"); publish only public keys, and replace this one")]
+    #[error("keys[{0}] holds a private key (\"d\"); publish only public keys, and replace this one")]
     Secret(usize),
+    /// A key that signs and verifies.
+    #[error(
+        "keys[{0}] is a symmetric key (kty oct): whoever can verify tokens by it can make them too; use RSA, or EC with curve P-256 or P-384"
+    )]
+    Symmetric(usize),
     /// A key that cannot be read.
     #[error("keys[{index}]: {reason}")]
     Key {
@@ -72,6 +81,8 @@ impl Key {
 #[derive(Debug)]
 pub struct KeySet {
     keys: Vec<Key>,
+    /// Keys that were passed over.
+    skipped: usize,
 }
 
 /// No key, or not just one, is meant by a token's header.
@@ -93,11 +104,23 @@ impl KeySet {
         Self::from_value(&serde_json::from_str(text)?)
     }
 
+    /// As [`KeySet::parse`], of somebody else's set: a key that is not fit is passed over too, for its owner's others count.
+    ///
+    /// # Errors
+    /// When it is not a key set, or none of its keys is fit.
+    pub fn parse_usable(text: &str) -> Result<Self, JwksError> {
+        Self::read(&serde_json::from_str(text)?, true)
+    }
+
     /// Takes parsed JSON.
     ///
     /// # Errors
     /// As [`KeySet::parse`].
     pub fn from_value(value: &Value) -> Result<Self, JwksError> {
+        Self::read(value, false)
+    }
+
+    fn read(value: &Value, lenient: bool) -> Result<Self, JwksError> {
         let list = value
             .get("keys")
             .and_then(Value::as_array)
@@ -105,24 +128,37 @@ impl KeySet {
         if list.len() > MAX_KEYS {
             return Err(JwksError::TooMany);
         }
-        let mut keys: Vec<Key> = Vec::new();
+        let mut set = Self {
+            keys: Vec::new(),
+            skipped: 0,
+        };
         for (index, value) in list.iter().enumerate() {
-            let Some(key) = parse_key(index, value)? else {
-                continue;
-            };
-            if let Some(kid) = key
-                .kid
-                .as_ref()
-                .filter(|kid| keys.iter().any(|k| k.kid.as_ref() == Some(kid)))
-            {
-                return Err(JwksError::Twice(kid.clone()));
+            match parse_key(index, value).and_then(|key| set.unlike(key)) {
+                Ok(Some(key)) => set.keys.push(key),
+                Ok(None) => set.skipped += 1,
+                Err(_) if lenient => set.skipped += 1,
+                Err(error) => return Err(error),
             }
-            keys.push(key);
         }
-        match keys.is_empty() {
+        match set.keys.is_empty() {
             true => Err(JwksError::Empty),
-            false => Ok(Self { keys }),
+            false => Ok(set),
         }
+    }
+
+    /// The key, unless one with its id is there.
+    fn unlike(&self, key: Option<Key>) -> Result<Option<Key>, JwksError> {
+        let kid = key.as_ref().and_then(|key| key.kid.as_ref());
+        match kid.filter(|kid| self.keys.iter().any(|key| key.kid.as_ref() == Some(*kid))) {
+            Some(kid) => Err(JwksError::Twice(kid.clone())),
+            None => Ok(key),
+        }
+    }
+
+    /// How many keys were passed over, because they are of another kind or for another use.
+    #[must_use]
+    pub fn skipped(&self) -> usize {
+        self.skipped
     }
 
     /// The key that a token's header means: the one with its id, or, without an id, the only one of its algorithm.
@@ -147,8 +183,17 @@ impl KeySet {
 }
 
 fn parse_key(index: usize, value: &Value) -> Result<Option<Key>, JwksError> {
-    if value.get("d").is_some() || value.get("k").is_some() {
+    let field = |name: &str| value.get(name).and_then(Value::as_str);
+    if field("kty") == Some("oct") || value.get("k").is_some() {
+        return Err(JwksError::Symmetric(index));
+    }
+    if value.get("d").is_some() {
         return Err(JwksError::Secret(index));
+    }
+    // The library knows no other names, and says of the whole key that it is broken.
+    let curve = field("crv").is_none_or(|curve| CURVES.contains(&curve));
+    if !field("kty").is_some_and(|kind| KINDS.contains(&kind)) || !curve {
+        return Ok(None);
     }
     let broken = |reason: String| JwksError::Key { index, reason };
     let jwk: Jwk = serde_json::from_value(value.clone()).map_err(|e| broken(e.to_string()))?;
@@ -249,14 +294,41 @@ mod tests {
         refused(&[], "no key");
         refused(&[with(json!({"use": "enc"}))], "no key");
         refused(&[json!({"kty": "unknown"})], "no key");
-        refused(&[with(json!({"d": "AAAA"}))], "keys[0] holds a secret");
+        refused(&[with(json!({"d": "AAAA"}))], "keys[0] holds a private key");
         refused(
             &[key(), json!({"kty": "oct", "k": "c2VjcmV0"})],
-            "keys[1] holds a secret",
+            "keys[1] is a symmetric key",
         );
+        refused(&[with(json!({"x": "!"}))], "keys[0]: ");
         refused(&[with(json!({"kid": "a"})), with(json!({"kid": "a"}))], "twice");
         refused(&vec![key(); 65], "more than 64");
         assert!(matches!(KeySet::parse("{}"), Err(JwksError::Form)));
         assert!(matches!(KeySet::parse("nonsense"), Err(JwksError::Json(_))));
+    }
+
+    #[test]
+    fn keys_of_other_kinds_are_passed_over_and_broken_ones_of_others_sets_too() {
+        let others = [
+            json!({"kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA"}),
+            json!({"kty": "OKP", "crv": "Ed448", "x": "AA"}),
+            json!({"kty": "AKP", "alg": "ML-DSA-44", "pub": "AA"}),
+            with(json!({"use": "enc"})),
+        ];
+        let set = parse(&[&others[..], &[key()]].concat()).unwrap();
+        assert_eq!((set.keys.len(), set.skipped()), (1, 4));
+        let broken = [
+            with(json!({"x": "!"})),
+            with(json!({"d": "AAAA"})),
+            json!({"kty": "oct", "k": "c2VjcmV0"}),
+            json!("key"),
+            key(),
+        ];
+        for one in &broken[..3] {
+            assert!(parse(&[one.clone(), key()]).is_err(), "{one}");
+        }
+        let usable = |keys: &[Value]| KeySet::parse_usable(&json!({ "keys": keys }).to_string());
+        let set = usable(&broken).unwrap();
+        assert_eq!((set.keys.len(), set.skipped()), (1, 4));
+        assert!(matches!(usable(&broken[..4]), Err(JwksError::Empty)));
     }
 }

@@ -125,12 +125,11 @@ pub(crate) struct Authenticator {
 }
 
 impl Authenticator {
-    /// As [`authenticate`], also with keys that were fetched; a token of an issuer that `identity.yaml` does not name is shown
-    /// to the API server.
+    /// As [`authenticate`], also with keys that were fetched. Nobody is asked.
     ///
     /// # Errors
-    /// As [`authenticate`], and when the API server does not accept the token or cannot be asked.
-    pub(crate) async fn authenticate(
+    /// As [`authenticate`].
+    pub(crate) fn here(
         &self,
         metadata: &MetadataMap,
         peer: Option<&Peer>,
@@ -141,23 +140,31 @@ impl Authenticator {
             Err(refusal @ Refusal::Token(TokenRefusal::Issuer(_))) => refusal,
             result => return result,
         };
-        let Some(token) = bearer(metadata)? else {
-            return Err(refusal);
-        };
-        if let Refusal::Token(TokenRefusal::Issuer(issuer)) = &refusal
-            && config
-                .remote_issuers
-                .iter()
-                .any(|remote| remote.issuer == *issuer)
-        {
-            let account = self.by_fetched(issuer, token, now)?;
-            return caller(&config, &account, Method::Token);
+        let fetched = |issuer: &str| config.remote_issuers.iter().any(|remote| remote.issuer == issuer);
+        match (&refusal, bearer(metadata)?) {
+            (Refusal::Token(TokenRefusal::Issuer(issuer)), Some(token)) if fetched(issuer) => {
+                let account = self.by_fetched(issuer, token, now)?;
+                caller(&config, &account, Method::Token)
+            }
+            _ => Err(refusal),
         }
-        let Some(reviewer) = &self.reviewer else {
-            return Err(refusal);
+    }
+
+    /// Whether the API server may know what is not known here: a token of an issuer that `identity.yaml` does not name.
+    pub(crate) fn can_ask(&self, refusal: &Refusal) -> bool {
+        self.reviewer.is_some() && matches!(refusal, Refusal::Token(TokenRefusal::Issuer(_)))
+    }
+
+    /// Shows the token to the API server, in place of what was said `here`.
+    ///
+    /// # Errors
+    /// When it does not accept the token, or cannot be asked.
+    pub(crate) async fn ask(&self, metadata: &MetadataMap, here: Refusal) -> Result<Caller, Refusal> {
+        let (Some(reviewer), Some(token)) = (&self.reviewer, bearer(metadata)?) else {
+            return Err(here);
         };
         let account = reviewer.review(token).await?;
-        caller(&config, &account, Method::TokenReview)
+        caller(&self.config.load(), &account, Method::TokenReview)
     }
 
     fn by_fetched(&self, issuer: &str, token: &str, now: i64) -> Result<jwt::Account, Refusal> {
@@ -278,5 +285,13 @@ mod tests {
         check(&["Bearer "], Some(&peer), Err(Refusal::Header));
         check(&["Bearer"], Some(&peer), Err(Refusal::Header));
         check(&["Bearer a", "Bearer b"], Some(&peer), Err(Refusal::Header));
+        // The scheme's case does not matter, nor how many spaces follow it (RFC 9110, section 11.4).
+        for scheme in ["bearer x", "BEARER  x", "bEaReR x"] {
+            check(
+                &[scheme],
+                Some(&peer),
+                Err(Refusal::Token(TokenRefusal::Malformed)),
+            );
+        }
     }
 }

@@ -26,13 +26,33 @@ pub enum AuthorityError {
     File(#[from] FileError),
     /// A certificate without its key.
     #[error(
-        "{certificate} is there without {key}: put the key back, or move the certificate away to have a new root made"
+        "{certificate} is there without {key}: put the key back, or move the whole folder away to have a new root made, which no workload trusts yet"
     )]
     KeyMissing {
         /// The certificate's file.
         certificate: PathBuf,
         /// The name of the key's file.
         key: &'static str,
+    },
+    /// A key without its certificate.
+    #[error(
+        "{key} is there without {certificate}: put the certificate back from a backup (the ConfigMap istio-ca-root-cert of each namespace and the roots of each agent are copies of it), or move the whole folder away to have a new root made, which no workload trusts yet"
+    )]
+    CertificateMissing {
+        /// The key's file.
+        key: PathBuf,
+        /// The name of the certificate's file.
+        certificate: &'static str,
+    },
+    /// What is left of an authority without its root.
+    #[error(
+        "{dir} has {remains} of an authority, but neither root-key.pem nor root-cert.pem: put both back from a backup, or move the whole folder away to have a new root made, which no workload trusts yet"
+    )]
+    RootMissing {
+        /// The folder.
+        dir: PathBuf,
+        /// What is there.
+        remains: &'static str,
     },
     /// A file of a plugged-in authority that is not there.
     #[error(
@@ -41,7 +61,7 @@ pub enum AuthorityError {
     Missing(PathBuf),
     /// The key file's contents.
     #[error(
-        "{path}: not a private key that can sign ({reason}); wanted is an unencrypted PEM key, ECDSA P-256, P-384 or RSA"
+        "{path}: not a private key that can sign ({reason}); wanted is an unencrypted PEM key, ECDSA P-256, P-384, P-521 or RSA"
     )]
     Key {
         /// The file.
@@ -138,6 +158,8 @@ pub struct Authority {
     revoked: Revoked,
     /// PEM of what goes with a leaf: each of the chain, and all roots in the last place.
     answer: Vec<Arc<str>>,
+    /// Whether a Citadel made the root that signs.
+    own: bool,
     pub(super) created: bool,
 }
 
@@ -193,6 +215,7 @@ impl Authority {
             validity.not_before.to_datetime(),
             validity.not_after.to_datetime(),
         );
+        let made_here = super::profile::is_own(&parsed);
         let issuer = Issuer::from_ca_cert_der(&parts.certificate, parts.key)?;
         let mut others = Vec::new();
         for (key, certificate) in parts.others {
@@ -241,16 +264,17 @@ impl Authority {
             lists,
             revoked: parts.revoked,
             answer,
+            own: made_here,
             created: false,
         };
         authority.try_out(&path, now)?;
         Ok(authority)
     }
 
-    /// A leaf that nobody gets.
+    /// A leaf that nobody gets, with names of each kind that leaves have: an authority may be constrained in any.
     fn trial(&self, now: OffsetDateTime) -> Result<Leaf, IssueError> {
         let subject = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let id = SpiffeId::new(self.trust_domain().clone(), "/trial")?;
+        let id = SpiffeId::system(self.trust_domain(), "citadel")?;
         self.issue(&subject, &id, std::time::Duration::from_secs(60), now)
     }
 
@@ -346,6 +370,16 @@ impl Authority {
     #[must_use]
     pub fn not_before(&self) -> i64 {
         self.not_before.unix_timestamp()
+    }
+
+    /// Since when this authority can have signed, in seconds since 1970: roots that Citadel makes say an hour earlier.
+    #[must_use]
+    pub fn since(&self) -> i64 {
+        let backdate = match self.own {
+            true => super::profile::ROOT_BACKDATE,
+            false => time::Duration::ZERO,
+        };
+        (self.not_before + backdate).unix_timestamp()
     }
 
     /// Whether this call made the root's certificate.

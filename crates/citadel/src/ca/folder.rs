@@ -24,14 +24,16 @@ use xxhash_rust::xxh3::Xxh3;
 use super::authority::{Authority, AuthorityError, Parts, now};
 use super::files::{self, FileError};
 use super::key::Key;
-use super::profile;
 use super::revocation::Revoked;
 use super::rotation::Record;
+use super::{journal, notes, profile};
 
 /// Name of the root's key in the CA's folder: PKCS #8 or SEC1, PEM, mode 0600.
 pub const KEY_FILE: &str = "root-key.pem";
 /// Name of the file with the mesh's roots in the CA's folder: PEM.
 pub const CERT_FILE: &str = "root-cert.pem";
+/// Name of the key of the first root while that is made; it gets its place last.
+const FIRST_KEY_FILE: &str = "first-root-key.pem";
 /// Name of the key of the root to come.
 pub const NEXT_KEY_FILE: &str = "next-key.pem";
 /// Name of the key of the root that was in force before.
@@ -76,8 +78,8 @@ impl Authority {
     /// all. Of several first starts at once one makes the root and the others load it.
     ///
     /// # Errors
-    /// When files are there that cannot be used: they are never replaced. A key alone gets a new certificate, because
-    /// the first start may have ended between the two files.
+    /// When files are there that cannot be used, or some that belong to them are lost: nothing is replaced, and no new root
+    /// is made beside what is left of another.
     pub fn load_or_create(dir: &Path, trust_domain: &TrustDomain) -> Result<Self, AuthorityError> {
         Folder::new(dir.to_owned(), trust_domain.clone()).load_or_create()
     }
@@ -160,27 +162,59 @@ impl Folder {
         };
         match (self.key(KEY_FILE)?, self.roots()?) {
             (Some(key), Some(roots)) => self.join(key, roots, now()),
-            (Some(key), None) => self.certify(key),
-            (None, Some(_)) => Err(AuthorityError::KeyMissing {
-                certificate: self.path(CERT_FILE),
-                key: KEY_FILE,
+            (Some(_), None) => Err(AuthorityError::CertificateMissing {
+                key: self.path(KEY_FILE),
+                certificate: CERT_FILE,
             }),
-            (None, None) => {
-                let key = Key::generate()?;
-                self.write_key(KEY_FILE, &key)?;
-                self.certify(key)
-            }
+            (None, roots) => self.first(roots),
         }
     }
 
-    /// Makes and keeps a certificate for the key.
-    fn certify(&self, key: Key) -> Result<Authority, AuthorityError> {
+    /// The first start, or the rest of one that a crash ended. The key gets its place last: where it is in its place, there was
+    /// a certificate.
+    fn first(&self, roots: Option<Vec<CertificateDer<'static>>>) -> Result<Authority, AuthorityError> {
+        let begun = self.key(FIRST_KEY_FILE)?;
+        let key = match (begun, &roots) {
+            (Some(key), None) => key,
+            (Some(key), Some(roots)) if of_key(roots, &key).is_some() => key,
+            (_, Some(_)) => {
+                return Err(AuthorityError::KeyMissing {
+                    certificate: self.path(CERT_FILE),
+                    key: KEY_FILE,
+                });
+            }
+            (None, None) => {
+                self.refuse_remains()?;
+                let key = Key::generate()?;
+                self.write_key(FIRST_KEY_FILE, &key)?;
+                key
+            }
+        };
         let now = now();
-        let certificate = self.self_signed(&key, now)?;
-        self.write_roots(std::slice::from_ref(&certificate))?;
-        let mut authority = self.join(key, vec![certificate], now)?;
+        let roots = match roots {
+            Some(roots) => roots,
+            None => {
+                let certificate = self.self_signed(&key, now)?;
+                self.write_roots(std::slice::from_ref(&certificate))?;
+                vec![certificate]
+            }
+        };
+        files::rename(&self.path(FIRST_KEY_FILE), &self.path(KEY_FILE))?;
+        let mut authority = self.join(key, roots, now)?;
         authority.created = true;
         Ok(authority)
+    }
+
+    /// A folder that has something of an authority without its root is no new one.
+    fn refuse_remains(&self) -> Result<(), AuthorityError> {
+        let remains = [NEXT_KEY_FILE, RETIRING_KEY_FILE, journal::FOLDER];
+        match remains.into_iter().find(|name| self.path(name).exists()) {
+            Some(remains) => Err(AuthorityError::RootMissing {
+                dir: self.dir.clone(),
+                remains,
+            }),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn self_signed(
@@ -279,16 +313,8 @@ impl Folder {
     /// # Errors
     /// When the file cannot be read or is not what was written: then it is not known who is to be refused.
     pub fn revoked(&self) -> Result<Revoked, AuthorityError> {
-        let path = self.state_path(REVOKED_FILE);
-        let Some(bytes) = files::read(&path)? else {
-            return Ok(Revoked::default());
-        };
-        serde_json::from_slice(&bytes).map_err(|error| AuthorityError::Certificate {
-            path,
-            reason: format!(
-                "not a record of revoked certificates ({error}); put a good copy back, or take it away to revoke none"
-            ),
-        })
+        let way_out = "put a good copy back, or take it away to revoke none";
+        Ok(notes::read(&self.state_path(REVOKED_FILE), way_out)?.unwrap_or_default())
     }
 
     /// Whether the next root is there.
@@ -317,16 +343,8 @@ impl Folder {
     /// # Errors
     /// When the file cannot be read or is not what was written.
     pub fn record(&self) -> Result<Record, AuthorityError> {
-        let path = self.state_path(RECORD_FILE);
-        let Some(bytes) = files::read(&path)? else {
-            return Ok(Record::default());
-        };
-        serde_json::from_slice(&bytes).map_err(|error| AuthorityError::Certificate {
-            path,
-            reason: format!(
-                "not a rotation's record ({error}); take it away to have a rotation counted from now"
-            ),
-        })
+        let way_out = "take it away to have a rotation counted from now";
+        Ok(notes::read(&self.state_path(RECORD_FILE), way_out)?.unwrap_or_default())
     }
 
     pub(super) fn write_record(&self, record: &Record) -> Result<(), AuthorityError> {

@@ -67,12 +67,48 @@ fn first_starts_at_once_make_one_root() {
 
 #[test]
 fn a_start_that_ended_half_way_is_finished() {
-    let (_dir, ca) = folder();
-    Authority::load_or_create(&ca, &td()).unwrap();
-    let key = fs::read(ca.join(KEY_FILE)).unwrap();
-    fs::remove_file(ca.join(CERT_FILE)).unwrap();
-    assert!(Authority::load_or_create(&ca, &td()).unwrap().created());
-    assert_eq!(fs::read(ca.join(KEY_FILE)).unwrap(), key);
+    for point in 0.. {
+        let (_dir, ca) = folder();
+        files::crash_test::at(Some(point));
+        let whole = Authority::load_or_create(&ca, &td()).is_ok();
+        files::crash_test::at(None);
+        let made: Option<Vec<u8>> = [FIRST_KEY_FILE, KEY_FILE]
+            .iter()
+            .find_map(|name| fs::read(ca.join(name)).ok());
+        Authority::load_or_create(&ca, &td()).unwrap();
+        assert!(!ca.join(FIRST_KEY_FILE).exists(), "{point}");
+        if let Some(made) = made {
+            assert_eq!(fs::read(ca.join(KEY_FILE)).unwrap(), made, "{point}");
+        }
+        if whole {
+            assert!(point >= 6, "three files are put in place: {point}");
+            return;
+        }
+    }
+}
+
+#[test]
+fn what_is_left_of_an_authority_gets_no_new_root() {
+    let check = |remains: &str| {
+        let (_dir, ca) = folder();
+        Authority::load_or_create(&ca, &td()).unwrap();
+        for lost in [KEY_FILE, CERT_FILE] {
+            fs::rename(ca.join(lost), ca.join(remains)).unwrap();
+        }
+        let error = Authority::load_or_create(&ca, &td()).unwrap_err().to_string();
+        for part in [
+            remains,
+            "neither root-key.pem nor root-cert.pem",
+            "backup",
+            "move the whole folder away",
+        ] {
+            assert!(error.contains(part), "no {part:?} in: {error}");
+        }
+        assert!(!ca.join(KEY_FILE).exists() && !ca.join(CERT_FILE).exists());
+    };
+    for remains in [NEXT_KEY_FILE, RETIRING_KEY_FILE, journal::FOLDER] {
+        check(remains);
+    }
 }
 
 /// What is wrong with the folder, and what the message must have.
@@ -111,7 +147,18 @@ fn what_cannot_be_used_is_named_and_left_alone() {
     );
     refused(
         |ca| fs::remove_file(ca.join(KEY_FILE)).unwrap(),
-        &["root-cert.pem is there without root-key.pem"],
+        &[
+            "root-cert.pem is there without root-key.pem",
+            "move the whole folder away",
+        ],
+    );
+    refused(
+        |ca| fs::remove_file(ca.join(CERT_FILE)).unwrap(),
+        &[
+            "root-key.pem is there without root-cert.pem",
+            "istio-ca-root-cert",
+            "move the whole folder away",
+        ],
     );
     refused(
         |ca| fs::write(ca.join(KEY_FILE), "rubbish").unwrap(),
@@ -263,22 +310,54 @@ fn a_crash_between_the_writes_of_a_step_is_made_good() {
 
 /// A plugged-in authority: a root, an intermediate that it signed, and the intermediate's key.
 fn plug_in(ca: &Path) -> CertificateDer<'static> {
+    plug_in_with(ca, |_| {})
+}
+
+fn plug_in_with(ca: &Path, change: impl FnOnce(&mut CertificateParams)) -> CertificateDer<'static> {
     let now = now();
     let root_key = KeyPair::generate().unwrap();
     let root_params = profile::root(&td(), now).unwrap();
     let root = root_params.self_signed(&root_key).unwrap();
     let key = KeyPair::generate().unwrap();
     let issuer = rcgen::Issuer::new(root_params, root_key);
-    let middle = profile::root(&td(), now)
-        .unwrap()
-        .signed_by(&key, &issuer)
-        .unwrap();
+    let mut middle = profile::root(&td(), now).unwrap();
+    change(&mut middle);
+    let middle = middle.signed_by(&key, &issuer).unwrap();
     files::private_dir(ca).unwrap();
     files::write_atomic(&ca.join(PLUGGED_KEY_FILE), key.serialize_pem().as_bytes(), 0o600).unwrap();
     fs::write(ca.join(PLUGGED_CERT_FILE), middle.pem()).unwrap();
     fs::write(ca.join(PLUGGED_CHAIN_FILE), middle.pem() + &root.pem()).unwrap();
     fs::write(ca.join(CERT_FILE), root.pem()).unwrap();
     middle.der().clone()
+}
+
+#[test]
+fn an_intermediate_whose_name_constraints_exclude_workloads_is_refused_with_the_reason() {
+    let check = |permitted: &[&str], refused: bool| {
+        let (_dir, ca) = folder();
+        plug_in_with(&ca, |params| {
+            params.name_constraints = Some(rcgen::NameConstraints {
+                permitted_subtrees: permitted
+                    .iter()
+                    .map(|name| rcgen::GeneralSubtree::DnsName((*name).to_owned()))
+                    .collect(),
+                excluded_subtrees: vec![rcgen::GeneralSubtree::DnsName("corp.example".to_owned())],
+            });
+        });
+        let seen = own(&ca).load_or_create().map_err(|error| error.to_string());
+        match (&seen, refused) {
+            (Ok(_), false) => {}
+            (Err(error), true) => assert!(
+                error.contains("ca-cert.pem") && error.contains("name constraints"),
+                "{error}"
+            ),
+            _ => panic!("{permitted:?}: {seen:?}"),
+        }
+    };
+    check(&["corp.example"], true);
+    // What lets the services' own names pass is supported.
+    check(&[], false);
+    check(&["svc", "svc.cluster.local"], false);
 }
 
 #[test]
@@ -377,6 +456,10 @@ fn keys_of_every_kind_that_openssl_writes_sign_leaves_and_lists() {
         (
             "EC PRIVATE KEY",
             vec!["ecparam", "-name", "secp384r1", "-genkey", "-noout"],
+        ),
+        (
+            "EC PRIVATE KEY",
+            vec!["ecparam", "-name", "secp521r1", "-genkey", "-noout"],
         ),
         (
             "-----BEGIN PRIVATE KEY",

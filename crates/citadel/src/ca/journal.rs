@@ -15,7 +15,7 @@ use super::files::{self, FileError};
 use super::revocation::Serial;
 
 /// Name of the files' folder, in the authority's.
-const FOLDER: &str = "issued";
+pub(super) const FOLDER: &str = "issued";
 /// Longest line that is read, in bytes: a serial number, a time, and a SPIFFE id of 2048 bytes.
 const MAX_LINE: u64 = 2200;
 /// Most lines that wait in memory.

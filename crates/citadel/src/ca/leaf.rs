@@ -7,6 +7,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::authority::Authority;
 use super::profile;
+use super::revocation::Serial;
 
 /// The longest life that a leaf can have.
 pub const MAX_LEAF_TTL: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
@@ -43,8 +44,27 @@ pub struct Leaf {
     pub not_after: i64,
 }
 
+/// What a leaf is issued for, beside its key and identity.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// Its life: at most [`MAX_LEAF_TTL`], and never past the root's end.
+    pub ttl: std::time::Duration,
+    /// When its holder was last recognised by more than a certificate of this authority, in seconds since 1970.
+    pub proven: i64,
+    /// DNS names beside those that follow from the identity; never a caller's wish.
+    pub names: &'a [String],
+}
+
+/// When the holder of a certificate of this authority was last recognised by more than a certificate, in seconds since 1970: by
+/// its serial number (hexadecimal). `None` for certificates that do not say so.
+#[must_use]
+pub fn proven(serial: &str) -> Option<i64> {
+    profile::proven(&Serial::parse(serial).ok()?.bytes())
+}
+
 impl Authority {
-    /// Signs `key` for `id`. The life is `ttl`, at most [`MAX_LEAF_TTL`] and never past the root's end.
+    /// Signs `key` for `id`, whose holder is recognised `now`. The life is `ttl`, at most [`MAX_LEAF_TTL`] and never past the root's
+    /// end.
     ///
     /// # Errors
     /// When the root has ended, the id is foreign, or signing fails.
@@ -55,17 +75,36 @@ impl Authority {
         ttl: std::time::Duration,
         now: OffsetDateTime,
     ) -> Result<Leaf, IssueError> {
+        let terms = Terms {
+            ttl,
+            proven: now.unix_timestamp(),
+            names: &[],
+        };
+        self.issue_on(key, id, &terms, now)
+    }
+
+    /// As [`Authority::issue`], on other terms.
+    ///
+    /// # Errors
+    /// As [`Authority::issue`], and when one of the names is none.
+    pub fn issue_on(
+        &self,
+        key: &impl PublicKeyData,
+        id: &SpiffeId,
+        terms: &Terms<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Leaf, IssueError> {
         if id.trust_domain() != self.trust_domain() || id.path().is_empty() {
             return Err(IssueError::Id(id.clone()));
         }
-        let not_after = (now + ttl.min(MAX_LEAF_TTL)).min(self.not_after);
+        let not_after = (now + terms.ttl.min(MAX_LEAF_TTL)).min(self.not_after);
         if now < self.not_before || not_after <= now {
             return Err(IssueError::RootExpired);
         }
         let not_before = (now - BACKDATE).max(self.not_before);
-        let serial = profile::serial();
+        let serial = profile::leaf_serial(terms.proven);
         let text = serial.to_string();
-        let params = profile::leaf(id, not_before, not_after, serial)?;
+        let params = profile::leaf(id, not_before, not_after, serial, terms.names)?;
         let certificate = params.signed_by(key, &self.issuer)?;
         Ok(Leaf {
             der: certificate.der().clone(),
@@ -132,6 +171,7 @@ mod tests {
         );
         assert_eq!(leaf.not_after, now.unix_timestamp() + 3600);
         assert_eq!(parsed.tbs_certificate.raw_serial_as_string(), leaf.serial);
+        assert_eq!(proven(&leaf.serial), Some(now.unix_timestamp()));
         let authority = parsed
             .iter_extensions()
             .any(|e| e.oid == x509_parser::oid_registry::OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER);
@@ -141,9 +181,10 @@ mod tests {
     #[test]
     fn serials_are_positive_random_and_of_full_length() {
         let serials: std::collections::BTreeSet<Vec<u8>> =
-            (0..1000).map(|_| profile::serial().to_bytes()).collect();
+            (0..1000).map(|_| profile::leaf_serial(7).to_bytes()).collect();
         assert_eq!(serials.len(), 1000);
-        assert!(serials.iter().all(|s| s.len() == 16 && s[0] < 0x80 && s[0] > 0));
+        assert!(serials.iter().all(|s| s.len() == 20 && s[0] < 0x80 && s[0] > 0));
+        assert!((0..1000).all(|_| profile::serial().to_bytes().len() == 16));
     }
 
     #[test]

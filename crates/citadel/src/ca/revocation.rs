@@ -59,7 +59,7 @@ impl Serial {
     }
 
     /// The number in big-endian bytes.
-    fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let padded = format!("{}{}", "0".repeat(self.0.len() % 2), self.0);
         let pairs = padded.as_bytes().chunks(2);
         pairs

@@ -1,6 +1,7 @@
 //! Secrets from a folder: YAML as `kubectl get secret -o yaml` prints it, in a folder that only its owner may read.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(crate) struct Folder(pub(crate) Option<PathBuf>);
 pub(crate) struct Loaded {
     pub(crate) secrets: Secrets,
     pub(crate) faults: BTreeMap<PathBuf, String>,
+    /// Secrets that several files have, by file: they are told of, and nothing is kept for them.
+    pub(crate) twice: BTreeMap<PathBuf, String>,
     hash: u64,
 }
 
@@ -49,12 +52,38 @@ impl Folder {
             match read(&path) {
                 Ok((hash, secrets)) => {
                     loaded.hash = loaded.hash.rotate_left(1) ^ hash;
-                    loaded.secrets.extend(secrets);
+                    loaded.add(&path, secrets);
                 }
                 Err(reason) => _ = loaded.faults.insert(path, reason),
             }
         }
         Ok(loaded)
+    }
+}
+
+impl Loaded {
+    /// Adds a file's Secrets. One that an earlier file has too stays the earlier one's: which of the two was meant is for people
+    /// to say.
+    fn add(&mut self, path: &Path, secrets: Secrets) {
+        let mut twice = Vec::new();
+        for (key, secret) in secrets {
+            match self.secrets.entry(key) {
+                Entry::Vacant(place) => _ = place.insert(secret),
+                Entry::Occupied(place) => {
+                    let key = place.key();
+                    twice.push(format!("{}/{}", key.namespace, key.name));
+                }
+            }
+        }
+        if !twice.is_empty() {
+            let names = twice.join(", ");
+            self.twice.insert(
+                path.to_owned(),
+                format!(
+                    "an earlier file (by name) has these Secrets too, and counts: {names}; delete one of each"
+                ),
+            );
+        }
     }
 }
 
@@ -85,7 +114,10 @@ fn read(path: &Path) -> Result<(u64, Secrets), String> {
                 key.namespace, key.name
             )
         })?;
-        secrets.insert(key, Arc::new(secret));
+        let name = format!("{}/{}", key.namespace, key.name);
+        if secrets.insert(key, Arc::new(secret)).is_some() {
+            return Err(format!("Secret {name} is in it twice; delete one of the two"));
+        }
     }
     Ok((
         xxh3_64(&bytes) ^ xxh3_64(path.as_os_str().as_encoded_bytes()),
@@ -101,6 +133,17 @@ pub(crate) struct Watcher {
     taken: Option<(u64, bool)>,
     /// What was last said of each file, and of the folder; said once.
     complaints: BTreeMap<PathBuf, String>,
+    /// Likewise, of Secrets that several files have.
+    twice: BTreeMap<PathBuf, String>,
+}
+
+/// What is said now and was not before.
+fn new<'a>(
+    now: &'a BTreeMap<PathBuf, String>,
+    before: &'a BTreeMap<PathBuf, String>,
+) -> impl Iterator<Item = (&'a PathBuf, &'a String)> {
+    now.iter()
+        .filter(|(path, reason)| before.get(*path) != Some(*reason))
 }
 
 impl Watcher {
@@ -111,6 +154,7 @@ impl Watcher {
             secrets,
             taken: None,
             complaints: BTreeMap::new(),
+            twice: BTreeMap::new(),
         };
         (watcher, seen)
     }
@@ -140,14 +184,17 @@ impl Watcher {
                 BTreeMap::from([(self.folder.0.clone().unwrap_or_default(), error.to_string())]),
             ),
         };
-        for (path, reason) in faults
-            .iter()
-            .filter(|(path, reason)| self.complaints.get(*path) != Some(*reason))
-        {
+        for (path, reason) in new(&faults, &self.complaints) {
             tracing::error!(path = %path.display(), reason, "Secrets cannot be read; those of before stay in use");
         }
         let broken = !faults.is_empty();
         self.complaints = faults;
+        if let Some(loaded) = &loaded {
+            for (path, reason) in new(&loaded.twice, &self.twice) {
+                tracing::error!(path = %path.display(), reason, "Secrets are in several files");
+            }
+            self.twice.clone_from(&loaded.twice);
+        }
         if let Some(loaded) = loaded.filter(|loaded| self.taken != Some((loaded.hash, broken))) {
             self.taken = Some((loaded.hash, broken));
             let mut secrets = loaded.secrets;

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use proto::trust::credential::{KeyPair, Result as Outcome, Roots};
 use proto::trust::credential_service_server::CredentialService;
 use proto::trust::{Credential, WatchCredentialsRequest};
@@ -23,6 +25,8 @@ use crate::kubernetes::access::{Access, Decision, Reader};
 
 /// Most credentials that one proxy can ask for.
 const MAX_NAMES: usize = 1000;
+/// Names of one proxy that are looked at at once.
+const AT_ONCE: usize = 16;
 /// How often it is looked whether rights have changed.
 const LOOK: Duration = Duration::from_secs(2);
 /// Answers that wait for a proxy to read; more are not made until it does.
@@ -57,8 +61,8 @@ impl Session {
     async fn news(&mut self, known: &Known) -> Vec<Credential> {
         let mut news = Vec::new();
         let before = self.waits.take();
-        for name in self.wanted.clone() {
-            let found = match self.look(&name, known).await {
+        for (name, found) in self.look_all(known).await {
+            let found = match found {
                 Ok(found) => found,
                 // It may be known soon; a proxy that has it from before shall keep it.
                 Err(reason) => {
@@ -78,6 +82,21 @@ impl Session {
             tracing::warn!(id = %self.peer.spiffe_id, reason, "credentials have to wait");
         }
         news
+    }
+
+    /// What each name means, in the names' order. Rights are asked for several at once: a question may take as long as the API
+    /// server likes.
+    async fn look_all(&self, known: &Known) -> BTreeMap<String, Result<Result<Material, Missing>, String>> {
+        let look = |name: &String| {
+            let name = name.clone();
+            async move {
+                let found = self.look(&name, known).await;
+                (name, found)
+            }
+            .boxed()
+        };
+        let looks: Vec<BoxFuture<'_, _>> = self.wanted.iter().map(look).collect();
+        stream::iter(looks).buffer_unordered(AT_ONCE).collect().await
     }
 
     /// What a name means for this proxy, or why that cannot be said yet.

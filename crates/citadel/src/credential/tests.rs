@@ -236,6 +236,36 @@ fn a_broken_file_keeps_what_it_held_and_a_deleted_one_does_not() {
 }
 
 #[test]
+fn a_secret_that_two_files_have_is_reported_and_is_the_first_ones() {
+    let files = Files::new();
+    let ((one, key), (other, other_key)) = (certified(), certified());
+    let text =
+        |certificate: &str, key: &str| yaml("shop", "a", &[("tls.crt", certificate), ("tls.key", key)]);
+    files.write("1.yaml", &text(&one, &key));
+    files.write("2.yaml", &text(&other, &other_key));
+    let loaded = files.load();
+    let Ok(Material::KeyPair { chain, .. }) = read(&loaded.secrets, "kubernetes://a", "shop") else {
+        panic!("no pair");
+    };
+    assert_eq!(chain.trim(), one.trim());
+    let told: Vec<_> = loaded.twice.iter().collect();
+    let [(path, reason)] = &told[..] else {
+        panic!("{told:?}")
+    };
+    assert!(
+        path.ends_with("2.yaml") && reason.contains("shop/a"),
+        "{path:?}: {reason}"
+    );
+    // In one file neither is known to be meant.
+    files.write(
+        "3.yaml",
+        &[text(&one, &key), text(&other, &other_key)].join("---\n"),
+    );
+    let reason = files.load().faults.into_values().next().unwrap();
+    assert!(reason.contains("shop/a is in it twice"), "{reason}");
+}
+
+#[test]
 fn a_file_that_others_may_read_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let files = Files::new();

@@ -1,6 +1,7 @@
 //! May this proxy read that Secret? Decided before anything is looked up, by the proxy's authenticated account: a Secret of
 //! its own namespace when the cluster's rights let the account get it (SubjectAccessReview), another namespace's when its
-//! owner has granted it to Gateways of the proxy's namespace (ReferenceGrant). Without a cluster: its own namespace alone.
+//! owner has granted it to Gateways of the proxy's namespace (ReferenceGrant) and the account may get the Secrets of its own: a
+//! grant names a namespace, and not every account in it is a gateway's. Without a cluster: its own namespace alone.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,8 @@ use crate::credential::Key;
 /// How long an answer holds: a right that is taken away ends within this time, one that is given begins within.
 const ALLOWED: Duration = Duration::from_secs(15);
 const DENIED: Duration = Duration::from_secs(2);
+/// How long nobody is asked again when the API server did not answer.
+const UNKNOWN: Duration = Duration::from_secs(2);
 /// Most answers that are kept.
 const MAX_KEPT: usize = 10_000;
 
@@ -89,7 +92,10 @@ impl Access {
             Self::OwnNamespace if own => Decision::Allowed,
             Self::OwnNamespace => Decision::Denied(Denial::OtherNamespace(reader.namespace.clone())),
             Self::Cluster(cluster) if own => cluster.review(reader, secret).await,
-            Self::Cluster(cluster) => cluster.granted(reader, secret),
+            Self::Cluster(cluster) => match cluster.granted(reader, secret) {
+                Decision::Allowed => cluster.review(reader, &all_of(&reader.namespace)).await,
+                other => other,
+            },
         }
     }
 }
@@ -100,6 +106,8 @@ pub(crate) struct Cluster {
     reviews: Api<SubjectAccessReview>,
     grants: watch::Receiver<Option<Arc<Grants>>>,
     kept: Mutex<HashMap<(Reader, Key), (Decision, Instant)>>,
+    /// Why the API server could not be asked, and until when that is not tried again.
+    away: Mutex<Option<(String, Instant)>>,
     meters: Meters,
 }
 
@@ -109,6 +117,7 @@ impl Cluster {
             reviews: Api::all(client),
             grants,
             kept: Mutex::default(),
+            away: Mutex::default(),
             meters,
         }
     }
@@ -128,7 +137,7 @@ impl Cluster {
 
     async fn review(&self, reader: &Reader, secret: &Key) -> Decision {
         let key = (reader.clone(), secret.clone());
-        if let Some(kept) = self.kept(&key) {
+        if let Some(kept) = self.kept(&key).or_else(|| self.away()) {
             return kept;
         }
         let (params, question) = (PostParams::default(), question(reader, secret));
@@ -151,11 +160,22 @@ impl Cluster {
         (*until > Instant::now()).then(|| decision.clone())
     }
 
+    /// A proxy may ask for a thousand Secrets, and each question waits for as long as all of them may take.
+    fn away(&self) -> Option<Decision> {
+        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let (reason, until) = away.as_ref()?;
+        (*until > Instant::now()).then(|| Decision::Unknown(reason.clone()))
+    }
+
     fn keep(&self, key: (Reader, Key), decision: &Decision) {
         let holds = match decision {
             Decision::Allowed => ALLOWED,
             Decision::Denied(_) => DENIED,
-            Decision::Unknown(_) => return,
+            Decision::Unknown(reason) => {
+                *self.away.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some((reason.clone(), Instant::now() + UNKNOWN));
+                return;
+            }
         };
         let now = Instant::now();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,6 +185,15 @@ impl Cluster {
         if kept.len() < MAX_KEPT {
             kept.insert(key, (decision.clone(), now + holds));
         }
+    }
+}
+
+/// All Secrets of a namespace: what the rights of a gateway's account, and no other's, are for. Istio asks the same of gateways
+/// (pilot/pkg/credentials/kube, Authorize).
+fn all_of(namespace: &str) -> Key {
+    Key {
+        namespace: namespace.to_owned(),
+        name: String::new(),
     }
 }
 
@@ -184,7 +213,7 @@ fn question(reader: &Reader, secret: &Key) -> SubjectAccessReview {
                 version: Some("v1".to_owned()),
                 resource: Some("secrets".to_owned()),
                 namespace: Some(secret.namespace.clone()),
-                name: Some(secret.name.clone()),
+                name: Some(secret.name.clone()).filter(|name| !name.is_empty()),
                 ..ResourceAttributes::default()
             }),
             ..SubjectAccessReviewSpec::default()
@@ -201,5 +230,36 @@ fn judge(status: Option<&SubjectAccessReviewStatus>, reader: &Reader) -> Decisio
             namespace: reader.namespace.clone(),
             account: reader.account.clone(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_api_server_that_is_away_is_asked_once_in_a_while() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let config = kube::Config::new(format!("http://{address}").parse().unwrap());
+        let client = Client::try_from(config).unwrap();
+        let metrics = runtime::Metrics::new();
+        let (_grants, granted) = watch::channel(None);
+        let access = Access::Cluster(Arc::new(Cluster::new(client, granted, Meters::new(&metrics))));
+        let reader = Reader {
+            namespace: "shop".to_owned(),
+            account: "gateway".to_owned(),
+        };
+        for name in ["a", "b", "c"] {
+            let secret = Key {
+                namespace: "shop".to_owned(),
+                name: name.to_owned(),
+            };
+            let decision = access.decide(&reader, &secret).await;
+            assert!(matches!(decision, Decision::Unknown(_)), "{decision:?}");
+        }
+        let asked = "citadel_access_reviews_total{result=\"failed\"} 1\n";
+        assert!(metrics.encode().contains(asked), "{}", metrics.encode());
     }
 }

@@ -59,7 +59,7 @@ pub enum SecretError {
     },
     /// The Secret lacks what an authority needs.
     #[error(
-        "Secret {namespace}/{name} has no {key}: put it back from a backup, or delete the Secret to have a new root made"
+        "Secret {namespace}/{name} has no {key}: put it back from a backup, or delete the Secret (and the folder of --ca-dir, where it lasts) to have a new root made, which no workload trusts yet"
     )]
     Lacks {
         /// Its namespace.
@@ -195,17 +195,25 @@ impl Store {
     fn take(&self, mut secret: Secret) -> Result<(Origin, Values), SecretError> {
         let version = secret.metadata.resource_version.take().unwrap_or_default();
         let values = values(secret);
-        for &key in self.holds.wants() {
-            if !values.contains_key(key) {
-                return Err(SecretError::Lacks {
-                    namespace: self.namespace.clone(),
-                    name: self.name.clone(),
-                    key,
-                });
-            }
+        if let Some(key) = self.lacks(&values) {
+            return Err(self.lacking(key));
         }
         self.write(&values, false)?;
         Ok((Origin::Own(version), values))
+    }
+
+    /// What an authority cannot be without, and is not there.
+    fn lacks(&self, values: &Values) -> Option<&'static str> {
+        let mut wants = self.holds.wants().iter().copied();
+        wants.find(|key| !values.contains_key(*key))
+    }
+
+    fn lacking(&self, key: &'static str) -> SecretError {
+        SecretError::Lacks {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            key,
+        }
     }
 
     async fn get(&self, name: &str) -> Result<Option<Secret>, SecretError> {
@@ -448,10 +456,15 @@ impl Copy {
         let now = self.store.read()?;
         let written = match &self.origin {
             Origin::Own(_) if now == self.told => return Ok(()),
+            // A file was lost: the Secret has it still.
+            Origin::Own(_) if self.store.lacks(&now).is_some() => None,
             // There is nothing to note yet.
             Origin::Nothing if now.is_empty() => return Ok(()),
             Origin::Own(version) => self.store.replace(&now, version).await?,
-            _ => self.store.create_of(&now).await?,
+            _ => match self.store.lacks(&now) {
+                Some(key) => return Err(self.store.lacking(key)),
+                None => self.store.create_of(&now).await?,
+            },
         };
         (self.origin, self.told) = match written {
             Some(version) => (Origin::Own(version), now),

@@ -59,6 +59,41 @@ async fn replicas_that_race_have_one_authority_and_rotate_it_together() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_was_lost_makes_no_new_root() {
+    let Some(server) = ApiServer::shared().await.unwrap() else {
+        return;
+    };
+    let cluster = Cluster::new(server, "lost").await;
+    let path = "/api/v1/namespaces/lost/secrets/argosy-ca-secret";
+    let mesh = Mesh::new();
+    let citadel = cluster.citadel(&mesh).await;
+    let first = roots(&mesh, &citadel).await;
+    // A file of the copy comes back from the Secret.
+    std::fs::remove_file(mesh.path("ca/root-cert.pem")).unwrap();
+    until("the file is back", || async {
+        (std::fs::read_to_string(mesh.path("ca/root-cert.pem")).ok()? == first).then_some(())
+    })
+    .await;
+    let secret = cluster.get(path).await.unwrap();
+    let held = STANDARD.decode(secret["data"]["root-cert.pem"].as_str().unwrap());
+    assert_eq!(String::from_utf8(held.unwrap()).unwrap(), first);
+    citadel.stop().await;
+    // Half a Secret is no authority.
+    let half = json!({"data": {"root-cert.pem": null}});
+    cluster.send("PATCH", path, &half).await.unwrap();
+    let late = Mesh::new();
+    let args = citadel::Args {
+        kubernetes: cluster.options(),
+        ..late.args()
+    };
+    let error = citadel::Ca::open(&args).await.unwrap_err().to_string();
+    for part in ["lost/argosy-ca-secret", "has no root-cert.pem", "backup"] {
+        assert!(error.contains(part), "no {part:?} in: {error}");
+    }
+    assert!(!late.path("ca/root-key.pem").exists());
+}
+
 /// An authority as an operator would plug it in.
 fn plugged(name: &str) -> Value {
     let key = rcgen::KeyPair::generate().unwrap();
@@ -134,7 +169,12 @@ async fn what_was_revoked_of_a_plugged_in_authority_all_replicas_know() {
     let [a, b, c] = &meshes;
     let (one, two) = tokio::join!(cluster.citadel(a), cluster.citadel(b));
     for (citadel, serial) in [(&one, "aff01"), (&two, "beef")] {
-        let (code, state) = admin(&citadel.context, "PUT", &format!("/ca/revoke?serial={serial}")).await;
+        let (code, state) = admin(
+            &citadel.context,
+            "PUT",
+            &format!("/ca/revoke?serial={serial}&force=true"),
+        )
+        .await;
         assert_eq!(code, 200, "{state}");
     }
     let late = cluster.citadel(c).await;

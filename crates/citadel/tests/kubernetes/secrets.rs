@@ -137,7 +137,8 @@ async fn every_cell_of_who_may_read_which_secret() {
     // What each may have, of the Secrets in their order.
     let expected = [
         [true, true, false, false],
-        [false, true, false, false],
+        // Its namespace has the grant, and it is no gateway's account: it may read no Secrets there.
+        [false, false, false, false],
         [false, true, true, false],
         [false, false, false, false],
         [false, false, false, true],
