@@ -19,10 +19,17 @@ pub(crate) fn text(value: &str, text: &str) -> bool {
 }
 
 /// Whether a path is what a rule's value says: as [`text`], or by a template with `{*}` for one segment and `{**}` for all that
-/// follows.
-pub(crate) fn path(value: &str, path: &str) -> bool {
+/// follows. Where a match refuses, an escape and the character that it stands for are one (RFC 3986, section 2.1).
+pub(crate) fn path(value: &str, path: &str, refuses: bool) -> bool {
+    let whole = |want: &str, text: &str| match refuses {
+        true => spelled(want, text, true),
+        false => want == text,
+    };
     if !value.contains("{*}") && !value.contains("{**}") {
-        return text(value, path);
+        return match refuses {
+            true => any_spelling(value, path),
+            false => text(value, path),
+        };
     }
     let mut parts = path.split('/');
     for want in value.split('/') {
@@ -30,11 +37,70 @@ pub(crate) fn path(value: &str, path: &str) -> bool {
             // At least the slash before it must be there.
             ("{**}", Some(_)) => return true,
             ("{*}", Some(part)) if !part.is_empty() => {}
-            (want, Some(part)) if want == part => {}
+            (want, Some(part)) if whole(want, part) => {}
             _ => return false,
         }
     }
     parts.next().is_none()
+}
+
+/// As [`text`], for a path in whatever spelling.
+fn any_spelling(value: &str, path: &str) -> bool {
+    if value == "*" {
+        !path.is_empty()
+    } else if let Some(suffix) = value.strip_prefix('*') {
+        let mut starts = (0..=path.len()).filter_map(|at| path.get(at..));
+        starts.any(|rest| spelled(suffix, rest, true))
+    } else if let Some(prefix) = value.strip_suffix('*') {
+        spelled(prefix, path, false)
+    } else {
+        spelled(value, path, true)
+    }
+}
+
+/// Whether a path begins with what a value spells, or, if `whole`, is that: each byte as itself or as its escape.
+fn spelled(value: &str, path: &str, whole: bool) -> bool {
+    let path = path.as_bytes();
+    let mut places = vec![0];
+    for byte in bytes_of(value) {
+        let mut next = Vec::new();
+        for at in places {
+            let rest = path.get(at..).unwrap_or_default();
+            if rest.first() == Some(&byte) {
+                next.push(at + 1);
+            }
+            if escape(rest) == Some(byte) {
+                next.push(at + 3);
+            }
+        }
+        next.dedup();
+        places = next;
+    }
+    places.iter().any(|at| !whole || *at == path.len())
+}
+
+/// The bytes that a value spells. A backslash is a slash in all paths.
+fn bytes_of(value: &str) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::new(), value.as_bytes());
+    while let Some((first, more)) = rest.split_first() {
+        let escaped = escape(rest);
+        let byte = escaped.unwrap_or(*first);
+        out.push(if byte == b'\\' { b'/' } else { byte });
+        rest = if escaped.is_some() {
+            rest.get(3..).unwrap_or_default()
+        } else {
+            more
+        };
+    }
+    out
+}
+
+/// The byte that an escape at the start of a text stands for.
+fn escape(text: &[u8]) -> Option<u8> {
+    let hex = text.strip_prefix(b"%")?.get(..2)?;
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let (high, low) = (digit(*hex.first()?)?, digit(*hex.last()?)?);
+    u8::try_from(high * 16 + low).ok()
 }
 
 /// Whether a host is what a rule's value says: case, a port and a final dot make no difference, unless the value names a port.
@@ -134,7 +200,32 @@ mod tests {
             ("/{*}/x/{**}", "/q/x", false),
             ("/{**}", "/", true),
         ] {
-            assert_eq!(path(value, text), expected, "{value} {text}");
+            for refuses in [false, true] {
+                assert_eq!(path(value, text, refuses), expected, "{value} {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn escapes_hide_nothing_from_what_refuses() {
+        for (value, text, allows, denies) in [
+            ("/v1/x:delete", "/v1/x:delete", true, true),
+            ("/v1/x:delete", "/v1/x%3adelete", false, true),
+            ("/v1/x%3Adelete", "/v1/x:delete", false, true),
+            ("/caf%C3%A9", "/caf%c3%A9", false, true),
+            ("/café*", "/caf%c3%A9/x", false, true),
+            ("*:delete", "/x%3Adelete", false, true),
+            ("/a b", "/a%20b", false, true),
+            ("/%61%2Fb", "/a/b", false, true),
+            ("/a%25b", "/a%2525b", false, false),
+            ("/a%b", "/a%25b", false, true),
+            ("/{*}/x@y", "/1/x%40y", false, true),
+            ("/{*}/x@y", "/1/x%41y", false, false),
+            ("/a+b", "/a%2Bc", false, false),
+        ] {
+            for (refuses, expected) in [(false, allows), (true, denies)] {
+                assert_eq!(path(value, text, refuses), expected, "{value} {text} {refuses}");
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use config::ObjectKey;
 use config::security::{Action, MutualTlsMode};
 use serde_json::{Map, Value};
 
-use crate::path::normalized;
+use crate::path::{has_dots_with_parameters, normalized};
 use crate::request::Request;
 use crate::rule::Matcher;
 use crate::set::{Authorization, PolicySet, Speaks};
@@ -24,7 +24,8 @@ pub enum Verdict {
     Malformed,
     /// 401: a token is not valid, or one is demanded. (Envoy answers 403 where only the audience is another.)
     Unauthorized,
-    /// 403 by a DENY policy, or, without a name, since no ALLOW policy matches, or nobody can be asked.
+    /// 403 by a DENY policy, or, without a name, since no ALLOW policy matches, or nobody can be asked, or the path has what some
+    /// servers take for a dot segment.
     Denied(Option<ObjectKey>),
     /// The authorizer of this name refuses.
     Refused(String),
@@ -79,6 +80,9 @@ impl PolicySet {
             },
             None => String::new(),
         };
+        if has_dots_with_parameters(&path) && self.rules.iter().any(Authorization::refuses_by_path) {
+            return Verdict::Denied(None);
+        }
         let matches = |policy: &Authorization, claims: Option<&Map<String, Value>>| {
             let matcher = Matcher {
                 request,

@@ -61,8 +61,8 @@ impl Matcher<'_> {
                 compare::host(v, &http.authority, refuses)
             }) && plain(&operation.methods, &operation.not_methods, |v| {
                 compare::text(v, &http.method)
-            }) && plain(&operation.paths, &operation.not_paths, |v| {
-                compare::path(v, self.path)
+            }) && self.sensed(&operation.paths, &operation.not_paths, |v, refuses| {
+                compare::path(v, self.path, refuses)
             })
         });
         http && plain(&operation.ports, &operation.not_ports, |v| {

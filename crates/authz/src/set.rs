@@ -103,6 +103,15 @@ impl PolicySet {
 }
 
 impl Authorization {
+    /// Whether the policy reads paths, and a request may be refused by it.
+    pub(crate) fn refuses_by_path(&self) -> bool {
+        let operations = self.rules.iter().flat_map(|rule| &rule.to);
+        let mut operations = operations.filter_map(|to| to.operation.as_ref());
+        !self.trial
+            && self.action != Action::Audit
+            && operations.any(|operation| !operation.paths.is_empty() || !operation.not_paths.is_empty())
+    }
+
     /// With the rules alone that are about connections as much as about requests.
     pub(crate) fn without_http(&self) -> Authorization {
         let mut out = self.clone();

@@ -9,6 +9,7 @@
 mod condition;
 mod external;
 mod matching;
+mod path;
 mod permission;
 mod principal;
 
@@ -41,7 +42,8 @@ const DRY_RUN: &str = "istio.io/dry-run";
 pub(crate) struct Authz {
     /// What makes one line of each header that rules read, before anybody reads it.
     pub(crate) lines: Option<HttpFilter>,
-    /// What asks external authorizers (CUSTOM); it comes before tokens are checked (Istio).
+    /// What refuses paths that can be read in two ways, then what asks external authorizers (CUSTOM); it comes before tokens are
+    /// checked (Istio).
     pub(crate) custom: Vec<HttpFilter>,
     /// What decides by the policies' own rules.
     pub(crate) http: Vec<HttpFilter>,
@@ -74,6 +76,8 @@ impl Authz {
             }
         }
         out.lines = lines::joined(filter::HEADER_MUTATION, &headers(by_action.values().flatten()));
+        out.custom
+            .extend(path::guard(by_action.values().flatten().copied()));
         for policies in by_action.values() {
             match policies.first().map(|policy| policy.spec.action) {
                 Some(Action::Custom) => external::add(snapshot, namespace, policies, &mut out),
@@ -180,11 +184,11 @@ impl Compiler<'_> {
     fn compile(&self, policies: &[&Policy<AuthorizationPolicy>]) -> Compiled {
         let mut out = Compiled::default();
         for policy in policies {
-            let trial = policy
-                .annotations
-                .get(DRY_RUN)
-                .is_some_and(|value| value.eq_ignore_ascii_case("true"));
-            let into = if trial { &mut out.trial } else { &mut out.enforced };
+            let into = if is_trial(policy) {
+                &mut out.trial
+            } else {
+                &mut out.enforced
+            };
             let rbac = into.get_or_insert_with(|| pb::Rbac {
                 action: self.envoy_action() as i32,
                 policies: HashMap::new(),
@@ -250,6 +254,12 @@ impl Compiler<'_> {
             ..Default::default()
         })
     }
+}
+
+/// Whether a policy is only tried.
+fn is_trial(policy: &Policy<AuthorizationPolicy>) -> bool {
+    let asked = policy.annotations.get(DRY_RUN);
+    asked.is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
 fn policy_name(key: &ObjectKey, index: usize) -> String {

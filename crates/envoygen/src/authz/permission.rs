@@ -1,14 +1,11 @@
 //! What is done: the `operation` of a rule.
 
 use config::security::Operation;
-use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::rbac::v3::{Permission, permission::Rule};
-use envoy_types::pb::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchConfig;
-use envoy_types::pb::envoy::r#type::matcher::v3::{PathMatcher, path_matcher};
 
 use super::matching::{self, Pattern};
+use super::path::path;
 use super::{Compiler, either, not_permission, permission_of};
-use crate::wire::plain_any;
 
 /// Values, values that must not be, and how one is compared: whether a match refuses makes a difference.
 type Field<'a> = (&'a [String], &'a [String], fn(&str, bool) -> Permission);
@@ -24,7 +21,7 @@ impl Compiler<'_> {
             (&operation.methods, &operation.not_methods, |method, _| {
                 permission_of(Rule::Header(matching::header(":method", Pattern::parse(method))))
             }),
-            (&operation.paths, &operation.not_paths, |value, _| path(value)),
+            (&operation.paths, &operation.not_paths, path),
         ];
         for (values, not_values, make) in http {
             if values.is_empty() && not_values.is_empty() {
@@ -72,22 +69,4 @@ pub(super) fn push(
 pub(super) fn port(value: &str) -> Option<Permission> {
     let number: u16 = value.parse().ok()?;
     Some(permission_of(Rule::DestinationPort(u32::from(number))))
-}
-
-/// The path without query: exact, prefix, suffix, or a template with `{*}` (one segment) and `{**}` (any).
-fn path(value: &str) -> Permission {
-    if value.contains("{*}") || value.contains("{**}") {
-        let template = value.replace("{**}", "**").replace("{*}", "*");
-        let config = UriTemplateMatchConfig {
-            path_template: template,
-        };
-        return permission_of(Rule::UriTemplate(TypedExtensionConfig {
-            name: "envoy.path.match.uri_template.uri_template_matcher".to_owned(),
-            typed_config: Some(plain_any(&config)),
-        }));
-    }
-    let matcher = Pattern::parse(value).matcher();
-    permission_of(Rule::UrlPath(PathMatcher {
-        rule: Some(path_matcher::Rule::Path(matcher)),
-    }))
 }

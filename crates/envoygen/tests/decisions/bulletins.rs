@@ -24,19 +24,57 @@ fn istio_security_2020_001_2021_005_2021_008_a_path_has_one_spelling() {
         "/./admin",
         "/%2e/admin",
         "/%61dm%69n",
+        "/x/..;/admin",
+        "/x/..;a=b/admin",
+        "/x/%2e%2e%2fadmin",
+        // Servers that know parameters of segments take these for /admin.
+        "/x/%2e%2e;/admin",
+        "/x/.%2E%3bc/admin",
     ];
     let mut denied: Vec<_> = spellings
         .iter()
         .map(|spelling| (path(spelling), DENIED))
         .collect();
-    denied.push((path("/admin#x"), Answer::Status(400)));
-    denied.extend(["/Admin", "/admin2", "/%2561dmin"].map(|other| (path(other), OK)));
+    denied
+        .extend(["/admin#x", "/admin%00", "/x/..%00/admin"].map(|path_| (path(path_), Answer::Status(400))));
+    // Other paths, though one of them is decoded to /admin by who decodes twice.
+    denied.extend(
+        [
+            "/Admin",
+            "/admin2",
+            "/admin.",
+            "/%2561dmin",
+            "/%25%32%46admin",
+            "/%%32fadmin",
+        ]
+        .map(|other| (path(other), OK)),
+    );
     let mut allowed: Vec<_> = ["/public", "//public", "/x/../public?y"]
         .map(|p| (path(p), OK))
         .to_vec();
     allowed.extend(["/public/../admin", "/public%2f..%2fadmin", "/PUBLIC"].map(|p| (path(p), DENIED)));
+    let below = [
+        "/public/..;/admin",
+        "/public/%2e%2e;/admin",
+        "/public/%2e%2e%2fadmin",
+    ]
+    .map(|p| (path(p), DENIED));
+    let method = ["/v1/x:delete", "/v1/x%3Adelete", "/v1/x%3adelete"].map(|p| (path(p), DENIED));
+    let cafe = ["/caf%C3%A9", "/caf%c3%a9", "/caf%C3%a9"].map(|p| (path(p), DENIED));
     check(vec![
         (policy("DENY", "{to: [{operation: {paths: [/admin]}}]}"), denied),
+        (
+            policy("ALLOW", "{to: [{operation: {paths: ['/public/*']}}]}"),
+            below.to_vec(),
+        ),
+        (
+            policy("DENY", "{to: [{operation: {paths: ['/{*}/x:delete']}}]}"),
+            method.to_vec(),
+        ),
+        (
+            policy("DENY", "{to: [{operation: {paths: [/caf%C3%A9]}}]}"),
+            cafe.to_vec(),
+        ),
         (
             policy("ALLOW", "{to: [{operation: {paths: [/public]}}]}"),
             allowed,
@@ -45,7 +83,7 @@ fn istio_security_2020_001_2021_005_2021_008_a_path_has_one_spelling() {
 }
 
 #[test]
-fn istio_security_2021_008_hosts_and_every_value_of_a_header() {
+fn istio_security_2021_008_2022_001_hosts_and_every_value_of_a_header() {
     let host = |host| Sent {
         host,
         ..Sent::default()
@@ -170,6 +208,39 @@ fn istio_security_2021_004_a_missing_identity_meets_no_condition() {
     let claim = "{when: [{key: 'request.auth.claims[group]', notValues: [guests]}]}";
     cases.push((policy("ALLOW", claim) + &keys, untold));
     check(cases);
+}
+
+#[test]
+fn istio_security_2020_002_no_header_makes_an_identity() {
+    let alice = "spiffe://cluster.local/ns/a/sa/x";
+    // source.principal = alice as Mixer's clients wrote attributes (istio.mixer.v1.Attributes, in base64), and its text.
+    let attributes = "Cj0KEHNvdXJjZS5wcmluY2lwYWwSKRIncGlmZmU6Ly9jbHVzdGVyLmxvY2FsL25zL2Evc2EveA==";
+    let claimed = |name, value| Sent {
+        headers: vec![(name, value)],
+        ..Sent::default()
+    };
+    let forged = [
+        claimed("x-istio-attributes", attributes),
+        claimed("x-istio-attributes", alice),
+        claimed("source.principal", alice),
+        claimed(
+            "x-forwarded-client-cert",
+            "By=spiffe://cluster.local/ns/w/sa/w;URI=spiffe://cluster.local/ns/a/sa/x",
+        ),
+        claimed("x-forwarded-client-cert", "URI=spiffe://cluster.local/ns/a/sa/x"),
+    ];
+    let stranger = |sent: &Sent| Sent {
+        peer: Some(PEERS[1]),
+        ..sent.clone()
+    };
+    let mut sent: Vec<_> = forged.iter().map(|sent| (sent.clone(), DENIED)).collect();
+    sent.extend(forged.iter().map(|sent| (stranger(sent), DENIED)));
+    sent.push((from(PEERS[0]), OK));
+    let only = |field: &str| policy("ALLOW", &format!("{{from: [{{source: {{{field}}}}}]}}"));
+    check(vec![
+        (only("principals: [cluster.local/ns/a/sa/x]"), sent.clone()),
+        (only("namespaces: [a]"), sent),
+    ]);
 }
 
 #[test]

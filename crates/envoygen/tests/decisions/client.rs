@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use authz::{Http, Place, Request, Token};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -169,7 +169,7 @@ fn config(mesh: &Mesh, id: &str) -> Arc<ClientConfig> {
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody))
+        .with_custom_certificate_verifier(Arc::new(Anybody(vec![SignatureScheme::ECDSA_NISTP256_SHA256])))
         .with_client_auth_cert(leaf.chain.clone(), leaf.private_key())
         .unwrap();
     config.alpn_protocols = ["istio-http/1.1", "istio", "http/1.1"]
@@ -178,9 +178,32 @@ fn config(mesh: &Mesh, id: &str) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
+/// The certificate that a server shows to a client that can verify these signatures.
+pub(crate) fn certificate(address: &str, schemes: &[SignatureScheme]) -> CertificateDer<'static> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody(schemes.to_vec())))
+        .with_no_client_auth();
+    let mut connection = ClientConnection::new(Arc::new(config), name("shop.example")).unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    let mut stream = loop {
+        match TcpStream::connect(address) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(Instant::now() < until, "{address}: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    connection.complete_io(&mut stream).unwrap();
+    connection.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
 /// The test looks at what servers do, not at who they are.
 #[derive(Debug)]
-struct Anybody;
+struct Anybody(Vec<SignatureScheme>);
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(
@@ -213,6 +236,6 @@ impl ServerCertVerifier for Anybody {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+        self.0.clone()
     }
 }

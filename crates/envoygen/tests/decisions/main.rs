@@ -19,6 +19,8 @@ mod certificates;
 mod claims;
 mod client;
 mod features;
+mod floods;
+mod keys;
 mod mesh;
 mod policies;
 mod requests;

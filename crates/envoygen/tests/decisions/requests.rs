@@ -36,7 +36,7 @@ pub(crate) struct Carried {
     pub(crate) genuine: bool,
 }
 
-const PATHS: [&str; 24] = [
+const PATHS: [&str; 46] = [
     "/",
     "/admin",
     "/Admin",
@@ -61,7 +61,79 @@ const PATHS: [&str; 24] = [
     "/%61dmin%7e",
     "/%41dmin",
     "/admin;x=1",
+    "/x/..;/admin",
+    "/x/..;a=b/admin",
+    "/x/%2e%2e;/admin",
+    "/x/.%2E%3Bc/admin",
+    "/admin/.;",
+    "/admin%00",
+    "/x/..%00/admin",
+    "/a?%00",
+    "/%252Fadmin",
+    "/%25%32%46admin",
+    "/x%%32Fadmin",
+    "/x/%252e%252e/admin",
+    "/admin.",
+    "/admin./",
+    "/.../admin",
+    "/admin/.",
+    "/x/%2e%2e%2fadmin",
+    "/x%5c..%5Cadmin",
+    "/v1/x:delete",
+    "/v1/x%3adelete",
+    "/caf%C3%A9/x",
+    "/caf%c3%A9",
 ];
+
+/// What a random path is made of.
+const PIECES: [&str; 36] = [
+    "/",
+    "/",
+    "/",
+    "//",
+    "%2f",
+    "%2F",
+    "%5c",
+    "\\",
+    "..",
+    ".",
+    "%2e",
+    "%2E",
+    ";",
+    ";a=b",
+    "%3b",
+    "%00",
+    "%25",
+    "%",
+    "%2",
+    "%zz",
+    "%32",
+    "%46",
+    "admin",
+    "a",
+    "b",
+    "x",
+    "%61",
+    ".css",
+    "?",
+    "?/../b",
+    ":delete",
+    "%3Adelete",
+    "%C3%A9",
+    "\"{",
+    "~",
+    "v1/x",
+];
+
+/// One of [`PATHS`], or a text that nobody has thought of.
+fn path(random: &mut StdRng) -> &'static str {
+    if random.random_bool(0.6) {
+        return PATHS.choose(random).unwrap();
+    }
+    let count = random.random_range(1..=7);
+    let pieces = (0..count).map(|_| *PIECES.choose(random).unwrap());
+    format!("/{}", pieces.collect::<String>()).leak()
+}
 
 impl Default for Sent {
     fn default() -> Self {
@@ -99,7 +171,7 @@ pub(crate) fn random(random: &mut StdRng) -> Sent {
         ]
         .choose(random)
         .unwrap(),
-        path: PATHS.choose(random).unwrap(),
+        path: path(random),
         ..Sent::default()
     };
     if random.random_bool(0.3) {

@@ -45,7 +45,7 @@ pub(crate) fn http(listener: &Listener) -> HttpConnectionManager {
     manager(&listener.filter_chains[0].filters[0]).unwrap()
 }
 
-/// The RBAC filters of the catalog, in order.
+/// The RBAC filters of the catalog's policies, in order: without the one that refuses ambiguous paths.
 pub(crate) fn policies(texts: &[&str]) -> Vec<HttpRbac> {
     let (_, listener) = inbound(texts);
     let filters = http(&listener).http_filters;
@@ -57,6 +57,10 @@ pub(crate) fn policies(texts: &[&str]) -> Vec<HttpRbac> {
                 HttpRbac::decode(any.value.as_slice()).unwrap()
             }
             other => panic!("{other:?}"),
+        })
+        .filter(|f| {
+            let mut names = f.rules.iter().flat_map(|rules| rules.policies.keys());
+            !names.any(|name| name.starts_with("argosy-"))
         })
         .collect()
 }
