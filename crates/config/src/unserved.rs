@@ -21,9 +21,7 @@ pub const TABLE: &[(Kind, &[&str])] = &[
         &[
             "http[].fault.delay.exponentialDelay",
             "http[].fault.abort.http2Error",
-            "tcp[].match[].destinationSubnets",
             "tcp[].match[].sourceSubnet",
-            "tls[].match[].destinationSubnets",
         ],
     ),
     (
@@ -68,7 +66,6 @@ pub const TABLE: &[(Kind, &[&str])] = &[
             "extensionProviders[].opencensus",
             "extensionProviders[].sds",
             "extensionProviders[].opentelemetry.dynatraceSampler",
-            "tlsDefaults",
             "serviceEntryVisibility",
             "enableClientSidePolicyCheck",
             "sidecarToTelemetrySessionAffinity",

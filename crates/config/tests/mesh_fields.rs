@@ -51,6 +51,7 @@ const MESH: &[&str] = &[
     "reportBatchMaxTime",
     "rootNamespace",
     "tcpKeepalive",
+    "tlsDefaults",
     "trustDomain",
     "trustDomainAliases",
 ];

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use config::networking::{Server, ServerTlsMode, ServerTlsSettings};
+use config::networking::{Server, ServerTlsMode, ServerTlsSettings, TlsProtocol};
 use config::{Finding, ObjectKey};
 use model::{Gateway, Protocol, Snapshot};
 
@@ -23,6 +23,8 @@ pub(crate) struct GatewayServer {
     pub(crate) hosts: Vec<(Option<String>, String)>,
     /// Name of the route configuration, for servers that speak HTTP.
     pub(crate) route_name: Option<String>,
+    /// Whether it serves HTTP/3 beside, on UDP.
+    pub(crate) http3: bool,
     /// Whether a server of another namespace has one of its hosts already, so that Envoy can have only one of them.
     pub(crate) clashes: bool,
 }
@@ -123,12 +125,25 @@ impl Merged {
         }
         let results: Vec<_> = opened
             .into_iter()
-            .map(|port| self.add(gateway.clone(), server, declared, port))
+            .map(|port| {
+                self.add(
+                    gateway.clone(),
+                    server,
+                    (declared, port),
+                    ports.udp(declared, port),
+                )
+            })
             .collect();
         results.into_iter().collect()
     }
 
-    fn add(&mut self, gateway: ObjectKey, server: &Server, declared: u16, port: u16) -> Result<(), String> {
+    fn add(
+        &mut self,
+        gateway: ObjectKey,
+        server: &Server,
+        (declared, port): (u16, u16),
+        udp: bool,
+    ) -> Result<(), String> {
         let protocol = Protocol::parse(
             server
                 .port
@@ -148,6 +163,7 @@ impl Merged {
             gateway,
             protocol,
             port: declared,
+            http3: udp && serves_http3(server, protocol),
             clashes: false,
         };
         let slot = self.bound.entry((port, server.bind.clone())).or_default();
@@ -205,6 +221,22 @@ impl<'a> Ports<'a> {
         }
         behind.map(|target| target.target).collect()
     }
+
+    /// Whether a Service that has a server's port for one of the router's own has it over UDP too.
+    fn udp(&self, declared: u16, port: u16) -> bool {
+        let mut targets = self.targets.iter();
+        targets.any(|target| target.udp && target.port == declared && target.target == port)
+    }
+}
+
+/// Whether a server can serve HTTP/3 (Istio's rule, `IsEligibleForHTTP3Upgrade`): it ends TLS, for HTTPS. Envoy's QUIC asks
+/// no client for a certificate, so only `SIMPLE` is; QUIC is TLS 1.3 always.
+fn serves_http3(server: &Server, protocol: Protocol) -> bool {
+    let allowed = |tls: &ServerTlsSettings| {
+        tls.mode == ServerTlsMode::Simple
+            && matches!(tls.max_protocol_version, TlsProtocol::Auto | TlsProtocol::V1_3)
+    };
+    protocol == Protocol::Https && server.tls.as_ref().is_some_and(allowed)
 }
 
 /// The Gateway of another server that has one of the server's hosts for another namespace.

@@ -37,13 +37,7 @@ struct Condition<'a> {
 }
 
 impl RouteContext<'_> {
-    /// Where a VirtualService sends TCP connections.
-    pub(crate) fn tcp(&self, vs: &VirtualService) -> Option<Weighted> {
-        let route = vs.spec.tcp.iter().find(|route| self.tcp_applies(route))?;
-        Some(self.weighted_clusters(&route.route))
-    }
-
-    /// Where a VirtualService sends a sidecar's TCP connections, in order, up to the first that takes all of them.
+    /// Where a VirtualService sends TCP connections, in order, up to the first that takes all of them.
     pub(crate) fn tcp_routes(&self, vs: &VirtualService) -> Vec<TcpPart> {
         let mut out = Vec::new();
         for route in vs

@@ -9,6 +9,7 @@ mod cluster;
 mod dns;
 mod endpoint;
 mod extension;
+mod family;
 mod filter;
 mod gateway;
 mod generator;
@@ -34,6 +35,7 @@ mod telemetry;
 mod view;
 mod wire;
 
+pub use family::Families;
 pub use generator::Generator;
 pub use mixer::{Asks, PortAsks};
 pub use output::{Output, Resource, SetAside, type_url};

@@ -117,7 +117,7 @@ fn redirected(view: &View<'_>, log: Vec<AccessLog>, out: &mut Output) {
     let port = u16::try_from(mesh.proxy_listen_port).unwrap_or(15001);
     let cluster = unclaimed(view);
     let transparent = view.scope.interception == Interception::Tproxy;
-    let listener = listener::redirected::outbound(port, &cluster, log, transparent);
+    let listener = listener::redirected::outbound(port, view.scope.families, &cluster, log, transparent);
     push(
         out,
         type_url::LISTENER,

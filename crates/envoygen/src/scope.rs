@@ -6,9 +6,10 @@ use std::net::IpAddr;
 
 use config::ObjectKey;
 use config::networking::PatchContext;
-use model::{Locality, Snapshot, Workload};
+use model::{Locality, Protocol, Service, Snapshot, Workload};
 use policy::{Direction, Ports, Traffic, WorkloadView};
 
+use crate::family::Families;
 use crate::generator::Generator;
 use crate::mixer::{Asks, PortAsks};
 use crate::patch::PatchId;
@@ -40,6 +41,8 @@ pub struct Outbound {
     pub interception: Interception,
     /// Its own address, where listeners and outgoing connections need it (no interception).
     pub address: Option<IpAddr>,
+    /// Families of its addresses.
+    pub families: Families,
     /// Where it is.
     pub locality: Locality,
     /// Its network.
@@ -75,6 +78,8 @@ pub struct GatewayTarget {
     pub port: u16,
     /// The router's own port behind it.
     pub target: u16,
+    /// Whether the service has the port over UDP too, so that HTTP/3 can be served there.
+    pub udp: bool,
     /// Whether Gateways that select by labels mean the router's own port by the service's.
     pub translates: bool,
 }
@@ -92,6 +97,8 @@ pub struct Inbound {
     pub interception: Interception,
     /// Its own address, where listeners and outgoing connections need it (no interception).
     pub address: Option<IpAddr>,
+    /// Families of its addresses.
+    pub families: Families,
     /// Its own address, where a Sidecar declares ports, whose chains and default endpoints have it.
     pub ip: Option<IpAddr>,
     /// Ports that its services have on it: (service's host, service port, its own port), sorted.
@@ -117,6 +124,7 @@ impl Scope {
         let interception = proxy.interception(snapshot);
         let own = workload.and_then(Workload::ip).unwrap_or(proxy.ip);
         let address = (interception == Interception::None && !own.is_unspecified()).then_some(own);
+        let families = families(proxy, workload);
         let sidecar = match proxy.kind {
             ProxyKind::Sidecar => snapshot
                 .sidecar_for(&proxy.namespace, &labels)
@@ -143,6 +151,7 @@ impl Scope {
             sidecar: sidecar.clone(),
             interception,
             address,
+            families,
             ports: ports.clone(),
             asks: workload
                 .map(|w| asks(generator, w, Direction::Inbound))
@@ -160,6 +169,7 @@ impl Scope {
             labels: client_labels(proxy.kind, labels, snapshot),
             interception,
             address,
+            families,
             locality: workload.map(|w| w.locality.clone()).unwrap_or_default(),
             network: workload.map(|w| w.network.clone()).unwrap_or_default(),
             dns_capture: proxy.dns_capture,
@@ -247,6 +257,7 @@ fn targets(snapshot: &Snapshot, workload: &Workload) -> Vec<GatewayTarget> {
                 namespace: service.namespace.clone(),
                 port: *port,
                 target: *target,
+                udp: has_udp(service, *port),
                 translates: !service.labels.contains_key(NO_TRANSLATION),
             });
         }
@@ -254,6 +265,29 @@ fn targets(snapshot: &Snapshot, workload: &Workload) -> Vec<GatewayTarget> {
     out.sort();
     out.dedup();
     out
+}
+
+/// Whether a service has a port over UDP as well as otherwise.
+fn has_udp(service: &Service, number: u16) -> bool {
+    let over = |udp: bool| {
+        let mut ports = service.ports.iter();
+        ports.any(|port| port.number == number && (port.protocol == Protocol::Udp) == udp)
+    };
+    over(true) && over(false)
+}
+
+/// The families of a proxy's addresses: its workload's, and those that it says it has (`INSTANCE_IPS`, Istio's); else of the
+/// one in its node id. What it says concerns its own listeners alone.
+fn families(proxy: &Proxy, workload: Option<&Workload>) -> Families {
+    let said = proxy.metadata.get("INSTANCE_IPS").into_iter();
+    let said = said
+        .flat_map(|ips| ips.split(','))
+        .filter_map(|ip| ip.trim().parse::<IpAddr>().ok());
+    let known: Vec<IpAddr> = workload.into_iter().flat_map(Workload::ips).chain(said).collect();
+    if known.is_empty() {
+        return Families::of([proxy.ip]);
+    }
+    Families::of(known)
 }
 
 fn service_ports(snapshot: &Snapshot, workload: &Workload) -> Vec<(String, u16, u16)> {

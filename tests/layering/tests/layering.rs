@@ -18,7 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("analysis", &["config", "model"]),
     ("authz", &["config", "model"]),
     ("policy", &["config", "expr", "model"]),
-    ("envoygen", &["config", "expr", "model", "policy", "proto"]),
+    ("envoygen", &["config", "expr", "model", "policy", "proto", "re2"]),
     ("simulate", &["proto", "re2"]),
     ("xds", &["proto"]),
     ("runtime", &["proto"]),

@@ -26,9 +26,10 @@ use model::{DestinationRule, Port, Protocol, Registry, Resolution, Service};
 
 pub(crate) use locality::Preference;
 pub(crate) use policy::{Effective, SIMPLE_PASSTHROUGH};
-pub(crate) use special::{black_hole, inbound, inbound_passthrough, own_service, passthrough};
+pub(crate) use special::{Source, black_hole, inbound, inbound_passthrough, own_service, passthrough};
 
 use crate::endpoint::Wanted;
+use crate::family::Families;
 use crate::generator::Generator;
 use crate::names;
 use crate::output::Origins;
@@ -127,7 +128,8 @@ impl Clusters<'_> {
                 let assignment = wanted.load_assignment(&cluster.name, &mut origins);
                 let assignment = dns_assignment(assignment, discovery)?;
                 cluster.load_assignment = Some(assignment);
-                resolve_by_dns(&mut cluster, mesh, discovery == DiscoveryType::LogicalDns);
+                let one = discovery == DiscoveryType::LogicalDns;
+                resolve_by_dns(&mut cluster, mesh, self.view.scope.families, one);
             }
         }
         connection::apply(&mut cluster, &policy, port.protocol, mesh);
@@ -234,14 +236,21 @@ fn dns_assignment(
     Some(assignment)
 }
 
-/// Makes a cluster find its endpoints by DNS: all addresses, or `one` of each answer.
-fn resolve_by_dns(cluster: &mut Cluster, mesh: &config::mesh::MeshConfig, one: bool) {
+/// Makes a cluster find its endpoints by DNS: all addresses, or `one` of each answer. A proxy of one family prefers it; one of
+/// both takes all (Istio).
+fn resolve_by_dns(cluster: &mut Cluster, mesh: &config::mesh::MeshConfig, families: Families, one: bool) {
+    let family = match families {
+        Families::V4 => DnsLookupFamily::V4Preferred,
+        // Asks for IPv6 first (Envoy, `DnsLookupFamily`).
+        Families::V6 => DnsLookupFamily::Auto,
+        Families::Dual => DnsLookupFamily::All,
+    };
     let config = DnsCluster {
         dns_refresh_rate: mesh
             .dns_refresh_rate
             .filter(|rate| !rate.is_zero())
             .and_then(|rate| duration(rate.0)),
-        dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
+        dns_lookup_family: family as i32,
         respect_dns_ttl: true,
         all_addresses_in_single_endpoint: one,
         ..Default::default()

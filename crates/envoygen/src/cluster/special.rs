@@ -8,18 +8,29 @@ use envoy_types::pb::envoy::config::cluster::v3::{
     Cluster,
     cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy},
 };
-use envoy_types::pb::envoy::config::core::v3::{Address, BindConfig};
+use envoy_types::pb::envoy::config::core::v3::{Address, BindConfig, ExtraSourceAddress};
 use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
 };
 use model::Protocol;
 
 use super::{Effective, connection, own_address};
+use crate::family::Families;
 use crate::names;
 use crate::wire::{duration, socket_address};
 
-/// The address that an application sees as its peer; iptables rules let connections from it through.
+/// The addresses that an application sees as its peer, by family; iptables rules let connections from them through.
 const INBOUND_SOURCE: &str = "127.0.0.6";
+const INBOUND_SOURCE_V6: &str = "::6";
+
+/// Where connections to an application come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source {
+    /// The workload's own address, where workloads share a machine.
+    Own(IpAddr),
+    /// The address that redirection lets through.
+    Mesh(Families),
+}
 
 /// A cluster without endpoints.
 pub(crate) fn black_hole(mesh: &MeshConfig) -> Cluster {
@@ -34,10 +45,10 @@ pub(crate) fn passthrough(mesh: &MeshConfig) -> Cluster {
 }
 
 /// Inbound connections go to the application on the port that they wanted.
-pub(crate) fn inbound_passthrough(mesh: &MeshConfig) -> Cluster {
+pub(crate) fn inbound_passthrough(families: Families, mesh: &MeshConfig) -> Cluster {
     let mut cluster = original_dst(names::INBOUND_PASSTHROUGH_CLUSTER, mesh);
     connection::apply(&mut cluster, &Effective::default(), Protocol::Auto, mesh);
-    cluster.upstream_bind_config = Some(inbound_source());
+    cluster.upstream_bind_config = Some(inbound_source(families));
     cluster
 }
 
@@ -47,7 +58,7 @@ pub(crate) fn inbound(
     address: Option<Address>,
     protocol: Protocol,
     pool: Option<ConnectionPoolSettings>,
-    own: Option<IpAddr>,
+    source: Source,
     mesh: &MeshConfig,
 ) -> Cluster {
     let name = names::inbound_cluster(port);
@@ -62,16 +73,27 @@ pub(crate) fn inbound(
     connection::apply(&mut cluster, &policy, protocol, mesh);
     // No endpoint to fall back to: the application is not taken out.
     cluster.outlier_detection = None;
-    cluster.upstream_bind_config = match own {
-        Some(own) => own_address(own),
-        None => Some(inbound_source()),
+    cluster.upstream_bind_config = match source {
+        Source::Own(own) => own_address(own),
+        Source::Mesh(families) => Some(inbound_source(families)),
     };
     cluster
 }
 
-fn inbound_source() -> BindConfig {
+/// Of several sources Envoy takes one of the family that it connects to.
+fn inbound_source(families: Families) -> BindConfig {
+    let (first, other) = match families {
+        Families::V4 => (INBOUND_SOURCE, None),
+        Families::V6 => (INBOUND_SOURCE_V6, None),
+        Families::Dual => (INBOUND_SOURCE, Some(INBOUND_SOURCE_V6)),
+    };
+    let other = other.map(|address| ExtraSourceAddress {
+        address: Some(socket_address(address, 0)),
+        ..Default::default()
+    });
     BindConfig {
-        source_address: Some(socket_address(INBOUND_SOURCE, 0)),
+        source_address: Some(socket_address(first, 0)),
+        extra_source_addresses: other.into_iter().collect(),
         ..Default::default()
     }
 }
@@ -80,7 +102,7 @@ fn inbound_source() -> BindConfig {
 pub(crate) fn own_service(name: &str, address: Address, by_name: bool, mesh: &MeshConfig) -> Cluster {
     let mut cluster = static_cluster(name, address, mesh);
     if by_name {
-        super::resolve_by_dns(&mut cluster, mesh, false);
+        super::resolve_by_dns(&mut cluster, mesh, Families::V4, false);
     }
     let keepalive = ConnectionKeepalive {
         interval: Some(config::Duration::from_secs(10)),

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use config::mesh::{MeshTlsProtocol, TlsConfig};
 use config::networking::{ClientTlsMode, ClientTlsSettings, ProxyProtocolVersion};
 use envoy_types::pb::envoy::config::cluster::v3::{Cluster, cluster::TransportSocketMatch};
 use envoy_types::pb::envoy::config::core::v3::{
@@ -118,10 +119,12 @@ impl Upstream<'_> {
             UpstreamProtocol::Http1 => &["http/1.1"],
             _ => &[],
         };
+        let mut params = params();
+        defaults(&mut params, true, self.snapshot.mesh().tls_defaults.as_ref());
         UpstreamTlsContext {
             sni: settings.sni.clone(),
             common_tls_context: Some(CommonTlsContext {
-                tls_params: Some(params()),
+                tls_params: Some(params),
                 alpn_protocols: alpn.iter().map(|name| (*name).to_owned()).collect(),
                 ..context
             }),
@@ -229,6 +232,21 @@ pub(crate) fn params() -> TlsParameters {
         tls_minimum_protocol_version: TlsProtocol::TlSv12 as i32,
         tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
         ..Default::default()
+    }
+}
+
+/// TLS that is not the mesh's own, as MeshConfig's `tlsDefaults` has it: what the settings of the one server or client leave
+/// open; the lowest version where `least` says that they leave that open too.
+pub(crate) fn defaults(params: &mut TlsParameters, least: bool, defaults: Option<&TlsConfig>) {
+    let Some(defaults) = defaults else { return };
+    if params.cipher_suites.is_empty() {
+        params.cipher_suites.clone_from(&defaults.cipher_suites);
+    }
+    if params.ecdh_curves.is_empty() {
+        params.ecdh_curves.clone_from(&defaults.ecdh_curves);
+    }
+    if least && defaults.min_protocol_version == MeshTlsProtocol::V1_3 {
+        params.tls_minimum_protocol_version = TlsProtocol::TlSv13 as i32;
     }
 }
 

@@ -8,7 +8,7 @@ use model::PeerModes;
 use policy::{Mutation, Refusal, Requirements};
 
 use crate::authz::Authz;
-use crate::cluster;
+use crate::cluster::{self, Source};
 use crate::extension::Extensions;
 use crate::generator::Generator;
 use crate::jwt::Tokens;
@@ -44,7 +44,15 @@ impl Build<'_> {
         let unix = matches!(port.application, Some(Application::Unix(_)));
         let own = self.scope.address.filter(|_| !unix);
         let mesh = self.generator.snapshot.mesh();
-        let mut cluster = cluster::inbound(port.number, address, port.protocol, port.pool.clone(), own, mesh);
+        let source = own.map_or(Source::Mesh(self.scope.families), Source::Own);
+        let mut cluster = cluster::inbound(
+            port.number,
+            address,
+            port.protocol,
+            port.pool.clone(),
+            source,
+            mesh,
+        );
         if unix {
             cluster.upstream_bind_config = None;
         }
@@ -150,6 +158,7 @@ impl Build<'_> {
             stat_prefix: stat_prefix.to_owned(),
             routes: Routes::Inline(Box::new(inbound_routes(port, limits))),
             replies: mixer::replies(refusals),
+            http3: false,
             decides: self.authz.decides()
                 || !refusals.is_empty()
                 || (!asks.checks.is_empty() && self.mixers.check.is_some()),

@@ -91,6 +91,7 @@ fn listeners(build: &Build<'_>, ports: &[Port], out: &mut Output) {
             continue;
         };
         let bind = Bind {
+            beside: None,
             address,
             port: port.number,
             to_port: true,
@@ -108,7 +109,7 @@ fn listeners(build: &Build<'_>, ports: &[Port], out: &mut Output) {
         );
     }
     if scope.interception != Interception::None {
-        let cluster = cluster::inbound_passthrough(build.generator.snapshot.mesh());
+        let cluster = cluster::inbound_passthrough(scope.families, build.generator.snapshot.mesh());
         push(
             out,
             type_url::CLUSTER,
@@ -159,5 +160,8 @@ fn virtual_inbound(build: &Build<'_>, ports: &[Port]) -> Listener {
         chains.extend(build.chains(port, Some(port.number)));
     }
     let transparent = build.scope.interception == Interception::Tproxy;
-    bounded(redirected::inbound(own_port, chains, transparent), mesh)
+    bounded(
+        redirected::inbound(own_port, build.scope.families, chains, transparent),
+        mesh,
+    )
 }

@@ -49,7 +49,7 @@ pub(super) fn ports(
                     protocol,
                     application: None,
                     bind: None,
-                    shown: "0.0.0.0".to_owned(),
+                    shown: scope.families.any().to_owned(),
                     passes: false,
                     pool: sidecar.and_then(|s| s.spec.inbound_connection_pool.clone()),
                     tls: None,
@@ -74,7 +74,7 @@ fn ingress_port(
     };
     let own = scope.ip.or(scope.address).map(|own| own.to_string());
     let bind = own_socket.then(|| match declared.bind.as_str() {
-        "" => own.clone().unwrap_or_else(|| "0.0.0.0".to_owned()),
+        "" => own.clone().unwrap_or_else(|| scope.families.any().to_owned()),
         given => given.to_owned(),
     });
     let application = application(&declared.default_endpoint, own.as_deref())?;
@@ -93,7 +93,7 @@ fn ingress_port(
     let given = Some(declared.bind.clone()).filter(|bind| !bind.is_empty());
     let shown = bind.clone().or(given).or_else(|| own.clone());
     Ok(Port {
-        shown: shown.unwrap_or_else(|| "0.0.0.0".to_owned()),
+        shown: shown.unwrap_or_else(|| scope.families.any().to_owned()),
         passes: false,
         number,
         cluster: names::inbound_cluster(number),

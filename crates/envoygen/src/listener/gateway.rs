@@ -1,5 +1,7 @@
 //! A router's listeners: one for each address and port that its Gateways name.
 
+use std::collections::HashSet;
+
 use config::networking::ServerTlsMode;
 use config::{Finding, ObjectKey};
 use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
@@ -7,10 +9,11 @@ use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 
+use ipnet::IpNet;
 use model::{Protocol, Resolution, Service, host};
 
 use super::http::{Class, Http, Routes};
-use super::{Bind, MESH_ALPN, listener, tcp, tls};
+use super::{Bind, MESH_ALPN, listener, quic, tcp, tls};
 use crate::cluster::tls::mesh_sni;
 use crate::extension::Extensions;
 use crate::filter;
@@ -21,6 +24,7 @@ use crate::output::Origins;
 use crate::route::{RouteContext, gateway::common_hosts};
 use crate::telemetry::{Side, Traced};
 use crate::view::View;
+use crate::wire::cidr;
 
 /// What becomes of an address and port.
 pub(crate) struct Built {
@@ -55,13 +59,15 @@ impl Gateways<'_> {
     pub(crate) fn build(&self, merged: &Merged, findings: &mut Vec<Finding>) -> Vec<Built> {
         let mut out = Vec::new();
         for ((port, address), bound) in &merged.bound {
+            let families = self.view.scope.families;
+            let bound_to = match address.as_str() {
+                "" => families.any(),
+                given => given,
+            };
             let bind = Bind {
-                address: if address.is_empty() {
-                    "0.0.0.0".to_owned()
-                } else {
-                    address.clone()
-                },
+                address: bound_to.to_owned(),
                 port: *port,
+                beside: families.beside(bound_to).filter(|_| address.is_empty()),
                 to_port: true,
                 exclusive: !address.is_empty(),
             };
@@ -70,6 +76,13 @@ impl Gateways<'_> {
             let chains = self.chains(&bind, bound, &mut origins, &mut aside, findings);
             let listener =
                 (!chains.is_empty()).then(|| listener(&bind, TrafficDirection::Outbound, chains, None));
+            let over_udp = quic::listener(self, &bind, bound);
+            out.extend(over_udp.map(|listener| Built {
+                name: listener.name.clone(),
+                listener: Some(listener),
+                origins: origins.clone(),
+                aside: Vec::new(),
+            }));
             out.push(Built {
                 name: bind.name(),
                 listener,
@@ -95,11 +108,11 @@ impl Gateways<'_> {
                 .and_then(|server| server.route_name.clone())
                 .unwrap_or_default();
             return vec![FilterChain {
-                filters: vec![self.http(bind, name)],
+                filters: vec![self.http(bind, name, false)],
                 ..Default::default()
             }];
         }
-        let mut taken = std::collections::HashSet::new();
+        let mut taken = HashSet::new();
         let mut chains = Vec::new();
         for server in &bound.servers {
             let made = match (&server.tls(), &server.route_name) {
@@ -110,22 +123,22 @@ impl Gateways<'_> {
                     Ok(self.passthrough(bind, server, origins, &mut taken))
                 }
                 (Some(_), Some(name)) => self
-                    .terminated(server, vec![self.http(bind, name.clone())])
+                    .terminated(server, vec![self.http(bind, name.clone(), false)])
                     .map(|chain| vec![chain]),
                 (Some(_), None) => {
-                    let filters = self.opaque(bind, server, origins);
-                    filters.map_or(Ok(vec![]), |f| {
-                        self.terminated(server, f).map(|chain| vec![chain])
-                    })
+                    let opaque = self.opaque(bind, server, origins).into_iter();
+                    opaque
+                        .map(|(subnets, filters)| Ok(towards(&subnets, self.terminated(server, filters)?)))
+                        .collect()
                 }
                 (None, _) => {
-                    let filters = self.opaque(bind, server, origins);
-                    Ok(filters
-                        .map(|filters| FilterChain {
-                            filters,
-                            ..Default::default()
-                        })
-                        .into_iter()
+                    let opaque = self.opaque(bind, server, origins).into_iter();
+                    let chain = |filters| FilterChain {
+                        filters,
+                        ..Default::default()
+                    };
+                    Ok(opaque
+                        .map(|(subnets, filters)| towards(&subnets, chain(filters)))
                         .collect())
                 }
             };
@@ -213,7 +226,7 @@ impl Gateways<'_> {
         bind: &Bind,
         server: &GatewayServer,
         origins: &mut Origins,
-        taken: &mut std::collections::HashSet<String>,
+        taken: &mut HashSet<(String, Vec<IpNet>)>,
     ) -> Vec<FilterChain> {
         let mut out = Vec::new();
         let context = self.context(server);
@@ -232,30 +245,46 @@ impl Gateways<'_> {
                 let hosts: Vec<String> = route
                     .hosts
                     .into_iter()
-                    .filter(|h| taken.insert(h.clone()))
+                    .filter(|host| taken.insert((host.clone(), route.subnets.clone())))
                     .collect();
                 if !hosts.is_empty() {
                     let filters = self.with_policies(bind, route.clusters);
-                    out.push(FilterChain {
+                    let chain = FilterChain {
                         filter_chain_match: sni(hosts),
                         filters,
                         ..Default::default()
-                    });
+                    };
+                    out.push(towards(&route.subnets, chain));
                 }
             }
         }
         out
     }
 
-    /// Filters that forward a server's connections as bytes, where a VirtualService says whereto.
-    fn opaque(&self, bind: &Bind, server: &GatewayServer, origins: &mut Origins) -> Option<Vec<Filter>> {
+    /// Filters that forward a server's connections as bytes, where a VirtualService says whereto, by the networks that they
+    /// want to reach; no networks for all others.
+    fn opaque(
+        &self,
+        bind: &Bind,
+        server: &GatewayServer,
+        origins: &mut Origins,
+    ) -> Vec<(Vec<IpNet>, Vec<Filter>)> {
         let context = self.context(server);
         let all = self.view.egress.iter().flat_map(|e| &e.virtual_services);
         let mut own =
             all.filter(|vs| vs.is_for(&server.gateway_name) && !common_hosts(server, vs).is_empty());
-        let (vs, clusters) = own.find_map(|vs| Some((vs, context.tcp(vs)?)))?;
+        let found = own.find_map(|vs| {
+            let routes = context.tcp_routes(vs);
+            (!routes.is_empty()).then_some((vs, routes))
+        });
+        let Some((vs, routes)) = found else {
+            return Vec::new();
+        };
         origins.add(&vs.origins);
-        Some(self.with_policies(bind, clusters))
+        let routes = routes.into_iter();
+        routes
+            .map(|route| (route.subnets, self.with_policies(bind, route.clusters)))
+            .collect()
     }
 
     fn with_policies(&self, bind: &Bind, clusters: Weighted) -> Vec<Filter> {
@@ -279,7 +308,8 @@ impl Gateways<'_> {
         }
     }
 
-    fn http(&self, bind: &Bind, routes: String) -> Filter {
+    /// The filter that reads HTTP; `http3` on QUIC.
+    pub(super) fn http(&self, bind: &Bind, routes: String, http3: bool) -> Filter {
         let mut filters = self.http_filters.clone();
         filters.extend([filter::grpc_web(), filter::fault(), filter::cors()]);
         Http {
@@ -291,14 +321,24 @@ impl Gateways<'_> {
             access_log: self.http_log.clone(),
             tracing: self.tracing.clone(),
             replies: Vec::new(),
+            http3,
             decides: self.decides,
         }
         .build()
     }
 }
 
+/// A chain for connections that want to reach these networks; for all where there are none.
+fn towards(subnets: &[IpNet], mut chain: FilterChain) -> FilterChain {
+    if !subnets.is_empty() {
+        let condition = chain.filter_chain_match.get_or_insert_default();
+        condition.prefix_ranges = subnets.iter().filter_map(|net| cidr(&net.to_string())).collect();
+    }
+    chain
+}
+
 /// A match by name; `*` takes every name, and connections without one.
-fn sni(hosts: Vec<String>) -> Option<FilterChainMatch> {
+pub(super) fn sni(hosts: Vec<String>) -> Option<FilterChainMatch> {
     let any = hosts.iter().any(|host| host == "*");
     let server_names = if any { Vec::new() } else { hosts };
     Some(FilterChainMatch {

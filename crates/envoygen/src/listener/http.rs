@@ -2,13 +2,14 @@
 
 use config::mesh::{ForwardClientCertDetails as Forward, MeshConfig, NormalizationType};
 use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
+use envoy_types::pb::envoy::config::core::v3::Http3ProtocolOptions;
 use envoy_types::pb::envoy::config::listener::v3::Filter;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, LocalReplyConfig, Rds, ResponseMapper,
     http_connection_manager::{
-        ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier, SetCurrentClientCertDetails,
-        UpgradeConfig,
+        CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
+        SetCurrentClientCertDetails, UpgradeConfig,
     },
 };
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub(crate) struct Http<'a> {
     pub(crate) tracing: Option<Traced>,
     /// Answers of the proxy's own that read otherwise.
     pub(crate) replies: Vec<ResponseMapper>,
+    /// Whether it stands on QUIC.
+    pub(crate) http3: bool,
     /// Whether policies decide by path here, so that a path must have one spelling only.
     pub(crate) decides: bool,
 }
@@ -84,6 +87,10 @@ impl Http<'_> {
         if let Some(traced) = self.tracing {
             manager.request_id_extension = Some(request_ids(traced.by_request_id));
             manager.tracing = Some(traced.tracing);
+        }
+        if self.http3 {
+            manager.codec_type = CodecType::Http3 as i32;
+            manager.http3_protocol_options = Some(Http3ProtocolOptions::default());
         }
         normalize(&mut manager, self.mesh, self.decides);
         client_certificate(&mut manager, self.class, self.mesh);

@@ -5,6 +5,7 @@ pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
+mod quic;
 pub(crate) mod redirected;
 pub(crate) mod tcp;
 pub(crate) mod tls;
@@ -15,7 +16,7 @@ use config::mesh::MeshConfig;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::listener_filter_chain_match_predicate::{MatchSet, Rule};
 use envoy_types::pb::envoy::config::listener::v3::{
-    FilterChain, Listener, ListenerFilter, ListenerFilterChainMatchPredicate as Predicate,
+    AdditionalAddress, FilterChain, Listener, ListenerFilter, ListenerFilterChainMatchPredicate as Predicate,
 };
 use envoy_types::pb::envoy::r#type::v3::Int32Range;
 
@@ -42,6 +43,8 @@ pub(crate) struct Bind {
     /// IP address, or `unix://PATH`.
     pub(crate) address: String,
     pub(crate) port: u16,
+    /// Address that it binds as well, with the same port: all of IPv6 beside all of IPv4.
+    pub(crate) beside: Option<&'static str>,
     /// Whether it is a socket of its own; else connections reach it by their original destination.
     pub(crate) to_port: bool,
     /// Whether nobody else may bind the same address, not even with SO_REUSEPORT: two proxies that shared a port would get
@@ -74,8 +77,13 @@ pub(crate) fn listener(
         Some(path) => pipe_address(path),
         None => tcp_address(&bind.address, bind.port),
     };
+    let beside = bind.beside.map(|beside| AdditionalAddress {
+        address: Some(tcp_address(beside, bind.port)),
+        ..Default::default()
+    });
     Listener {
         name: bind.name(),
+        additional_addresses: beside.into_iter().collect(),
         address: Some(address),
         listener_filters: inspectors(&chains),
         filter_chains: chains,

@@ -15,12 +15,14 @@ use super::entry::{Chain, Content, Entry};
 use super::http::{Class, Http, Routes};
 use super::{Bind, tcp};
 use crate::extension::Extensions;
+use crate::family::is_any;
 use crate::filter;
 use crate::l4::Weighted;
 use crate::names;
 use crate::output::Origins;
 use crate::proxy::Interception;
 use crate::route::RouteContext;
+use crate::scope::Outbound;
 use crate::telemetry::{Side, Traced};
 use crate::view::{Egress, View};
 
@@ -151,7 +153,7 @@ impl Sidecar<'_> {
                 shared: true,
                 named: service.addresses.is_empty(),
             }],
-            false => places(service, port, protocol, self.view.scope.dns_capture),
+            false => places(service, port, protocol, self.view.scope),
         };
         for place in places {
             let bind = self.bind(&place.address, port, own_socket);
@@ -182,7 +184,7 @@ impl Sidecar<'_> {
 
     /// Whether HTTP is recognised on an address, so that other bytes go on to where they wanted.
     fn sniffs(&self, bind: &Bind) -> bool {
-        self.unclaimed.is_some() && !bind.to_port && bind.address == ANY
+        self.unclaimed.is_some() && !bind.to_port && is_any(&bind.address)
     }
 
     fn chains(
@@ -295,16 +297,15 @@ impl Sidecar<'_> {
     fn bind(&self, address: &str, port: u16, own_socket: bool) -> Bind {
         let none = self.view.scope.interception == Interception::None;
         let to_port = none || own_socket || address.starts_with("unix://");
-        let address = match (address, to_port) {
-            ("", true) => self
-                .view
-                .scope
-                .address
-                .map_or_else(|| "127.0.0.1".to_owned(), |own| own.to_string()),
-            ("", false) => ANY.to_owned(),
-            (given, _) => given.to_owned(),
+        let families = self.view.scope.families;
+        let address = match (address, to_port, self.view.scope.address) {
+            ("", true, Some(own)) => own.to_string(),
+            ("", true, None) => families.loopback().to_owned(),
+            ("", false, _) => families.any().to_owned(),
+            (given, _, _) => given.to_owned(),
         };
         Bind {
+            beside: families.beside(&address).filter(|_| !to_port),
             address,
             port,
             to_port,
@@ -343,6 +344,7 @@ impl Sidecar<'_> {
             access_log: self.http_log.clone(),
             tracing: self.tracing.clone(),
             replies: Vec::new(),
+            http3: false,
             decides: false,
         }
         .build()
@@ -358,9 +360,6 @@ impl Sidecar<'_> {
     }
 }
 
-/// All addresses.
-const ANY: &str = "0.0.0.0";
-
 fn is_alias(service: &Service) -> bool {
     matches!(service.resolution, Resolution::Alias(_))
 }
@@ -375,8 +374,10 @@ fn own_cluster(service: &Service, port: u16) -> Weighted {
 }
 
 /// Where a service's redirected connections arrive: at its addresses, for a headless Service at its endpoints', and at any
-/// address for one that has none. Addresses that were given to a ServiceEntry count where DNS answers with them.
-fn places(service: &Service, port: u16, protocol: Protocol, given: bool) -> Vec<Place> {
+/// address for one that has none. Addresses that were given to a ServiceEntry count where DNS answers with them. Of families
+/// that the proxy has not, nothing arrives.
+fn places(service: &Service, port: u16, protocol: Protocol, scope: &Outbound) -> Vec<Place> {
+    let has = |address: &IpAddr| scope.families.has(*address);
     let own = |address: IpAddr| Place {
         address: address.to_string(),
         prefixes: BTreeSet::new(),
@@ -384,16 +385,17 @@ fn places(service: &Service, port: u16, protocol: Protocol, given: bool) -> Vec<
         named: false,
     };
     let (mut out, mut prefixes) = (Vec::new(), BTreeSet::new());
-    for text in service.addresses.iter().filter(|address| *address != ANY) {
+    for text in service.addresses.iter().filter(|address| !is_any(address)) {
         match (text.parse::<IpAddr>(), text.parse::<IpNet>()) {
-            (Ok(address), _) => out.push(own(address)),
+            (Ok(address), _) => out.extend(Some(address).filter(has).map(own)),
+            (_, Ok(net)) if !has(&net.addr()) => {}
             (_, Ok(net)) if net.prefix_len() == net.max_prefix_len() => out.push(own(net.addr())),
             (_, Ok(net)) => drop(prefixes.insert(net)),
             _ => {}
         }
     }
-    if given && service.addresses.is_empty() {
-        out.extend(service.auto_addresses.iter().copied().map(own));
+    if scope.dns_capture && service.addresses.is_empty() {
+        out.extend(service.auto_addresses.iter().copied().filter(has).map(own));
     }
     let any = |prefixes, shared| Place {
         address: String::new(),

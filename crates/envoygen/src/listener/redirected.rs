@@ -5,6 +5,7 @@ use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, FilterChainMatch, Listener};
 
 use super::{Bind, listener, tcp};
+use crate::family::Families;
 use crate::filter;
 use crate::names;
 use crate::wire::{bool_value, u32_value};
@@ -26,14 +27,26 @@ pub(crate) fn black_hole(name: &str, own_port: u16) -> FilterChain {
     }
 }
 
-/// The listener for what reaches the application.
-pub(crate) fn inbound(port: u16, chains: Vec<FilterChain>, transparent: bool) -> Listener {
-    let bind = Bind {
-        address: "0.0.0.0".to_owned(),
+/// A port on all addresses.
+fn everywhere(port: u16, families: Families) -> Bind {
+    let address = families.any();
+    Bind {
+        address: address.to_owned(),
         port,
+        beside: families.beside(address),
         to_port: true,
         exclusive: false,
-    };
+    }
+}
+
+/// The listener for what reaches the application.
+pub(crate) fn inbound(
+    port: u16,
+    families: Families,
+    chains: Vec<FilterChain>,
+    transparent: bool,
+) -> Listener {
+    let bind = everywhere(port, families);
     let mut listener = listener(&bind, TrafficDirection::Inbound, chains, None);
     listener.name = names::VIRTUAL_INBOUND.to_owned();
     listener.listener_filters.insert(0, filter::original_dst());
@@ -46,13 +59,14 @@ pub(crate) fn inbound(port: u16, chains: Vec<FilterChain>, transparent: bool) ->
 
 /// The listener for what the application sends: hands connections to the listener of their destination, and forwards the rest
 /// to `cluster`.
-pub(crate) fn outbound(port: u16, cluster: &str, log: Vec<AccessLog>, transparent: bool) -> Listener {
-    let bind = Bind {
-        address: "0.0.0.0".to_owned(),
-        port,
-        to_port: true,
-        exclusive: false,
-    };
+pub(crate) fn outbound(
+    port: u16,
+    families: Families,
+    cluster: &str,
+    log: Vec<AccessLog>,
+    transparent: bool,
+) -> Listener {
+    let bind = everywhere(port, families);
     let rest = FilterChain {
         name: "virtualOutbound-catchall-tcp".to_owned(),
         filters: vec![tcp::proxy(cluster, vec![(cluster.to_owned(), 1)], log)],

@@ -5,6 +5,7 @@ use std::time::Duration;
 use config::mesh::{MeshTlsProtocol, TlsConfig};
 use config::networking::{ServerTlsMode, ServerTlsSettings, TlsProtocol as Version};
 use envoy_types::pb::envoy::config::core::v3::{DataSource, TransportSocket, data_source::Specifier};
+use envoy_types::pb::envoy::extensions::transport_sockets::quic::v3::QuicDownstreamTransport;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SubjectAltNameMatcher,
     TlsCertificate, TlsParameters,
@@ -14,13 +15,15 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 };
 use model::Snapshot;
 
-use crate::cluster::tls::{any_type, mesh_context, params, secret, socket, uri};
+use crate::cluster::tls::{any_type, defaults, mesh_context, params, secret, socket, uri};
 use crate::wire::{bool_value, exact, plain_any, prefix};
 
 /// What names of Secrets begin with in SDS.
 const SECRET_SCHEME: &str = "kubernetes://";
 /// What servers of HTTP agree on.
 const HTTP_ALPN: [&str; 2] = ["h2", "http/1.1"];
+/// And those of HTTP/3.
+const HTTP3_ALPN: &str = "h3";
 
 /// A server's side of mutual TLS within the mesh: clients must have an identity of the trust domain or one of its aliases.
 pub(crate) fn mutual(snapshot: &Snapshot, timeout: Duration) -> TransportSocket {
@@ -63,11 +66,37 @@ pub(crate) fn gateway(
     settings: &ServerTlsSettings,
     timeout: Duration,
 ) -> Result<TransportSocket, String> {
+    context(snapshot, settings, timeout).map(|context| downstream(&context))
+}
+
+/// The same on QUIC, whose TLS is 1.3 and agrees on HTTP/3 alone.
+pub(crate) fn quic(
+    snapshot: &Snapshot,
+    settings: &ServerTlsSettings,
+    timeout: Duration,
+) -> Result<TransportSocket, String> {
+    let mut context = context(snapshot, settings, timeout)?;
+    if let Some(common) = &mut context.common_tls_context {
+        common.alpn_protocols = vec![HTTP3_ALPN.to_owned()];
+        common.tls_params = None;
+    }
+    let config = QuicDownstreamTransport {
+        downstream_tls_context: Some(context),
+        ..Default::default()
+    };
+    Ok(socket("envoy.transport_sockets.quic", plain_any(&config)))
+}
+
+fn context(
+    snapshot: &Snapshot,
+    settings: &ServerTlsSettings,
+    timeout: Duration,
+) -> Result<DownstreamTlsContext, String> {
     let demands = matches!(
         settings.mode,
         ServerTlsMode::Mutual | ServerTlsMode::IstioMutual | ServerTlsMode::OptionalMutual
     );
-    let common = match settings.mode {
+    let mut common = match settings.mode {
         ServerTlsMode::IstioMutual => {
             let names = &settings.subject_alt_names;
             let names = if names.is_empty() {
@@ -80,11 +109,17 @@ pub(crate) fn gateway(
         _ if !names(settings).is_empty() => from_secrets(settings, demands, timeout)?,
         _ => from_files(settings, demands)?,
     };
-    Ok(downstream(&DownstreamTlsContext {
+    if let (Some(params), ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual) =
+        (&mut common.tls_params, settings.mode)
+    {
+        let least = settings.min_protocol_version == Version::Auto;
+        defaults(params, least, snapshot.mesh().tls_defaults.as_ref());
+    }
+    Ok(DownstreamTlsContext {
         common_tls_context: Some(common),
         require_client_certificate: bool_value(demands && settings.mode != ServerTlsMode::OptionalMutual),
         ..Default::default()
-    }))
+    })
 }
 
 /// The names of the Secrets with the server's certificates.

@@ -73,12 +73,7 @@ impl ProxyCondition {
             long if long.len() > MAX_EXPRESSION => {
                 return Err(format!("proxyVersion has more than {MAX_EXPRESSION} bytes"));
             }
-            expression => Some(
-                RegexBuilder::new(expression)
-                    .size_limit(MAX_PROGRAM)
-                    .build()
-                    .map_err(|_| "proxyVersion is not a regular expression".to_owned())?,
-            ),
+            expression => Some(version(expression)?),
         };
         Ok(ProxyCondition {
             version,
@@ -99,6 +94,15 @@ impl ProxyCondition {
                 .iter()
                 .all(|(key, value)| proxy.metadata.get(key) == Some(value))
     }
+}
+
+/// Reads a `proxyVersion` (Go's `regexp`, as Istio; it may match any part of a version).
+fn version(expression: &str) -> Result<Regex, String> {
+    let read = re2::parse(expression).map_err(|fault| format!("proxyVersion: {fault}"))?;
+    RegexBuilder::new(read.rust())
+        .size_limit(MAX_PROGRAM)
+        .build()
+        .map_err(|_| "proxyVersion is too large a regular expression".to_owned())
 }
 
 /// Labels of the workloads that an EnvoyFilter is for; all if empty.
@@ -251,4 +255,17 @@ fn operation(apply_to: ApplyTo, operation: PatchOperation) -> Option<PatchOperat
         _ => meant != Replace || replaceable,
     };
     works.then_some(meant)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_go_reads_them() {
+        let matches = |expression: &str, text: &str| version(expression).unwrap().is_match(text);
+        assert!(matches(r"^\Q1.27\E", "1.27.3") && !matches(r"^\Q1.27\E", "1x27.3"));
+        assert!(matches(r"^1\.2\d", "1.27.3"));
+        assert!(version("1.27(?=x)").unwrap_err().contains("proxyVersion"));
+    }
 }

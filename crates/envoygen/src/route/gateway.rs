@@ -4,6 +4,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use config::ObjectKey;
+use envoy_types::pb::envoy::config::core::v3::{
+    HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction,
+};
 use envoy_types::pb::envoy::config::route::v3::{self as pb, virtual_host::TlsRequirementType};
 use model::{VirtualService, host};
 
@@ -75,7 +78,24 @@ pub(crate) fn route_configuration(
         });
     }
     virtual_hosts.sort_by(|a, b| a.name.cmp(&b.name));
-    (configuration(name, virtual_hosts), origins)
+    let mut routes = configuration(name, virtual_hosts);
+    if let Some(server) = servers.iter().find(|server| server.http3 && !server.clashes) {
+        routes.response_headers_to_add.push(alt_svc(server.port));
+    }
+    (routes, origins)
+}
+
+/// Tells clients that the host is served by HTTP/3 too, on the port of the same number, for a day (RFC 7838; Istio).
+fn alt_svc(port: u16) -> HeaderValueOption {
+    HeaderValueOption {
+        header: Some(HeaderValue {
+            key: "alt-svc".to_owned(),
+            value: format!("h3=\":{port}\"; ma=86400"),
+            ..Default::default()
+        }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd as i32,
+        ..Default::default()
+    }
 }
 
 /// Virtual hosts; hosts whose routes come from the same VirtualServices share one, named after the most specific (Istio), so

@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::config::route::v3::{self as pb, route::Action, route
 use model::{Protocol, Registry, Resolution, Service, VirtualService, host};
 
 use super::{RouteContext, configuration};
+use crate::family::is_any;
 use crate::names;
 use crate::output::Origins;
 use crate::view::Egress;
@@ -244,7 +245,7 @@ impl<'a> Build<'a> {
         let addresses = service
             .addresses
             .iter()
-            .filter(|a| !a.contains('/') && *a != "0.0.0.0");
+            .filter(|a| !a.contains('/') && !is_any(a));
         domains.extend(addresses.map(|address| names::bracketed(address)));
         if service.addresses.is_empty() && scope.dns_capture {
             let given = service.auto_addresses.iter();
