@@ -240,7 +240,7 @@ impl Keeper {
         if seen == self.seen {
             return Ok(());
         }
-        let authority = self.folder.load_or_create()?;
+        let authority = self.folder.load()?;
         let record = self.folder.record()?;
         self.seen = seen;
         tracing::info!(
@@ -350,5 +350,56 @@ fn fingerprint_of(text: &str) -> Result<String, RotateError> {
     match digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         true => Ok(digits.to_ascii_lowercase()),
         false => Err(RotateError::Fingerprint(text.chars().take(128).collect())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runtime::Metrics;
+    use runtime::spiffe::{SpiffeId, TrustDomain};
+
+    fn keeper(dir: &std::path::Path) -> Keeper {
+        let folder = Folder::new(dir.to_owned(), TrustDomain::default());
+        let (current, seen) = Keeper::open(&folder).unwrap();
+        let policy = Policy {
+            leaf_ttl: Duration::from_secs(10),
+            max_age: None,
+        };
+        Keeper::new(folder, policy, current, (seen, true), Meters::new(&Metrics::new()))
+    }
+
+    fn issue(keeper: &Keeper) {
+        let id = SpiffeId::workload(&TrustDomain::default(), "shop", "orders").unwrap();
+        let now = ca::now().unix_timestamp();
+        let issued = ca::Issued {
+            serial: ca::Serial::parse("a1").unwrap(),
+            not_after: now + 1000,
+            identity: id.to_string(),
+            at: now,
+        };
+        _ = keeper.current.journal().note(issued);
+    }
+
+    #[test]
+    fn a_folder_that_is_away_while_citadel_runs_is_no_first_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let (identity, away) = (dir.path().join("identity"), dir.path().join("away"));
+        let mut keeper = keeper(&identity.join("ca"));
+        let signing = keeper.current.authority().certificate().clone();
+
+        std::fs::rename(&identity, &away).unwrap();
+        keeper.work(None);
+        issue(&keeper);
+        assert!(keeper.complaint.is_some());
+        assert!(keeper.rotate(false).is_err());
+        assert!(!identity.exists(), "brought back");
+        assert_eq!(*keeper.current.authority().certificate(), signing);
+
+        std::fs::rename(&away, &identity).unwrap();
+        keeper.work(None);
+        assert_eq!(keeper.complaint, None);
+        assert_eq!(*keeper.current.authority().certificate(), signing);
+        assert!(keeper.rotate(false).is_ok());
     }
 }

@@ -73,6 +73,25 @@ pub fn private_dir(dir: &Path) -> Result<(), FileError> {
         .mode(0o700)
         .create(dir)
         .map_err(write_error(dir))?;
+    check_private_dir(dir)
+}
+
+/// As [`private_dir`], in a folder that must be there: what runs does not bring back what somebody took away.
+///
+/// # Errors
+/// When it cannot be made, or others may use it.
+pub fn private_subdir(dir: &Path) -> Result<(), FileError> {
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(write_error(dir)(error)),
+        _ => check_private_dir(dir),
+    }
+}
+
+/// Checks that a folder is there, and no looser than 0700.
+///
+/// # Errors
+/// When it is not there, or others may use it.
+pub fn check_private_dir(dir: &Path) -> Result<(), FileError> {
     check_mode(dir, &fs::metadata(dir).map_err(read_error(dir))?, 0o700)
 }
 

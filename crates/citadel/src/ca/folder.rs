@@ -130,7 +130,7 @@ impl Folder {
 
     /// Waits for the right to change something, and clears away what a crash left half written.
     pub(super) fn lock(&self) -> Result<std::fs::File, AuthorityError> {
-        files::private_dir(self.state_dir())?;
+        files::check_private_dir(self.state_dir())?;
         let lock = files::lock(self.state_dir())?;
         files::sweep(self.state_dir())?;
         Ok(lock)
@@ -151,22 +151,44 @@ impl Folder {
     /// # Errors
     /// As [`Authority::load_or_create`].
     pub fn load_or_create(&self) -> Result<Authority, AuthorityError> {
+        if let Some(state) = &self.state {
+            files::private_dir(state)?;
+        }
         if self.plugged() {
-            return Authority::assemble(self.plugged_parts()?, &self.trust_domain, now());
+            return self.load();
         }
         files::private_dir(&self.dir)?;
         // A folder that has both is only read, so it may be read-only.
-        let _lock = match self.path(KEY_FILE).exists() && self.path(CERT_FILE).exists() {
-            true => None,
-            false => Some(self.lock()?),
-        };
+        if self.path(KEY_FILE).exists() && self.path(CERT_FILE).exists() {
+            return self.load();
+        }
+        let _lock = self.lock()?;
+        match self.key(KEY_FILE)? {
+            Some(_) => self.load(),
+            None => self.first(self.roots()?),
+        }
+    }
+
+    /// The authority that the folder has; nothing is made. For a Citadel that runs: a folder that is away while another is
+    /// put in its place is no first start.
+    ///
+    /// # Errors
+    /// When files cannot be used, or are not there.
+    pub fn load(&self) -> Result<Authority, AuthorityError> {
+        if self.plugged() {
+            return Authority::assemble(self.plugged_parts()?, &self.trust_domain, now());
+        }
+        files::check_private_dir(&self.dir)?;
         match (self.key(KEY_FILE)?, self.roots()?) {
             (Some(key), Some(roots)) => self.join(key, roots, now()),
             (Some(_), None) => Err(AuthorityError::CertificateMissing {
                 key: self.path(KEY_FILE),
                 certificate: CERT_FILE,
             }),
-            (None, roots) => self.first(roots),
+            (None, _) => Err(AuthorityError::KeyMissing {
+                certificate: self.path(CERT_FILE),
+                key: KEY_FILE,
+            }),
         }
     }
 

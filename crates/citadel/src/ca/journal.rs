@@ -120,7 +120,7 @@ impl Journal {
     }
 
     fn open(&self, day: i64) -> Result<File, FileError> {
-        files::private_dir(&self.dir)?;
+        files::private_subdir(&self.dir)?;
         let path = self.path(day);
         let file = File::options().create(true).append(true).mode(0o600).open(&path);
         file.map_err(|source| FileError::Write { path, source })
