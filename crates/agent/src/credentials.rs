@@ -3,6 +3,7 @@
 //! One stream to Citadel carries all of them. What was got stays in use while Citadel is away.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,14 +17,65 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Code, Status};
 use xds::server::StreamId;
+use zeroize::Zeroizing;
 
 /// Most credentials that are asked for; Citadel refuses more.
 const MAX_NAMES: usize = 1000;
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(15);
 
+/// A credential that Citadel gave. Its key is wiped when it is dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Material {
+    /// A server's or client's certificate.
+    KeyPair {
+        /// PEM.
+        chain: String,
+        /// PEM.
+        key: Zeroizing<String>,
+        /// DER; empty for none.
+        ocsp_staple: Vec<u8>,
+    },
+    /// Roots of peers.
+    Roots {
+        /// PEM.
+        certificates: String,
+        /// PEM; empty for none.
+        crl: String,
+    },
+}
+
+impl fmt::Debug for Material {
+    /// Never a key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::KeyPair { .. } => "KeyPair",
+            Self::Roots { .. } => "Roots",
+        })
+    }
+}
+
+impl Material {
+    /// What an answer holds, or why it holds nothing.
+    fn of(result: Option<Outcome>) -> Result<Self, String> {
+        match result {
+            Some(Outcome::KeyPair(pair)) => Ok(Self::KeyPair {
+                chain: pair.chain,
+                key: Zeroizing::new(pair.key),
+                ocsp_staple: pair.ocsp_staple,
+            }),
+            Some(Outcome::Roots(roots)) => Ok(Self::Roots {
+                certificates: roots.certificates,
+                crl: roots.crl,
+            }),
+            Some(Outcome::Missing(reason)) => Err(reason),
+            None => Err("Citadel's answer is of a newer kind".to_owned()),
+        }
+    }
+}
+
 /// Credentials by their names.
-pub type Held = BTreeMap<String, Outcome>;
+pub type Held = BTreeMap<String, Material>;
 
 /// Which names Envoy's streams ask for, and what there is for them. Clones share it.
 #[derive(Debug, Clone)]
@@ -117,22 +169,20 @@ impl Credentials {
 
     fn take(&self, credential: Credential) {
         let Credential { name, result } = credential;
-        let missing = match &result {
-            Some(Outcome::Missing(reason)) => reason.as_str(),
-            None => "Citadel's answer is of a newer kind",
-            Some(_) => {
+        match Material::of(result) {
+            Ok(material) => {
                 tracing::info!(name, "credential received");
-                self.held
-                    .send_modify(|held| _ = result.map(|result| held.insert(name, result)));
-                return;
+                self.held.send_modify(|held| _ = held.insert(name, material));
             }
-        };
-        tracing::error!(
-            name,
-            reason = missing,
-            "credential not available: TLS that needs it does not work"
-        );
-        self.held.send_if_modified(|held| held.remove(&name).is_some());
+            Err(reason) => {
+                tracing::error!(
+                    name,
+                    reason,
+                    "credential not available: TLS that needs it does not work"
+                );
+                self.held.send_if_modified(|held| held.remove(&name).is_some());
+            }
+        }
     }
 }
 

@@ -10,11 +10,11 @@ use envoy_types::pb::envoy::{
     },
 };
 use prost::Message;
-use proto::trust::credential::Result as Outcome;
 use runtime::{Svid, tls::TrustBundle};
 use xds::{Table, types::SECRET};
+use zeroize::{Zeroize, Zeroizing};
 
-use crate::credentials::Held;
+use crate::credentials::{Held, Material};
 
 /// Name of the workload's certificate and key, as in Istio.
 pub const CERTIFICATE: &str = "default";
@@ -27,11 +27,14 @@ pub fn table(svid: &Svid, held: &Held) -> Arc<Table> {
     let mut table = Table::builder()
         .add(SECRET, CERTIFICATE, secret(CERTIFICATE, certificate))
         .add(SECRET, ROOTS, secret(ROOTS, mesh_roots(svid.bundle())));
-    for (name, outcome) in held {
-        let kind = match outcome {
-            Outcome::KeyPair(pair) => key_pair(pair.chain.clone(), &pair.key, &pair.ocsp_staple),
-            Outcome::Roots(roots) => validation(roots.certificates.clone(), &roots.crl),
-            Outcome::Missing(_) => continue,
+    for (name, material) in held {
+        let kind = match material {
+            Material::KeyPair {
+                chain,
+                key,
+                ocsp_staple,
+            } => key_pair(chain.clone(), key, ocsp_staple),
+            Material::Roots { certificates, crl } => validation(certificates.clone(), crl),
         };
         table = table.add(SECRET, name.as_str(), secret(name, kind));
     }
@@ -66,13 +69,22 @@ fn validation(roots: String, crl: &str) -> Type {
     })
 }
 
+/// The secret as it goes over the wire. It is wiped when the last table drops it, and the key in it now.
 fn secret(name: &str, kind: Type) -> Bytes {
-    Secret {
+    let mut secret = Secret {
         name: name.to_owned(),
         r#type: Some(kind),
+    };
+    // Its whole length at once: bytes that are moved leave a copy behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(secret.encoded_len()));
+    secret.encode_raw(&mut *bytes);
+    if let Some(Type::TlsCertificate(certificate)) = &mut secret.r#type
+        && let Some(key) = &mut certificate.private_key
+        && let Some(Specifier::InlineBytes(key)) = &mut key.specifier
+    {
+        key.zeroize();
     }
-    .encode_to_vec()
-    .into()
+    Bytes::from_owner(bytes)
 }
 
 fn inline(pem: Vec<u8>) -> DataSource {

@@ -22,23 +22,23 @@ use crate::ground::Ground;
 use crate::listener;
 
 /// An authority outside the mesh.
-struct Outside(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Outside(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate of it, and its key.
-struct Pair {
-    certificate: rcgen::Certificate,
+pub(crate) struct Pair {
+    pub(crate) certificate: rcgen::Certificate,
     key: KeyPair,
 }
 
 impl Outside {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn pair(&self, serial: u64) -> Pair {
+    pub(crate) fn pair(&self, serial: u64) -> Pair {
         let mut params = CertificateParams::new(["web.example".to_owned()]).unwrap();
         params.serial_number = Some(serial.into());
         // With its issuer's name it would count as signed by itself.
@@ -98,7 +98,7 @@ fn write(mesh: &Mesh, name: &str, data: &Value) {
     citadel::ca::files::write_atomic(&path, secret.to_string().as_bytes(), 0o600).unwrap();
 }
 
-fn credential(pair: &Pair, authority: &Outside) -> Value {
+pub(crate) fn credential(pair: &Pair, authority: &Outside) -> Value {
     json!({
         "tls.crt": pair.certificate.pem(),
         "tls.key": pair.key.serialize_pem(),
@@ -107,7 +107,7 @@ fn credential(pair: &Pair, authority: &Outside) -> Value {
 }
 
 /// Talks to `address` with or without a client's certificate; gives the server's.
-async fn call(
+pub(crate) async fn call(
     address: SocketAddr,
     trusts: &Outside,
     shows: Option<&Pair>,
@@ -146,7 +146,7 @@ async fn hello(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) -> std:
         .map_err(std::io::Error::other)?
 }
 
-async fn works(what: &str, address: SocketAddr, trusts: &Outside, shows: Option<&Pair>) {
+pub(crate) async fn works(what: &str, address: SocketAddr, trusts: &Outside, shows: Option<&Pair>) {
     until(what, || async {
         call(address, trusts, shows)
             .await

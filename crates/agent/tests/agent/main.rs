@@ -11,6 +11,7 @@
 mod common;
 mod credentials;
 mod ground;
+mod kubernetes;
 mod listener;
 mod revoked;
 

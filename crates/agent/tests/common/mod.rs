@@ -135,11 +135,18 @@ impl Mesh {
     }
 
     pub async fn citadel(&self, leaf_ttl: Duration) -> Service {
-        let args = citadel::Args {
-            identity: Some(self.path("identity.yaml")),
+        self.citadel_with(citadel::Args {
             leaf_ttl,
             secrets_dir: Some(self.path("secrets")),
             ..citadel::Args::new(self.path("ca"))
+        })
+        .await
+    }
+
+    pub async fn citadel_with(&self, args: citadel::Args) -> Service {
+        let args = citadel::Args {
+            identity: Some(self.path("identity.yaml")),
+            ..args
         };
         let listener = TcpListener::bind(self.citadel_address()).await.unwrap();
         let context = context("citadel");
