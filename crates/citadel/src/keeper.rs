@@ -366,7 +366,13 @@ mod tests {
             leaf_ttl: Duration::from_secs(10),
             max_age: None,
         };
-        Keeper::new(folder, policy, current, (seen, true), Meters::new(&Metrics::new()))
+        Keeper::new(
+            folder,
+            policy,
+            current,
+            (seen, true),
+            Meters::new(&Metrics::new()),
+        )
     }
 
     fn issue(keeper: &Keeper) {
