@@ -17,6 +17,7 @@ pub mod timeline;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::Kind;
 use feed::FollowError;
@@ -31,6 +32,10 @@ use crate::epoch::Epochs;
 use crate::metrics::PilotMetrics;
 use crate::proxies::Proxies;
 use crate::source::Mesh;
+
+/// Age at which a proxy's stream ends, so that proxies spread anew over Pilots (Istio's `keepaliveMaxServerConnectionAge`). Each
+/// stream's own is up to a tenth longer or shorter, and it waits for what is un-ACKed; the proxy resumes by its versions.
+const STREAM_AGE: Duration = Duration::from_secs(30 * 60);
 
 /// Pilot turns the mesh's configuration into Envoy's and serves it over xDS
 #[derive(Debug, Clone, clap::Args)]
@@ -157,7 +162,11 @@ async fn serve(
     identity: &Identity,
     context: &Context,
 ) -> Result<(), Error> {
-    let server = xds::Server::new(mesh, xds::server::Limits::default());
+    let bounds = xds::server::Limits {
+        age: Some(STREAM_AGE),
+        ..xds::server::Limits::default()
+    };
+    let server = xds::Server::new(mesh, bounds);
     let tls = tls::server(identity, ClientAuth::Required)?;
     let limits = Limits::default();
     let over_tls = grpc::serve(

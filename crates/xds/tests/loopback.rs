@@ -3,6 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "tests may fail loudly"
 )]
@@ -456,5 +457,60 @@ async fn one_that_never_reads_holds_nobody_up() {
         2 - usize::from(message.system_version_info.is_empty())
     );
     drop(stuck);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_large_ends_its_stream_and_no_other() {
+    let limits = Limits {
+        message_bytes: 1 << 20,
+        ..Limits::default()
+    };
+    let server = Running::start(None, table(&FEED, &[("a", "1")]), limits).await;
+    let (_requests, mut other) = delta(server.channel().await, "one", &FEED).await;
+    assert_eq!(other.message().await.unwrap().unwrap().resources.len(), 1);
+    let large = "x".repeat(2 << 20);
+    let (_requests, mut refused) = delta(server.channel().await, &large, &FEED).await;
+    let status = timeout(LONG, refused.message()).await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange, "{status}");
+    server.publish(table(&FEED, &[("a", "2")]));
+    let early = timeout(Duration::from_millis(100), other.message()).await;
+    assert!(
+        early.is_err(),
+        "the first response is not answered yet, and the stream lives"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_asks_for_unknown_types_gets_a_reason_at_the_bound() {
+    let server = Running::start(None, table(&FEED, &[("a", "1")]), Limits::default()).await;
+    let (requests, mut responses) = delta(server.channel().await, "one", &FEED).await;
+    responses.message().await.unwrap();
+    let ask = |at: usize| DeltaDiscoveryRequest {
+        type_url: format!("unknown/{at}"),
+        resource_names_subscribe: vec!["x".into()],
+        ..Default::default()
+    };
+    let asking = tokio::spawn(async move {
+        for at in 0..100 {
+            if requests.send(ask(at)).await.is_err() {
+                break;
+            }
+        }
+    });
+    let reason = async {
+        loop {
+            match responses.message().await {
+                Ok(Some(response)) => assert!(response.resources.is_empty()),
+                Ok(None) => panic!("it ends with a reason"),
+                Err(status) => break status,
+            }
+        }
+    };
+    let status = timeout(LONG, reason).await.expect("it ends");
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    assert!(status.message().contains("64 resource types"), "{status}");
+    asking.await.unwrap();
     server.stop().await;
 }

@@ -8,6 +8,14 @@ use crate::table::TypeTable;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Most bytes of a client's words that are kept for each resource that it rejects; Envoy's have some hundred.
+const MAX_MESSAGE: usize = 4096;
+
+fn shortened(message: &str) -> &str {
+    let end = message.floor_char_boundary(MAX_MESSAGE);
+    message.get(..end).unwrap_or(message)
+}
+
 impl Kind {
     /// The client answered the response with this nonce; another nonce means nothing.
     pub(super) fn answered(
@@ -47,7 +55,7 @@ impl Kind {
         let sent: Vec<_> = changes.iter().map(|(change, _)| change.name().clone()).collect();
         let blamed = nack::blamed(self.rank, message, &sent);
         let certain = !blamed.is_empty() || sent.is_empty();
-        let message: Arc<str> = message.into();
+        let message: Arc<str> = shortened(message).into();
         events.push(Event::Nacked {
             type_url: self.url.clone(),
             nonce: answered.nonce,

@@ -26,6 +26,7 @@ impl Stream {
         let add = request.resource_names_subscribe;
         let versions = request.initial_resource_versions;
         self.check_names(&url, add.len())?;
+        self.check_bytes(&url, &add, true)?;
         self.check_names(&url, versions.len())?;
         let none = HashMap::new();
         let mut events = Vec::new();

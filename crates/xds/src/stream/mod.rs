@@ -47,6 +47,8 @@ pub struct Settings {
     pub response_bytes: usize,
     /// Most names that a client may subscribe to, or say that it has, per type.
     pub names: usize,
+    /// Most bytes that the names of all a client's subscriptions may have together.
+    pub name_bytes: usize,
     /// Most types per stream.
     pub types: usize,
     /// Up to this many names are told by [`Event::Subscribed`], for sources that make resources on demand.
@@ -60,6 +62,7 @@ impl Default for Settings {
             drain: Duration::from_secs(60),
             response_bytes: 3 << 20,
             names: 100_000,
+            name_bytes: 16 << 20,
             types: 64,
             listed: 0,
         }
@@ -164,6 +167,16 @@ pub enum Refused {
     #[error("{type_url}: more than {limit} resource names on one stream; subscribe to \"*\" or to fewer")]
     TooManyNames {
         /// The type.
+        type_url: TypeUrl,
+        /// The bound.
+        limit: usize,
+    },
+    /// Longer names than [`Settings::name_bytes`].
+    #[error(
+        "{type_url}: the names of one stream's subscriptions have more than {limit} bytes together; subscribe to \"*\" or to fewer"
+    )]
+    TooLongNames {
+        /// The type of the request.
         type_url: TypeUrl,
         /// The bound.
         limit: usize,
@@ -328,6 +341,19 @@ impl Stream {
                 type_url: url.clone(),
                 limit,
             });
+        }
+        Ok(())
+    }
+
+    /// Whether names may be kept beside those of the other types, and beside what is kept of their own where they are `added`.
+    fn check_bytes(&self, url: &TypeUrl, names: &[String], added: bool) -> Result<(), Refused> {
+        let kept = self.kinds.iter().filter(|kind| added || kind.url != *url);
+        let kept: usize = kept.map(|kind| kind.subscription.names.bytes()).sum();
+        let new: usize = names.iter().map(String::len).sum();
+        let limit = self.settings.name_bytes;
+        if kept.saturating_add(new) > limit {
+            let type_url = url.clone();
+            return Err(Refused::TooLongNames { type_url, limit });
         }
         Ok(())
     }

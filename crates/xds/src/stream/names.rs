@@ -12,6 +12,8 @@ pub(super) struct Set {
     /// In the order of the request; another client's is often the same.
     order: Vec<Arc<str>>,
     index: HashSet<Arc<str>>,
+    /// Length of all names.
+    bytes: usize,
     covers: Mutex<Option<(u64, Arc<Coverage>)>>,
 }
 
@@ -30,6 +32,7 @@ impl Set {
         for name in names {
             let name: Arc<str> = name.into();
             if set.index.insert(name.clone()) {
+                set.bytes += name.len();
                 set.order.push(name);
             }
         }
@@ -123,6 +126,8 @@ impl Pool {
 pub(super) struct Names {
     shared: Arc<Set>,
     added: HashSet<Arc<str>>,
+    /// Length of the names in `added`.
+    added_bytes: usize,
     removed: HashSet<Arc<str>>,
 }
 
@@ -135,19 +140,26 @@ impl Names {
         self.shared.len() + self.added.len() - self.removed.len()
     }
 
+    /// Length of all names that are kept for it, those of the shared set that were taken out among them.
+    pub(super) fn bytes(&self) -> usize {
+        self.shared.bytes + self.added_bytes
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     pub(super) fn insert(&mut self, name: Arc<str>) {
         if !self.removed.remove(&name) && !self.shared.contains(&name) {
-            self.added.insert(name);
+            let bytes = name.len();
+            self.added_bytes += if self.added.insert(name) { bytes } else { 0 };
         }
     }
 
     /// Takes a name out; gives it if it was in.
     pub(super) fn take(&mut self, name: &str) -> Option<Arc<str>> {
         if let Some(own) = self.added.take(name) {
+            self.added_bytes -= own.len();
             return Some(own);
         }
         let shared = self.shared.index.get(name).cloned()?;

@@ -22,6 +22,7 @@ impl Stream {
                 limit: self.settings.names,
             });
         }
+        self.check_bytes(&url, &request.resource_names, false)?;
         let mut events = Vec::new();
         let pool = self.pool.clone();
         let (kind, first) = self.kind_mut(url.clone())?;

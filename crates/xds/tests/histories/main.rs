@@ -297,8 +297,14 @@ fn bad(resource: &xds::Resource, url: &TypeUrl) -> bool {
     facts(&resource.bytes, *url == CLUSTER).bad
 }
 
+/// Histories of each variant: `ARGOSY_HISTORIES`, 256 unless given.
+fn cases() -> u32 {
+    let given = std::env::var("ARGOSY_HISTORIES").ok();
+    given.map_or(256, |text| text.parse().expect("ARGOSY_HISTORIES"))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn delta_histories_end_well(steps in steps(), bytes in 100..1_000usize) {
