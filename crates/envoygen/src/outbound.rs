@@ -151,7 +151,7 @@ impl Logs {
                 .extend(http.map(|report| mixer::http_log(mixer, policy::LOG_OUTBOUND, report, mesh)));
             let tcp = scope.asks.tcp.report.as_ref();
             logs.tcp
-                .extend(tcp.map(|_| mixer::tcp_log(mixer, policy::LOG_OUTBOUND, mesh)));
+                .extend(tcp.map(|report| mixer::tcp_log(mixer, policy::LOG_OUTBOUND, report, mesh)));
         }
         for cluster in &mixers.clusters {
             push(out, type_url::CLUSTER, &cluster.name, cluster, Origins::default());

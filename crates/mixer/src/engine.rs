@@ -335,9 +335,14 @@ impl Engine {
 
     /// Counts a finished request or connection.
     pub(crate) fn report(&self, policies: &Policies, request: &Request<'_>) {
+        self.report_to(policies, request, None);
+    }
+
+    /// The same for the rules `only` (`NAME.NAMESPACE`).
+    pub(crate) fn report_to(&self, policies: &Policies, request: &Request<'_>, only: Option<&[String]>) {
         let now = self.clock.now();
         self.graph.observe(request, now);
-        let reports = policies.rules.report(request);
+        let reports = policies.rules.report_to(request, only);
         self.dropped("expression", reports.failed);
         for delivery in reports.deliveries {
             policies.adapters.deliver(delivery, &self.kit);

@@ -218,9 +218,11 @@ fn tcp_log() -> impl Strategy<Value = TcpAccessLogEntry> {
 }
 
 fn sender() -> impl Strategy<Value = Sender> {
-    (option::of(text()), text()).prop_map(|(node_id, log_name)| Sender {
+    let told = option::of(prop::collection::vec(text(), 0..3));
+    (option::of(text()), text(), told).prop_map(|(node_id, log_name, told)| Sender {
         principal: CATALOG.to_owned(),
         node_id,
+        told: told.map(Into::into),
         reporter: Sender::reporter_of(&log_name),
     })
 }

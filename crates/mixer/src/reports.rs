@@ -111,7 +111,8 @@ impl Worker {
             LogEntries::HttpLogs(logs) => {
                 for log in logs.log_entry.into_iter().filter_map(HttpLog::new) {
                     log.with_request(&policies.mesh, &batch.sender, |request| {
-                        self.engine.report(policies, request)
+                        self.engine
+                            .report_to(policies, request, batch.sender.told.as_deref())
                     });
                 }
             }
@@ -129,7 +130,7 @@ impl Worker {
         for entry in entries {
             if let Some(log) = TcpLog::new(entry, sender, &mut self.totals) {
                 log.with_request(&policies.mesh, sender, |request| {
-                    self.engine.report(policies, request)
+                    self.engine.report_to(policies, request, sender.told.as_deref())
                 });
             }
         }

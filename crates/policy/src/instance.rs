@@ -93,6 +93,16 @@ impl Instance {
         })
     }
 
+    /// `NAME.KIND.NAMESPACE`, as Istio shows it.
+    pub(crate) fn shown(&self) -> &str {
+        &self.full_name
+    }
+
+    /// What fills its fields.
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
+    }
+
     /// The attributes that its expressions read.
     pub(crate) fn uses(&self) -> Vec<Use> {
         self.record.uses()

@@ -36,7 +36,8 @@ mod workload;
 pub use backend::{Backend, BackendHandler, Remote};
 pub use check::{Answer, Ask, Asked, HeaderChange, Verdict};
 pub use compile::{
-    BodyPart, Change, Fact, HeaderText, Matcher, Mutation, Part, Place, Reason, Refusal, Test, Values,
+    Amount, BodyPart, Change, Count, Fact, Field, HeaderText, Line, Matcher, Mutation, Part, Place, Reason,
+    Refusal, Test, Text, Values,
 };
 pub use config::adapters::{
     Algorithm, Buckets, Code, Dogstatsd, DogstatsdMetric, Fluentd, Level, Limit, List, ListSource,
@@ -73,6 +74,10 @@ pub const FAIL_CLOSED: &str = "closed";
 /// gRPC metadata of an ext_authz call that names the rules that are asked (`NAME.NAMESPACE`, joined by commas), where the
 /// proxy decides others by itself. Without it all rules of the failure mode are asked.
 pub const RULES_METADATA: &str = "x-argosy-rules";
+
+/// gRPC metadata of an access log stream that names the rules that are told (`NAME.NAMESPACE`, joined by commas), where the proxy
+/// counts and logs for others by itself. Without it all rules are told.
+pub const REPORTED_METADATA: &str = "x-argosy-reported-rules";
 
 /// `log_name` of the access logs of requests that arrive at a workload.
 pub const LOG_INBOUND: &str = "argosy.inbound";

@@ -43,15 +43,21 @@ impl Rules {
     /// What is to be said of a finished request or connection. Telemetry fails open: what cannot be evaluated is counted
     /// and left out.
     pub fn report(&self, request: &Request<'_>) -> Reports {
-        self.told(request, |request| self.reports(request))
+        self.report_to(request, None)
     }
 
-    fn reports(&self, request: &Request<'_>) -> Reports {
+    /// The same of the rules `only` (`NAME.NAMESPACE`), where a proxy does by itself what others say.
+    pub fn report_to(&self, request: &Request<'_>, only: Option<&[String]>) -> Reports {
+        self.told(request, |request| self.reports(request, only))
+    }
+
+    fn reports(&self, request: &Request<'_>, only: Option<&[String]>) -> Reports {
         let mut reports = Reports::default();
         // Without a known destination the mesh-wide rules still count it.
         let namespace = request.destination.workload.map(|w| w.namespace.as_str());
         let namespace = namespace.or_else(|| request.service.map(|s| s.namespace.as_str()));
-        for rule in self.of(namespace).filter(|rule| rule.has_report()) {
+        let told = |rule: &Rule| only.is_none_or(|only| only.iter().any(|name| rule.is_named(name)));
+        for rule in self.of(namespace).filter(|rule| rule.has_report() && told(rule)) {
             match rule.holds(Aspect::Report, request) {
                 Ok(false) => {}
                 Ok(true) => reports.add(rule, request),

@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use expr::Use;
 
 use crate::cel;
-use crate::compile::{Compiler, Matcher, Mutation, Refusal};
+use crate::compile::{Compiler, Count, Line, Matcher, Mutation, Refusal};
 use crate::partial::may_apply;
 use crate::rules::{Rule, Rules};
 use crate::workload::WorkloadView;
+
+/// Most bytes of names of rules in one call's metadata; servers take 16 KiB of headers.
+const MAX_NAMES: usize = 8 * 1024;
 
 /// Which of a proxy's traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +68,10 @@ pub struct Requirements {
     pub checks: Vec<Check>,
     /// Rate limit descriptors of domain [`crate::RATE_LIMIT_DOMAIN`], for the HTTP rate limit filter.
     pub quotas: Vec<QuotaDescriptor>,
+    /// What the proxy counts by itself when a request has ended.
+    pub counts: Vec<Count>,
+    /// What it logs by itself.
+    pub lines: Vec<Line>,
     /// Whether access logs go to Mixer, and with which headers. The log's name is [`crate::LOG_INBOUND`] or
     /// [`crate::LOG_OUTBOUND`].
     pub report: Option<Report>,
@@ -122,6 +129,11 @@ pub struct DescriptorEntry {
 /// Access logs that go to Mixer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Report {
+    /// The rules that are told, `NAME.NAMESPACE`.
+    pub rules: Vec<String>,
+    /// Whether the proxy does for others what they say, so that the log must name those that are told
+    /// ([`crate::REPORTED_METADATA`]).
+    pub selective: bool,
     /// `additional_request_headers_to_log`, names in lower case.
     pub request_headers: BTreeSet<String>,
     /// `additional_response_headers_to_log`, names in lower case.
@@ -137,6 +149,8 @@ impl Requirements {
             && self.mutations.is_empty()
             && self.checks.is_empty()
             && self.quotas.is_empty()
+            && self.counts.is_empty()
+            && self.lines.is_empty()
             && self.report.is_none()
     }
 }
@@ -174,7 +188,7 @@ impl Rules {
                 if !traffic.tcp {
                     requirements.quotas = self.quotas(&rules, own);
                 }
-                requirements.report = self.report_of(rules.into_iter(), Some(own));
+                self.say(&mut requirements, &rules, own, &compiler);
             }
             Direction::Outbound => {
                 // Any namespace may be called.
@@ -186,6 +200,34 @@ impl Rules {
             }
         }
         requirements
+    }
+
+    /// What the proxy says of finished requests, and what Mixer is told. Where the names of the rules that Mixer is told would
+    /// not fit a call, it is told all.
+    fn say(
+        &self,
+        requirements: &mut Requirements,
+        rules: &[&Rule],
+        own: &WorkloadView,
+        compiler: &Compiler<'_>,
+    ) {
+        let reported = rules.iter().copied().filter(|rule| rule.has_report());
+        let made = reported.map(|rule| (rule, compiler.said(rule)));
+        let (native, remote): (Vec<_>, Vec<_>) = made.partition(|(_, said)| said.is_ok());
+        let named: usize = remote.iter().map(|(rule, _)| rule.full_name().len() + 1).sum();
+        let selective = !native.is_empty() && named <= MAX_NAMES;
+        let mut told: Vec<&Rule> = remote.iter().map(|(rule, _)| *rule).collect();
+        for (rule, said) in native {
+            match said {
+                Ok(said) if selective => {
+                    requirements.counts.extend(said.counts);
+                    requirements.lines.extend(said.lines);
+                }
+                _ => told.push(rule),
+            }
+        }
+        let report = self.report_of(told.into_iter(), Some(own));
+        requirements.report = report.map(|report| Report { selective, ..report });
     }
 
     /// Whether the rule's quotas may be charged to a service of the workload.
@@ -280,7 +322,10 @@ impl Rules {
         let mut uses: BTreeSet<Use> = reported.iter().flat_map(|rule| rule.report_uses()).collect();
         self.api_specs
             .expand(&mut uses, own.map(|own| own.services.as_slice()));
-        (!reported.is_empty()).then(|| report(&uses))
+        (!reported.is_empty()).then(|| Report {
+            rules: reported.iter().map(|rule| rule.full_name()).collect(),
+            ..report(&uses)
+        })
     }
 }
 

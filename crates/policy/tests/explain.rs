@@ -91,3 +91,83 @@ fn quotas_and_samples_stay_with_mixer() {
         &["request header x-a: in Mixer, since it is for a sample of the requests"],
     );
 }
+
+/// A metric, a log entry and the rule that reports them; `metric` and `lines` are the handlers' parameters.
+fn reports(metric: &str, label: &str, lines: &str) -> String {
+    format!(
+        r#"
+apiVersion: config.istio.io/v1alpha2
+kind: handler
+metadata: {{name: prom, namespace: shop}}
+spec: {{compiledAdapter: prometheus, params: {{metrics: [{{name: visits, instance_name: visits.instance.shop, label_names: [l], {metric}}}]}}}}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: handler
+metadata: {{name: lines, namespace: shop}}
+spec: {{compiledAdapter: stdio, params: {{{lines}}}}}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: instance
+metadata: {{name: visits, namespace: shop}}
+spec: {{compiledTemplate: metric, params: {{value: '"1"', dimensions: {{l: '{label}'}}}}}}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: instance
+metadata: {{name: entry, namespace: shop}}
+spec: {{compiledTemplate: logentry, params: {{severity: '"info"', variables: {{took: response.duration}}}}}}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: rule
+metadata: {{name: told, namespace: shop}}
+spec: {{actions: [{{handler: prom, instances: [visits]}}, {{handler: lines, instances: [entry]}}]}}
+"#
+    )
+}
+
+#[test]
+fn reports_are_the_proxys_whole_or_not_at_all() {
+    let parts = ["metric istio_visits", "report to lines.shop"];
+    let check = |metric: &str, label: &str, lines: &str, why: &str| {
+        let place = match why {
+            "" => "in the proxy, without a call".to_owned(),
+            why => format!("in Mixer, since {why} (access log service, off the request's path)"),
+        };
+        let expected = parts.map(|part| format!("{part}: {place}"));
+        let expected = expected.each_ref().map(String::as_str);
+        self::check(&reports(metric, label, lines), "told.shop", &expected);
+    };
+    let (counter, code) = ("kind: COUNTER", "response.code | 200");
+    check(counter, code, "", "");
+    check("kind: GAUGE", code, "logStream: STDERR", "");
+    check(
+        "kind: DISTRIBUTION, buckets: {explicitBuckets: {bounds: [1]}}",
+        code,
+        "",
+        "istio_visits is a distribution, and a proxy's buckets are set when it starts",
+    );
+    check(
+        counter,
+        r#"source.labels["app"] | "none""#,
+        "",
+        "it reads source.labels, which Mixer alone knows",
+    );
+    check(
+        counter,
+        "request.url_path",
+        "",
+        "it reads request.url_path, which a proxy does not have as its access log entry tells Mixer",
+    );
+    check(counter, "response.duration", "", "a label is of type DURATION");
+    check(
+        counter,
+        code,
+        "logStream: FILE, outputPath: a.log",
+        "the file of lines.shop is Mixer's",
+    );
+    check(
+        counter,
+        code,
+        "outputAsJson: false",
+        "lines.shop writes lines of text, and proxies write JSON (outputAsJson)",
+    );
+}

@@ -1,17 +1,16 @@
 //! Envoy's metrics under Istio's names. Pure.
 
 /// Envoy puts `envoy_` before every name, so that its `istio_requests_total` becomes `envoy_istio_requests_total`.
-/// Dashboards ask for the name without it, and for `unknown` where a label of such a metric has no value.
+/// Dashboards ask for the name without it, and for `unknown` where a label of such a metric has no value. What a proxy counts for
+/// Mixer's rules it calls `envoy_istiomixer_NAME`, and has the labels that the rule gives it.
 pub fn istio_names(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
         let (head, name) = split_name(line);
         out.push_str(head);
-        let istio = name
-            .strip_prefix("envoy_")
-            .filter(|rest| rest.starts_with("istio_"));
-        match istio {
-            Some(line) => out.push_str(&known_labels(line)),
+        match name.strip_prefix("envoy_") {
+            Some(rest) if rest.starts_with("istio_") => out.push_str(&known_labels(rest)),
+            Some(rest) => out.push_str(rest.strip_prefix("istiomixer_").unwrap_or(name)),
             None => out.push_str(name),
         }
     }
@@ -50,6 +49,15 @@ mod tests {
                         envoy_cluster_upstream_cx_total{cluster_name=\"envoy_istio_\"} 1\n";
         assert_eq!(istio_names(envoy), expected);
         assert_eq!(istio_names(""), "");
+    }
+
+    #[test]
+    fn metrics_of_rules_have_their_own_names_and_labels() {
+        let envoy = "# TYPE envoy_istiomixer_shop_visits_total counter\n\
+                     envoy_istiomixer_shop_visits_total{user=\"\"} 3\nenvoy_istiod_x{} 1\n";
+        let expected =
+            "# TYPE shop_visits_total counter\nshop_visits_total{user=\"\"} 3\nenvoy_istiod_x{} 1\n";
+        assert_eq!(istio_names(envoy), expected);
     }
 
     #[test]

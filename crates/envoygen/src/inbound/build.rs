@@ -1,5 +1,6 @@
 //! What belongs to one inbound port: its cluster and its filter chains.
 
+use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::Metadata;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain};
@@ -127,6 +128,14 @@ impl Build<'_> {
         }
     }
 
+    /// What the proxy says of finished requests by itself, where MeshConfig does not turn Mixer's reports off.
+    fn ended(&self, asks: &Requirements) -> Vec<AccessLog> {
+        match self.generator.snapshot.mesh().disable_mixer_http_reports {
+            true => Vec::new(),
+            false => mixer::ended(asks),
+        }
+    }
+
     fn http(&self, port: &Port, stat_prefix: &str, peer: Peer) -> Vec<Filter> {
         let asks = self.scope.asks.http_at(port.number);
         let peers = (peer == Peer::Mutual).then(metrics::peer_filter);
@@ -168,6 +177,7 @@ impl Build<'_> {
                 .http_logs(Side::Server, peer, &mut Vec::new())
                 .into_iter()
                 .chain(log)
+                .chain(self.ended(asks))
                 .collect(),
             tracing: self
                 .telemetry
@@ -188,9 +198,9 @@ impl Build<'_> {
                 .iter()
                 .flat_map(|mixer| mixer::tcp_checks(mixer, &asks.checks)),
         );
-        let log = self.mixers.report.as_ref().filter(|_| asks.report.is_some());
+        let log = self.mixers.report.as_ref().zip(asks.report.as_ref());
         let mesh = self.generator.snapshot.mesh();
-        let log = log.map(|mixer| mixer::tcp_log(mixer, policy::LOG_INBOUND, mesh));
+        let log = log.map(|(mixer, report)| mixer::tcp_log(mixer, policy::LOG_INBOUND, report, mesh));
         filters.push(tcp::proxy(
             &cluster.clone(),
             vec![(cluster, 1)],

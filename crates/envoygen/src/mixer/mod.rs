@@ -4,6 +4,7 @@
 
 mod address;
 mod check;
+mod ended;
 mod expression;
 mod headers;
 mod matcher;
@@ -29,6 +30,7 @@ use crate::generator::Generator;
 use crate::wire::{duration, u32_value};
 
 pub(crate) use check::{http_filters as checks, network_filters as tcp_checks};
+pub(crate) use ended::logs as ended;
 pub(crate) use headers::{capture, change};
 pub(crate) use native::{http_filter as refusals, joined, network_filter as tcp_refusals, replies};
 pub(crate) use quota::{filters as quotas, rate_limits};
@@ -181,6 +183,16 @@ impl Mixers {
         });
         name
     }
+}
+
+/// The metadata by which a call names rules, where it is not about all.
+fn named(key: &'static str, rules: Option<&[String]>) -> Vec<HeaderValue> {
+    let header = |rules: &[String]| HeaderValue {
+        key: key.to_owned(),
+        value: rules.join(","),
+        ..Default::default()
+    };
+    rules.map(header).into_iter().collect()
 }
 
 /// A gRPC service of Mixer. Calls are retried within the deadline, so that a restart of Mixer refuses nobody.

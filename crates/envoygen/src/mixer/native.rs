@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use envoy_types::pb::envoy::config::common::mutation_rules::v3::{HeaderMutation, header_mutation};
 use envoy_types::pb::envoy::config::core::v3::{
     DataSource, HeaderValue, HeaderValueOption, SubstitutionFormatString, data_source,
     header_value_option::HeaderAppendAction, substitution_format_string::Format,
@@ -13,9 +12,6 @@ use envoy_types::pb::envoy::config::core::v3::{
 use envoy_types::pb::envoy::config::listener::v3::Filter;
 use envoy_types::pb::envoy::config::rbac::v3::{
     Permission, Policy, Principal, Rbac, permission, rbac::Action,
-};
-use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{
-    HeaderMutation as HttpHeaderMutation, Mutations,
 };
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac as HttpRbac;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -31,6 +27,7 @@ use policy::{BodyPart, Check, Fact, HeaderChange, Matcher, Mutation, Refusal};
 
 use super::matcher::principal;
 use crate::filter;
+use crate::lines;
 use crate::telemetry::logs::cel;
 use crate::wire::{plain_any, u32_value};
 
@@ -48,29 +45,8 @@ pub(crate) fn joined(refusals: &[Refusal], checks: &[Check], mutations: &[Mutati
     let asked = checks.iter().map(|check| &check.when);
     let changed = mutations.iter().flat_map(Mutation::conditions);
     let matchers = refused.chain(asked).chain(changed);
-    let headers: BTreeSet<&str> = matchers.flat_map(Matcher::headers).collect();
-    let mutation = |name: &&str| HeaderMutation {
-        action: Some(header_mutation::Action::Append(HeaderValueOption {
-            header: Some(HeaderValue {
-                key: (*name).to_owned(),
-                value: header_value(name),
-                ..Default::default()
-            }),
-            append_action: HeaderAppendAction::OverwriteIfExists as i32,
-            keep_empty_value: true,
-            ..Default::default()
-        })),
-    };
-    let mutations = Mutations {
-        request_mutations: headers.iter().map(mutation).collect(),
-        ..Default::default()
-    };
-    let config = HttpHeaderMutation {
-        mutations: Some(mutations),
-        ..Default::default()
-    };
-    let name = "envoy.filters.http.header_mutation.mixer";
-    (!headers.is_empty()).then(|| filter::http(name, plain_any(&config)))
+    let headers: BTreeSet<String> = matchers.flat_map(Matcher::headers).map(str::to_owned).collect();
+    lines::joined("envoy.filters.http.header_mutation.mixer", &headers)
 }
 
 /// The filter that refuses HTTP requests; none if nothing is refused.
@@ -200,7 +176,7 @@ fn body(parts: &[BodyPart]) -> (Option<DataSource>, Option<SubstitutionFormatStr
     let part = |part: &BodyPart| match part {
         BodyPart::Text(text) => escaped(text),
         BodyPart::Fact(Fact::UrlPath) => "%CEL(request.url_path)%".to_owned(),
-        BodyPart::Fact(Fact::Header(name)) => header_value(name),
+        BodyPart::Fact(Fact::Header(name)) => lines::value(name),
         BodyPart::Fact(Fact::PeerUri) => "%DOWNSTREAM_PEER_URI_SAN%".to_owned(),
         BodyPart::SourceIp => "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%".to_owned(),
     };
@@ -209,11 +185,6 @@ fn body(parts: &[BodyPart]) -> (Option<DataSource>, Option<SubstitutionFormatStr
         ..Default::default()
     };
     (None, Some(format))
-}
-
-/// The format of a header's values, joined by commas.
-fn header_value(name: &str) -> String {
-    format!("%CEL(request.headers['{name}'])%")
 }
 
 /// Text that has no commands of formats.

@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::extensions::access_loggers::grpc::v3::{
     CommonGrpcAccessLogConfig, HttpGrpcAccessLogConfig, TcpGrpcAccessLogConfig,
 };
 use envoy_types::pb::google::protobuf::Any;
-use policy::Report;
+use policy::{REPORTED_METADATA, Report};
 
 use crate::wire::{duration, plain_any, u32_value};
 
@@ -21,7 +21,7 @@ const BATCH_BYTES: u32 = 16 * 1024;
 pub(crate) fn http_log(cluster: &str, name: &str, report: &Report, mesh: &MeshConfig) -> AccessLog {
     let list = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>();
     let config = HttpGrpcAccessLogConfig {
-        common_config: Some(common(cluster, name, mesh)),
+        common_config: Some(common(cluster, name, report, mesh)),
         additional_request_headers_to_log: list(&report.request_headers),
         additional_response_headers_to_log: list(&report.response_headers),
         // A gRPC status comes in trailers, unless nothing else comes.
@@ -31,14 +31,15 @@ pub(crate) fn http_log(cluster: &str, name: &str, report: &Report, mesh: &MeshCo
 }
 
 /// The log of other connections.
-pub(crate) fn tcp_log(cluster: &str, name: &str, mesh: &MeshConfig) -> AccessLog {
+pub(crate) fn tcp_log(cluster: &str, name: &str, report: &Report, mesh: &MeshConfig) -> AccessLog {
     let config = TcpGrpcAccessLogConfig {
-        common_config: Some(common(cluster, name, mesh)),
+        common_config: Some(common(cluster, name, report, mesh)),
     };
     log("envoy.access_loggers.tcp_grpc", plain_any(&config))
 }
 
-fn common(cluster: &str, name: &str, mesh: &MeshConfig) -> CommonGrpcAccessLogConfig {
+fn common(cluster: &str, name: &str, report: &Report, mesh: &MeshConfig) -> CommonGrpcAccessLogConfig {
+    let told = report.selective.then_some(report.rules.as_slice());
     let wait = mesh
         .report_batch_max_time
         .map_or(Duration::from_secs(1), |time| time.0);
@@ -47,6 +48,7 @@ fn common(cluster: &str, name: &str, mesh: &MeshConfig) -> CommonGrpcAccessLogCo
         // A stream without end, so without timeout.
         grpc_service: Some(GrpcService {
             target_specifier: Some(super::target(cluster)),
+            initial_metadata: super::named(REPORTED_METADATA, told),
             ..Default::default()
         }),
         transport_api_version: ApiVersion::V3 as i32,

@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ended;
 mod headers;
 mod mesh;
 mod quotas;

@@ -141,6 +141,16 @@ impl Sent {
 
     /// The verdict of Mixer.
     pub(crate) fn verdict(&self, rules: &Rules, own: &WorkloadView, case: usize) -> Verdict {
+        self.with_request(own, case, |request| rules.check(request, None))
+    }
+
+    /// Calls `then` with the request as Mixer sees it before it is answered.
+    pub(crate) fn with_request<T>(
+        &self,
+        own: &WorkloadView,
+        case: usize,
+        then: impl FnOnce(&Request<'_>) -> T,
+    ) -> T {
         let mut headers = BTreeMap::from([("x-case".to_owned(), format!("c{case}"))]);
         for (name, value) in &self.headers {
             let all = headers.entry((*name).to_owned());
@@ -168,7 +178,7 @@ impl Sent {
             scheme: Some("http"),
             ..Request::default()
         };
-        rules.check(&request, None)
+        then(&request)
     }
 }
 

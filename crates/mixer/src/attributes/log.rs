@@ -1,5 +1,7 @@
 //! What access log entries of HTTP and TCP have in common.
 
+use std::sync::Arc;
+
 use envoy_types::pb::envoy::data::accesslog::v3::tls_properties::certificate_properties::subject_alt_name::San;
 use envoy_types::pb::envoy::data::accesslog::v3::{AccessLogCommon, TlsProperties};
 use policy::{Party, ReporterKind, Request, Response, WorkloadView};
@@ -19,6 +21,8 @@ pub(crate) struct Sender {
     pub(crate) principal: String,
     /// The node id in the stream's first message; believed as far as the identity agrees.
     pub(crate) node_id: Option<String>,
+    /// The rules that are told (`NAME.NAMESPACE`), where the proxy does by itself what others say.
+    pub(crate) told: Option<Arc<[String]>>,
     /// Which end the log speaks for, if its name says so.
     pub(crate) reporter: Option<ReporterKind>,
 }

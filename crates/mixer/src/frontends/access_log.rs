@@ -5,7 +5,9 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_server::AccessLogService;
 use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::Identifier;
 use envoy_types::pb::envoy::service::accesslog::v3::{StreamAccessLogsMessage, StreamAccessLogsResponse};
+use policy::REPORTED_METADATA;
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::attributes::log::Sender;
@@ -28,13 +30,14 @@ impl AccessLogService for AccessLogs {
         let principal = super::caller(request.extensions())?;
         let mut sender = Arc::new(Sender {
             principal,
+            told: told(request.metadata())?,
             ..Sender::default()
         });
         let mut stream = request.into_inner();
         let take = async {
             while let Some(message) = stream.message().await? {
                 if let Some(identifier) = message.identifier {
-                    sender = Arc::new(introduced(&sender.principal, identifier));
+                    sender = Arc::new(introduced(&sender, identifier));
                 }
                 if let Some(entries) = message.log_entries {
                     self.queue.offer(&sender, entries);
@@ -49,14 +52,23 @@ impl AccessLogService for AccessLogs {
     }
 }
 
+/// The rules that are told, if the stream names them.
+fn told(metadata: &MetadataMap) -> Result<Option<Arc<[String]>>, Status> {
+    let names = metadata.get(REPORTED_METADATA).map(|names| names.to_str());
+    let names = names.transpose();
+    let names = names.map_err(|_| Status::invalid_argument(format!("{REPORTED_METADATA} must be text")))?;
+    Ok(names.map(|names| names.split(',').map(str::to_owned).collect()))
+}
+
 /// The sender as a stream's first message describes it.
-fn introduced(principal: &str, identifier: Identifier) -> Sender {
+fn introduced(before: &Sender, identifier: Identifier) -> Sender {
     let node_id = identifier
         .node
         .map(|node| node.id)
         .filter(|id| id.len() <= super::MAX_NODE_ID);
     Sender {
-        principal: principal.to_owned(),
+        principal: before.principal.clone(),
+        told: before.told.clone(),
         node_id,
         reporter: Sender::reporter_of(&identifier.log_name),
     }

@@ -75,6 +75,11 @@ impl<'a> Environment<'a> {
         }
     }
 
+    /// Whether an HTTPAPISpec may give the attribute.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        self.given.contains(name)
+    }
+
     pub(super) fn attribute<'s>(&'s self, name: &str) -> Result<Known<'s>, Reason> {
         let unknown = || Err(Reason::Attribute(name.to_owned()));
         if is_late(name) || self.tcp && name.starts_with("request.") {

@@ -100,7 +100,10 @@ impl Rules {
                 place,
             ));
         }
-        let why = "reports are made off the request's path (access log service)";
+        let place = match compiler.said(rule) {
+            Ok(_) => Place::Proxy,
+            Err(reason) => Place::Mixer(format!("{reason} (access log service, off the request's path)")),
+        };
         let metrics = rule
             .metrics
             .iter()
@@ -110,11 +113,7 @@ impl Rules {
             .reports
             .iter()
             .map(|action| format!("report to {}", action.handler.name));
-        parts.extend(
-            metrics
-                .chain(reports)
-                .map(|what| part(what, Place::Mixer(why.to_owned()))),
-        );
+        parts.extend(metrics.chain(reports).map(|what| part(what, place.clone())));
         parts
     }
 }

@@ -408,7 +408,7 @@ fn address<'a>(arguments: &[Node]) -> Outcome<Cases<'a>> {
     }
 }
 
-fn uncompiled(builtin: Builtin) -> Reason {
+pub(super) fn uncompiled(builtin: Builtin) -> Reason {
     match builtin {
         Builtin::DnsName => Reason::Malformed("dnsName()"),
         Builtin::Email => Reason::Malformed("email()"),

@@ -1,5 +1,5 @@
-//! What a workload's proxy can decide by itself: rules whose handlers refuse, and whose operations change headers, by conditions
-//! that Envoy has matchers for.
+//! What a workload's proxy can do by itself: decide on rules whose handlers refuse, and whose operations change headers, by
+//! conditions that Envoy has matchers for ([`refusal`], [`mutation`]); and count and log what rules report ([`report`]).
 //!
 //! A rule is compiled whole or not at all, and only where the proxy gives the same verdict as Mixer for every request: absent
 //! attributes, malformed values, the status and the body included. For the rest Mixer is asked, and [`Reason`] says why; but
@@ -18,12 +18,14 @@ mod pattern;
 mod properties;
 mod reason;
 mod refusal;
+mod report;
 
 pub use explain::{Part, Place};
 pub use matcher::{Fact, Matcher, Test};
 pub use mutation::{Change, HeaderText, Mutation, Values};
 pub use reason::Reason;
 pub use refusal::{BodyPart, Refusal};
+pub use report::{Amount, Count, Field, Line, Text};
 
 use expr::Node;
 

@@ -54,6 +54,42 @@ pub enum Reason {
     /// A quota of the same rule goes through the check.
     #[error("a quota of the rule is asked for with it")]
     Quota,
+    /// An access log entry has it, the proxy itself has not, or otherwise.
+    #[error("it reads {0}, which a proxy does not have as its access log entry tells Mixer")]
+    Unlogged(String),
+    /// CEL that takes long to evaluate.
+    #[error("as CEL it would be too long for a proxy")]
+    Long,
+    /// Connections are reported more than once, by what has changed.
+    #[error("connections are reported as they go on, and Mixer keeps account")]
+    Connections,
+    /// Buckets cannot be given to a proxy that runs.
+    #[error("{0} is a distribution, and a proxy's buckets are set when it starts")]
+    Distribution(String),
+    /// Proxies keep all series.
+    #[error("{0} has an expiry, and a proxy forgets no series")]
+    Expiry(String),
+    /// The name is taken.
+    #[error("proxies have a metric {0} of their own")]
+    Standard(String),
+    /// Proxies count in whole numbers.
+    #[error("its value may be a fraction or negative, and proxies count in whole numbers")]
+    Fraction,
+    /// A label's value has a type that is written otherwise, or never twice.
+    #[error("a label is of type {0}")]
+    Label(expr::ValueType),
+    /// A handler's file is below Mixer's folder for them.
+    #[error("the file of {0} is Mixer's")]
+    File(String),
+    /// Text that holds JSON.
+    #[error("{0} writes lines of text, and proxies write JSON (outputAsJson)")]
+    PlainLines(String),
+    /// A template that proxies have no lines for.
+    #[error("{0} writes instances of {1}, and proxies write log entries")]
+    Template(String, &'static str),
+    /// A field of log entries that proxies do not write.
+    #[error("the log entry has {0}")]
+    Field(String),
     /// An adapter that runs in Mixer.
     #[error("the adapter of {0} runs in Mixer")]
     Adapter(String),
