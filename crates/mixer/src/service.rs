@@ -5,7 +5,6 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_server::AccessLogServiceServer;
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
 use envoy_types::pb::envoy::service::metrics::v3::metrics_service_server::MetricsServiceServer as EnvoyMetricsServer;
-use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use feed::State;
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::LogsServiceServer;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::MetricsServiceServer;
@@ -20,7 +19,7 @@ use tonic::service::Routes;
 use crate::args::Args;
 use crate::clock::Clock;
 use crate::engine::Engine;
-use crate::frontends::{AccessLogs, Checks, Logs, Metrics as OtlpMetrics, MixerApi, RateLimits, Stream};
+use crate::frontends::{AccessLogs, Checks, Logs, Metrics as OtlpMetrics, MixerApi, RateLimitServer, Stream};
 use crate::policies;
 use crate::reports::{self, Worker};
 use crate::wire::series::Series;
@@ -74,7 +73,7 @@ impl Mixer {
     pub fn services(&self, shutdown: CancellationToken) -> (Routes, impl Future<Output = ()> + Send + use<>) {
         let (queue, worker): (_, Worker) = reports::queue(self.engine.clone());
         let checks = AuthorizationServer::new(Checks(self.engine.clone()));
-        let limits = RateLimitServiceServer::new(RateLimits(self.engine.clone()));
+        let limits = RateLimitServer::new(self.engine.clone());
         let series = Arc::<Series>::default();
         let stream = EnvoyMetricsServer::new(Stream {
             engine: self.engine.clone(),
@@ -89,7 +88,7 @@ impl Mixer {
         let records = LogsServiceServer::new(Logs(self.engine.clone()));
         let api = MixerServer::new(MixerApi::new(self.engine.clone()));
         let routes = Routes::new(checks.max_decoding_message_size(MAX_MESSAGE))
-            .add_service(limits.max_decoding_message_size(MAX_MESSAGE))
+            .add_service(limits)
             .add_service(logs.max_decoding_message_size(MAX_MESSAGE))
             .add_service(records.max_decoding_message_size(MAX_MESSAGE))
             .add_service(metrics.max_decoding_message_size(MAX_MESSAGE))
@@ -114,6 +113,14 @@ impl Mixer {
     #[must_use]
     pub fn findings(&self) -> Arc<Vec<config::Finding>> {
         self.engine.findings()
+    }
+}
+
+/// Bounds of Mixer's listener: checks may name some thousand rules ([`policy::RULES_METADATA`]).
+fn limits() -> Limits {
+    Limits {
+        header_list: 64 << 10,
+        ..Limits::default()
     }
 }
 
@@ -143,7 +150,7 @@ pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(),
     let paging = axum::serve(page, pages::prometheus(mixer.engine.clone()))
         .with_graceful_shutdown(context.shutdown.clone().cancelled_owned());
     let tls = tls::server(&identity, ClientAuth::Required)?;
-    let limits = Limits::default();
+    let limits = limits();
     let serving = grpc::serve("mixer", listener, Some(tls), routes, &limits, &context);
     let served = async {
         tokio::select! {

@@ -27,6 +27,8 @@ use serde_json::{Value, json};
 use testkit::http::Client;
 use testkit::net::Block;
 use testkit::{Process, Rundir, Spec, envoy, wait};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const BOUND: Duration = Duration::from_secs(30);
 
@@ -60,6 +62,14 @@ apiVersion: config.istio.io/v1alpha2
 kind: rule
 metadata: {name: api, namespace: shop}
 spec: {match: 'api.operation != ""', actions: [{handler: api, instances: [use]}]}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: rule
+metadata: {name: told, namespace: shop}
+spec:
+  match: request.query_params["told"] != ""
+  requestHeaderOperations: [{name: x-told, values: ['request.query_params["told"]']}]
+  responseHeaderOperations: [{name: x-told, values: ['request.query_params["told"]']}]
 "#;
 
 /// The sample's objects, with addresses of the test's own.
@@ -187,6 +197,7 @@ fn filters(required: &Requirements) -> Vec<Value> {
     let limit = json!({
         "domain": policy::RATE_LIMIT_DOMAIN,
         "failure_mode_deny": true,
+        "timeout": "5s",
         "rate_limit_service": {"grpc_service": grpc_service("mixer-catalog"), "transport_api_version": "V3"},
     });
     filters.push(json!({"name": "limit", "typed_config": any("extensions.filters.http.ratelimit.v3.RateLimit", limit)}));
@@ -344,6 +355,18 @@ impl Mesh {
         (response.status, response.text())
     }
 
+    /// Sends a request's head as it is, and gives the head of the answer.
+    async fn raw(&self, head: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.block.addr(10, 7080)).await.unwrap();
+        stream.write_all(head).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+            let read = tokio::time::timeout(BOUND, stream.read_buf(&mut answer)).await;
+            assert!(read.unwrap().unwrap() > 0, "{}", String::from_utf8_lossy(&answer));
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
     async fn counted(&self, labels: &[&str], value: u64) {
         let look = async || {
             let page = self.mixer.page();
@@ -412,4 +435,37 @@ async fn a_real_envoy_is_answered_and_its_reports_are_understood() {
         "response_code=\"403\"",
     ];
     mesh.counted(&outbound, 3).await;
+}
+
+/// What a client writes into its request becomes no header of its own making.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_cannot_add_headers_to_the_answer() {
+    let mesh = Mesh::start().await;
+    let answer = async |told: &str| {
+        let head = format!("GET /items?told={told} HTTP/1.1\r\nhost: catalog:7080\r\n\r\n");
+        mesh.raw(head.as_bytes()).await
+    };
+    let fine = answer("so").await;
+    assert!(
+        fine.starts_with("HTTP/1.1 200") && fine.contains("x-told: so\r\n"),
+        "{fine}"
+    );
+    let split = answer("b%0d%0aset-cookie:%20evil=1").await;
+    assert!(
+        split.starts_with("HTTP/1.1 200") && !split.contains("evil") && !split.contains("x-told"),
+        "{split}"
+    );
+}
+
+/// Envoy gives the rate limit service headers' bytes as they came: one that is no text must not get a request past it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_counts_values_that_are_no_text() {
+    let mesh = Mesh::start().await;
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        let head = b"GET /limited HTTP/1.1\r\nhost: catalog:7080\r\nx-user: \xff\xfe\r\n\r\n";
+        let answer = mesh.raw(head).await;
+        seen.push(answer.split(' ').nth(1).unwrap().to_owned());
+    }
+    assert_eq!(seen, ["200", "200", "200", "200", "200", "429"]);
 }

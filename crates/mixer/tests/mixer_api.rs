@@ -242,6 +242,29 @@ async fn quotas_are_granted_whole_or_as_far_as_there_are_units() {
     assert_eq!(granted(&server, free).await, 100);
 }
 
+/// Whoever calls a workload must not use up what is its callers'.
+#[tokio::test]
+async fn quotas_are_charged_where_requests_arrive() {
+    let server = Server::with_sample().await;
+    let outbound = || {
+        let mut request = with_quota("a", 5, false, "");
+        let attributes = request.attributes.take().unwrap();
+        let described = Attributes(attributes).text("context.reporter.kind", "outbound");
+        CheckRequest {
+            attributes: Some(described.0),
+            ..request
+        }
+    };
+    let answer = ask(&server, "frontend", outbound()).await.unwrap();
+    assert_eq!(answer.quotas["catalogquota"].granted_amount, 5);
+    assert_eq!(
+        granted(&server, with_quota("a", 5, false, "")).await,
+        5,
+        "nothing was used up"
+    );
+    assert_eq!(granted(&server, with_quota("a", 1, false, "")).await, 0);
+}
+
 #[tokio::test]
 async fn a_repeated_call_is_charged_once() {
     let server = Server::with_sample().await;

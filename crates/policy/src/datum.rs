@@ -56,6 +56,15 @@ impl Datum {
         }
     }
 
+    /// Bytes that it takes in memory, about.
+    pub fn size(&self) -> usize {
+        let text = match self {
+            Self::Map(map) => map.iter().map(|(key, value)| key.len() + value.len() + 64).sum(),
+            other => other.as_text().map_or(0, str::len),
+        };
+        text + size_of::<Self>()
+    }
+
     /// A text value's text, of whichever type.
     pub fn as_text(&self) -> Option<&str> {
         match self {

@@ -28,6 +28,16 @@ impl Fields {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
+    /// Bytes that they take in memory, about.
+    pub fn size(&self) -> usize {
+        let value = |value: &FieldValue| match value {
+            FieldValue::One(datum) => datum.size(),
+            FieldValue::Many(values) => values.iter().map(|(name, datum)| name.len() + datum.size()).sum(),
+            FieldValue::Message(fields) => fields.size(),
+        };
+        self.iter().map(|(name, own)| name.len() + 64 + value(own)).sum()
+    }
+
     fn find(&self, name: &str) -> Option<&FieldValue> {
         self.iter()
             .find(|(known, _)| *known == name)

@@ -62,9 +62,14 @@ pub(crate) trait Adapter: Send + Sync + 'static {
         )))
     }
 
-    /// Takes reports, all or none. [`Fault::Away`] has them sent again.
+    /// Takes reports of one template, all or none. [`Fault::Away`] has them sent again.
     async fn report(&self, _batch: &[InstanceValue]) -> Result<(), Fault> {
         Err(Fault::Refused("takes no reports".to_owned()))
+    }
+
+    /// The same with an id that all attempts to send a batch share, by which a backend knows what it has already.
+    async fn report_as(&self, _id: &str, batch: &[InstanceValue]) -> Result<(), Fault> {
+        self.report(batch).await
     }
 }
 

@@ -1,11 +1,12 @@
 //! One handler, isolated: deadlines, a bounded queue, a circuit breaker, and tasks whose panics end nothing else.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use policy::{Answer, BackendHandler, InstanceValue};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::breaker::Breaker;
@@ -14,6 +15,8 @@ use super::{Adapter, Batching, Fault, Kit};
 
 /// Most checks of one handler under way.
 const CHECKS: usize = 256;
+/// Bytes of a handler's reports that wait or are being sent: clients send long paths and headers.
+const MAX_BYTES: usize = 32 << 20;
 /// How often a batch is tried while its handler is configured.
 const ATTEMPTS: u32 = 6;
 /// Time before the second attempt; it doubles with each.
@@ -27,8 +30,16 @@ pub(super) struct Runner {
     checks: Arc<Semaphore>,
     breaker: Breaker,
     deadline: Duration,
-    reports: mpsc::Sender<InstanceValue>,
+    reports: mpsc::Sender<Waiting>,
+    /// Room for what waits, in bytes.
+    room: Arc<Semaphore>,
     counters: Counters,
+}
+
+/// A report that waits, and the room that it takes.
+struct Waiting {
+    instance: InstanceValue,
+    room: OwnedSemaphorePermit,
 }
 
 impl std::fmt::Debug for Runner {
@@ -67,6 +78,7 @@ impl Runner {
             breaker: Breaker::default(),
             deadline: kit.deadline,
             reports,
+            room: Arc::new(Semaphore::new(MAX_BYTES)),
             counters: kit.counters.clone(),
         }))
     }
@@ -128,7 +140,10 @@ impl Runner {
 
     /// Queues a report, or counts it as dropped.
     pub(super) fn report(&self, instance: InstanceValue) {
-        if self.reports.try_send(instance).is_err() {
+        let bytes = u32::try_from(instance.fields.size()).ok();
+        let room = bytes.and_then(|bytes| self.room.clone().try_acquire_many_owned(bytes).ok());
+        let waiting = room.map(|room| Waiting { instance, room });
+        if waiting.is_none_or(|waiting| self.reports.try_send(waiting).is_err()) {
             self.counters.dropped(&self.handler.name, "full", 1);
         }
     }
@@ -148,6 +163,11 @@ async fn isolated<T: Send + 'static>(
     }
 }
 
+/// An id that no other call has, of this Mixer or another: 128 random bits in hexadecimal.
+pub(super) fn random_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
 /// What sends a handler's reports.
 struct Sender {
     handler: String,
@@ -160,18 +180,27 @@ struct Sender {
 }
 
 impl Sender {
-    async fn run(mut self, mut queue: mpsc::Receiver<InstanceValue>) {
+    async fn run(mut self, mut queue: mpsc::Receiver<Waiting>) {
         loop {
             let batch = self.gather(&mut queue).await;
             if batch.is_empty() {
                 return;
             }
-            self.send(batch.into(), &queue).await;
+            let mut rooms = Vec::with_capacity(batch.len());
+            let mut by_template: BTreeMap<&str, Vec<InstanceValue>> = BTreeMap::new();
+            for Waiting { instance, room } in batch {
+                rooms.push(room);
+                by_template.entry(instance.template).or_default().push(instance);
+            }
+            // Each template by itself: what its backend has taken is not sent again with another's.
+            for instances in by_template.into_values() {
+                self.send(instances.into(), &queue).await;
+            }
         }
     }
 
     /// The next batch; empty when nothing can come any more.
-    async fn gather(&self, queue: &mut mpsc::Receiver<InstanceValue>) -> Vec<InstanceValue> {
+    async fn gather(&self, queue: &mut mpsc::Receiver<Waiting>) -> Vec<Waiting> {
         let most = self.batching.batch.max(1);
         let mut batch = Vec::new();
         if queue.recv_many(&mut batch, most).await == 0 {
@@ -189,12 +218,13 @@ impl Sender {
         batch
     }
 
-    async fn send(&mut self, batch: Arc<[InstanceValue]>, queue: &mpsc::Receiver<InstanceValue>) {
+    async fn send(&mut self, batch: Arc<[InstanceValue]>, queue: &mpsc::Receiver<Waiting>) {
+        let id: Arc<str> = random_id().into();
         let mut pause = BACKOFF;
         let mut attempt = 1;
         loop {
-            let (adapter, own) = (self.adapter.clone(), batch.clone());
-            let work = async move { adapter.report(&own).await };
+            let (adapter, own, id) = (self.adapter.clone(), batch.clone(), id.clone());
+            let work = async move { adapter.report_as(&id, &own).await };
             let sent = isolated(&self.pool, self.batching.deadline, work).await;
             let Err(fault) = sent else {
                 self.counters.called(&self.handler, "ok");

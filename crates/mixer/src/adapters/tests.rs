@@ -237,6 +237,33 @@ async fn what_does_not_fit_is_dropped_and_counted() {
     assert!((86.0..=90.0).contains(&dropped), "{line}");
 }
 
+/// Clients make paths and headers as long as they like.
+#[tokio::test]
+async fn long_reports_that_wait_are_bounded_in_bytes() {
+    let (kit, metrics) = kit();
+    let own = Batching {
+        queue: 1_000,
+        ..Batching::default()
+    };
+    let adapter = Arc::new(Puppet {
+        does: || Does::Hang,
+        batching: own,
+        got: Arc::default(),
+    });
+    let hangs = Runner::start(handler("hangs"), adapter, &kit).unwrap();
+    let long = "x".repeat(1 << 20);
+    for _ in 0..50 {
+        hangs.report(instance("logentry", &json!({"severity": long})));
+    }
+    let text = metrics.encode();
+    let line = text
+        .lines()
+        .find(|line| line.contains("reason=\"full\""))
+        .unwrap();
+    let dropped: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((18.0..30.0).contains(&dropped), "{line}");
+}
+
 #[tokio::test]
 async fn reports_wait_for_a_backend_that_is_away_for_a_moment() {
     static FAILURES: AtomicUsize = AtomicUsize::new(2);

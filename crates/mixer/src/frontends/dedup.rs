@@ -55,6 +55,22 @@ impl Remembered {
     }
 }
 
+/// What a call is granted: what stands in its place, else what `charge` gives. Of a failure nothing is kept, since the call is
+/// repeated because of it.
+pub(super) async fn once(place: Option<&OnceCell<Grant>>, charge: impl Future<Output = Grant>) -> Grant {
+    let Some(place) = place else {
+        return charge.await;
+    };
+    let granted = place.get_or_try_init(|| async {
+        let grant = charge.await;
+        match grant.failure {
+            None => Ok(grant),
+            Some(_) => Err(grant),
+        }
+    });
+    granted.await.cloned().unwrap_or_else(|failed| failed)
+}
+
 impl Shelves {
     fn turn(&mut self, now: i64) {
         let age = now.saturating_sub(self.since);
@@ -85,6 +101,21 @@ mod tests {
         assert!(!same(place("a", "1", "r", KEPT + 1)));
         assert!(!same(place("a", "1", "q", 3 * KEPT + 1)));
         assert!(place("a", "", "q", 0).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_not_what_a_repetition_gets() {
+        let place = OnceCell::new();
+        let granted = |amount, failure| Grant {
+            amount,
+            valid: None,
+            failure,
+        };
+        let failed = granted(0, Some((policy::Code::UNAVAILABLE, "away".to_owned())));
+        let asked = async |grant: Grant| once(Some(&place), async { grant }).await;
+        assert_eq!(asked(failed.clone()).await, failed);
+        assert_eq!(asked(granted(3, None)).await.amount, 3);
+        assert_eq!(asked(granted(5, None)).await.amount, 3, "charged once");
     }
 
     #[test]

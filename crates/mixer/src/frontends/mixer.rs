@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use expr::Use;
-use policy::{Code, Due, HeaderChange, QuotaDenial, Verdict};
+use policy::{Code, Due, HeaderChange, QuotaDenial, ReporterKind, Request as Described, Rules, Verdict};
 use proto::mixer::check_response::{PreconditionResult, QuotaResult};
 use proto::mixer::header_operation::Operation;
 use proto::mixer::mixer_server::Mixer;
@@ -15,7 +15,7 @@ use proto::mixer::{
 };
 use tonic::{Request, Response, Status};
 
-use super::dedup::Remembered;
+use super::dedup::{self, Remembered};
 use crate::engine::api::Grant;
 use crate::engine::{Engine, Undecided};
 use crate::policies::Policies;
@@ -161,7 +161,7 @@ impl MixerApi {
                     name: name.clone(),
                     amount,
                     best_effort: params.best_effort,
-                    due: rules.wanted(name, amount, described),
+                    due: due(rules, name, amount, described),
                     referenced: named(&rules.quota_reads(name, namespace)),
                 });
             }
@@ -182,11 +182,22 @@ impl MixerApi {
             referenced,
         } = wanted;
         let charge = self.engine.grant(&policies.adapters, due, amount, best_effort);
-        let grant = match self.remembered.place(caller, id, &name, self.engine.now()) {
-            Some(place) => place.get_or_init(|| charge).await.clone(),
-            None => charge.await,
-        };
-        quota_result(grant, referenced)
+        let place = self.remembered.place(caller, id, &name, self.engine.now());
+        quota_result(dedup::once(place.as_deref(), charge).await, referenced)
+    }
+}
+
+/// What a quota is charged: only where requests arrive, as the workload that is called says itself. Whoever calls could use up what
+/// belongs to others.
+fn due(
+    rules: &Rules,
+    quota: &str,
+    amount: u64,
+    described: &Described<'_>,
+) -> Result<Vec<Due>, Box<QuotaDenial>> {
+    match described.reporter {
+        ReporterKind::Inbound => rules.wanted(quota, amount, described),
+        ReporterKind::Outbound => Ok(Vec::new()),
     }
 }
 

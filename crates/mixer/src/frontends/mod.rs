@@ -7,6 +7,7 @@ mod dedup;
 mod mixer;
 mod otlp;
 mod rate_limit;
+mod rate_limit_server;
 
 use std::time::SystemTime;
 
@@ -16,7 +17,7 @@ pub(crate) use access_log::AccessLogs;
 pub(crate) use authorization::Checks;
 pub(crate) use mixer::MixerApi;
 pub(crate) use otlp::{Logs, Metrics, Stream};
-pub(crate) use rate_limit::RateLimits;
+pub(crate) use rate_limit_server::RateLimitServer;
 
 use crate::engine::Undecided;
 

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::{Code as Limit, DescriptorStatus};
-use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitService;
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use envoy_types::pb::google::protobuf::Duration;
 use policy::{QuotaDenial, RATE_LIMIT_DOMAIN};
@@ -17,12 +16,11 @@ use crate::meters::Outcome;
 const MAX_DESCRIPTORS: usize = 256;
 
 /// The service.
-#[derive(Debug)]
-pub(crate) struct RateLimits(pub(crate) Arc<Engine>);
+#[derive(Debug, Clone)]
+pub(super) struct RateLimits(pub(super) Arc<Engine>);
 
-#[tonic::async_trait]
-impl RateLimitService for RateLimits {
-    async fn should_rate_limit(
+impl RateLimits {
+    pub(super) async fn should_rate_limit(
         &self,
         request: Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
@@ -36,9 +34,7 @@ impl RateLimitService for RateLimits {
         self.0.meters.quotas.get_or_create(&Outcome { code }).inc();
         answer.map(Response::new)
     }
-}
 
-impl RateLimits {
     async fn charge(&self, request: &RateLimitRequest, caller: &str) -> Result<RateLimitResponse, Status> {
         if request.domain != RATE_LIMIT_DOMAIN {
             return Err(Status::invalid_argument(format!(

@@ -155,11 +155,19 @@ struct MetricRequest {
     instances: Vec<Metric>,
     #[prost(message, optional, tag = "2")]
     adapter_config: Option<prost_types::Any>,
+    #[prost(string, tag = "3")]
+    dedup_id: String,
 }
 
 /// What the adapter was told.
 #[derive(Default)]
 struct Heard {
+    /// How many sessions were begun; it knows the last one.
+    sessions: usize,
+    /// It has forgotten that.
+    restarted: bool,
+    /// So many reports are taken, and answered as if they were not.
+    failing: usize,
     calls: Vec<String>,
     checks: Vec<ListEntryRequest>,
     metrics: Vec<MetricRequest>,
@@ -190,6 +198,20 @@ fn check(heard: &Adapter, request: ListEntryRequest) -> CheckResult {
     CheckResult { status }
 }
 
+fn take(heard: &mut Heard, request: MetricRequest) -> Result<(), Status> {
+    if heard.restarted {
+        return Err(Status::not_found("no such session"));
+    }
+    heard.metrics.push(request);
+    match heard.failing.checked_sub(1) {
+        Some(left) => {
+            heard.failing = left;
+            Err(Status::unavailable("later"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The adapter's services.
 async fn serve(State(heard): State<Adapter>, request: HttpRequest) -> HttpResponse {
     let path = request.uri().path().to_owned();
@@ -207,8 +229,8 @@ async fn serve(State(heard): State<Adapter>, request: HttpRequest) -> HttpRespon
         }
         "/metric.HandleMetricService/HandleMetric" => {
             let service = service_fn(|request: Request<MetricRequest>| {
-                heard.lock().metrics.push(request.into_inner());
-                async { Ok::<_, Status>(Response::new(Nothing {})) }
+                let answer = take(&mut heard.lock(), request.into_inner());
+                async { answer.map(|()| Response::new(Nothing {})) }
             });
             Grpc::new(ProstCodec::<Nothing, MetricRequest>::default())
                 .unary(service, request)
@@ -225,7 +247,12 @@ async fn serve(State(heard): State<Adapter>, request: HttpRequest) -> HttpRespon
         }
         _ => {
             let service = service_fn(|request: Request<Configuration>| {
-                heard.lock().configurations.push(request.into_inner());
+                let mut told = heard.lock();
+                told.configurations.push(request.into_inner());
+                if path.ends_with("/CreateSession") {
+                    told.sessions += 1;
+                    told.restarted = false;
+                }
                 let session_id = if path.ends_with("/CreateSession") {
                     "session-7"
                 } else {
@@ -493,4 +520,63 @@ async fn what_does_not_fit_the_descriptors_is_named() {
             "{expected}: {findings:?}"
         );
     }
+}
+
+async fn tell(server: &Server) {
+    let report = ReportRequest {
+        attributes: vec![request("jason")],
+        ..ReportRequest::default()
+    };
+    MixerClient::new(server.proxy("catalog"))
+        .report(report)
+        .await
+        .unwrap();
+}
+
+async fn until(heard: &Adapter, what: &str, holds: impl Fn(&Heard) -> bool) {
+    let look = async || {
+        let heard = heard.lock();
+        match holds(&heard) {
+            true => Ok(()),
+            false => Err(format!("{:?}", heard.calls)),
+        }
+    };
+    wait::until(what, Duration::from_secs(30), look).await.unwrap();
+}
+
+/// An adapter that had a batch but could not say so must be able to tell that it is the same; and no two are the same, of one Mixer
+/// or of several.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_sent_again_has_the_same_id() {
+    let (server, heard) = configured(false).await;
+    heard.lock().failing = 2;
+    tell(&server).await;
+    until(&heard, "three attempts", |heard| heard.metrics.len() == 3).await;
+    tell(&server).await;
+    until(&heard, "another batch", |heard| heard.metrics.len() == 4).await;
+    let ids: Vec<String> = heard
+        .lock()
+        .metrics
+        .iter()
+        .map(|told| told.dedup_id.clone())
+        .collect();
+    assert!(
+        ids[0] == ids[1] && ids[1] == ids[2] && ids[2] != ids[3],
+        "{ids:?}"
+    );
+    assert!(
+        ids.iter().all(|id| id.len() == 32),
+        "no small numbers, which each Mixer has: {ids:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adapter_that_was_started_anew_gets_a_session_anew() {
+    let (server, heard) = configured(true).await;
+    tell(&server).await;
+    until(&heard, "a report", |heard| heard.metrics.len() == 1).await;
+    heard.lock().restarted = true;
+    tell(&server).await;
+    until(&heard, "the next report", |heard| heard.metrics.len() == 2).await;
+    assert_eq!(heard.lock().sessions, 2);
 }

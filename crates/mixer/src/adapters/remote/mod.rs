@@ -6,43 +6,37 @@
 //! Others get their parameters with each call.
 
 mod encode;
+mod session;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use policy::{Answer, Code, InstanceValue, Remote};
 use prost::Message;
-use tokio::sync::OnceCell;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use super::dialer::Dialer;
+use super::runner::random_id;
 use super::{Batching, Fault, Kit};
 use encode::{Configured, Method, Wanted};
-use wire::{
-    Accepted, BytesOut, CheckResult, CloseSessionRequest, CreateSessionResponse, QuotaResult, ReportResult,
-    RpcStatus, SessionRequest,
-};
+use session::Sessions;
+use wire::{BytesOut, CheckResult, QuotaResult, ReportResult, RpcStatus};
 
-const BACKEND: &str = "/istio.mixer.adapter.model.v1beta1.InfrastructureBackend";
-/// `type_url` of a session's number (`template_handler_service.proto` of Istio's templates).
-const SESSION: &str = "google.protobuf.Any.type_url";
 /// How long connecting, and a session's beginning and end may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The adapter.
 pub(super) struct Adapter {
-    remote: Remote,
     channel: Channel,
     methods: BTreeMap<String, Method>,
     /// The parameters, when it has any.
     configured: Option<Configured>,
-    session: OnceCell<String>,
-    calls: AtomicU64,
+    /// Of an adapter with sessions.
+    sessions: Option<Sessions>,
 }
 
 impl Adapter {
@@ -69,93 +63,62 @@ impl Adapter {
         if let Some(nanos) = remote.timeout.and_then(|nanos| u64::try_from(nanos).ok()) {
             endpoint = endpoint.timeout(Duration::from_nanos(nanos));
         }
+        let dialer = Dialer::new(&remote.address, remote.tls.as_ref(), &["h2"], kit)?;
+        let channel = endpoint.connect_with_connector_lazy(dialer);
+        let sessions = match remote.session_based {
+            true => {
+                let pool = kit.pool.handle();
+                let pool = pool.map_err(|error| format!("no threads for adapters: {error}"))?;
+                Some(Sessions::new(
+                    &remote.adapter,
+                    channel.clone(),
+                    configured.clone(),
+                    pool,
+                ))
+            }
+            false => None,
+        };
         Ok(Self {
-            remote: remote.clone(),
-            channel: endpoint.connect_with_connector_lazy(Dialer::new(
-                &remote.address,
-                remote.tls.as_ref(),
-                &["h2"],
-                kit,
-            )?),
+            channel,
             methods,
             configured,
-            session: OnceCell::new(),
-            calls: AtomicU64::default(),
+            sessions,
         })
     }
 
-    /// What stands for the parameters in a call.
-    async fn configured(&self) -> Result<Option<Configured>, Fault> {
-        if !self.remote.session_based {
-            return Ok(self.configured.clone());
-        }
-        let session = self.session.get_or_try_init(|| self.begin()).await?;
-        Ok(Some(Configured {
-            type_url: SESSION.to_owned(),
-            value: session.clone().into_bytes(),
-        }))
-    }
-
-    async fn begin(&self) -> Result<String, Fault> {
-        let request = SessionRequest {
-            adapter_config: self.configured.as_ref().map(|configured| prost_types::Any {
-                type_url: configured.type_url.clone(),
-                value: configured.value.clone(),
-            }),
-        };
-        let validated: Accepted = self
-            .call(&format!("{BACKEND}/Validate"), request.encode_to_vec())
-            .await?;
-        accepted(validated.status, "the parameters")?;
-        let path = format!("{BACKEND}/CreateSession");
-        let created: CreateSessionResponse = self.call(&path, request.encode_to_vec()).await?;
-        accepted(created.status, "a session")?;
-        Ok(created.session_id)
-    }
-
-    async fn call<T: Message + Default + Send + 'static>(
-        &self,
-        path: &str,
-        body: Vec<u8>,
-    ) -> Result<T, Fault> {
-        call(self.channel.clone(), path, body).await
-    }
-
+    /// Calls the template's method under an id by which the adapter knows a repetition.
     async fn hand_over<T: Message + Default + Send + 'static>(
         &self,
         template: &str,
         instances: &[&InstanceValue],
+        id: &str,
         wanted: Option<(&str, Wanted)>,
     ) -> Result<T, Fault> {
         let Some(method) = self.methods.get(template) else {
             return Err(Fault::Refused(format!("takes no instances of {template}")));
         };
-        let configured = self.configured().await?;
-        let id = self.calls.fetch_add(1, Ordering::Relaxed).to_string();
-        let body = method
-            .request(instances, configured.as_ref(), &id, wanted)
-            .map_err(Fault::Refused)?;
-        self.call(&method.path, body).await
-    }
-}
-
-impl Drop for Adapter {
-    fn drop(&mut self) {
-        let Some(session_id) = self.session.take() else {
-            return;
+        let ask = async |configured: Option<&Configured>| {
+            let body = method.request(instances, configured, id, wanted);
+            match body {
+                Ok(body) => call(self.channel.clone(), &method.path, body).await,
+                Err(why) => Err(Status::invalid_argument(why)),
+            }
         };
-        // Whoever drops an adapter outside of a runtime is ending: the adapter outside finds out by itself.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
+        let Some(sessions) = &self.sessions else {
+            return ask(self.configured.as_ref())
+                .await
+                .map_err(|status| fault(&status));
         };
-        let channel = self.channel.clone();
-        runtime.spawn(async move {
-            let body = CloseSessionRequest { session_id }.encode_to_vec();
-            let path = format!("{BACKEND}/CloseSession");
-            let closing = call::<Accepted>(channel, &path, body);
-            // Nobody is left whom a failure would concern.
-            let _ = tokio::time::timeout(PATIENCE, closing).await;
-        });
+        let (session, begun) = sessions.get().await?;
+        let answer = match ask(Some(&session)).await {
+            // An adapter that was started anew knows no session of before.
+            Err(status) if session::may_be_unknown(&status) && sessions.lost(&begun) => {
+                let (session, _) = sessions.get().await?;
+                ask(Some(&session)).await
+            }
+            answer => answer,
+        };
+        answer.map_err(|status| fault(&status))
     }
 }
 
@@ -163,18 +126,16 @@ async fn call<T: Message + Default + Send + 'static>(
     channel: Channel,
     path: &str,
     body: Vec<u8>,
-) -> Result<T, Fault> {
-    let path = PathAndQuery::try_from(path).map_err(|error| Fault::Refused(error.to_string()))?;
+) -> Result<T, Status> {
+    let path = PathAndQuery::try_from(path).map_err(|error| Status::invalid_argument(error.to_string()))?;
     let mut grpc = Grpc::new(channel);
     grpc.ready()
         .await
-        .map_err(|error| Fault::Away(error.to_string()))?;
+        .map_err(|error| Status::unavailable(error.to_string()))?;
     let answer = grpc
         .unary(Request::new(body), path, BytesOut::<T>::default())
         .await;
-    answer
-        .map(tonic::Response::into_inner)
-        .map_err(|status| fault(&status))
+    answer.map(tonic::Response::into_inner)
 }
 
 fn fault(status: &Status) -> Fault {
@@ -204,7 +165,9 @@ impl super::Adapter for Adapter {
     }
 
     async fn check(&self, instance: &InstanceValue) -> Result<Answer, Fault> {
-        let result: CheckResult = self.hand_over(instance.template, &[instance], None).await?;
+        let result: CheckResult = self
+            .hand_over(instance.template, &[instance], &random_id(), None)
+            .await?;
         let status = result.status.unwrap_or_default();
         Ok(match status.code {
             0 => Answer::ok(),
@@ -218,7 +181,7 @@ impl super::Adapter for Adapter {
         let name = instance.name.split('.').next().unwrap_or_default();
         let wanted = Wanted { amount, best_effort };
         let result: QuotaResult = self
-            .hand_over(instance.template, &[instance], Some((name, wanted)))
+            .hand_over(instance.template, &[instance], &random_id(), Some((name, wanted)))
             .await?;
         let granted = result.quotas.get(name);
         let granted = granted.ok_or_else(|| Fault::Refused(format!("says nothing of the quota {name}")))?;
@@ -226,14 +189,12 @@ impl super::Adapter for Adapter {
         Ok(u64::try_from(granted.granted_amount).unwrap_or_default())
     }
 
-    async fn report(&self, batch: &[InstanceValue]) -> Result<(), Fault> {
-        let mut by_template: BTreeMap<&str, Vec<&InstanceValue>> = BTreeMap::new();
-        for instance in batch {
-            by_template.entry(instance.template).or_default().push(instance);
-        }
-        for (template, instances) in by_template {
-            let _: ReportResult = self.hand_over(template, &instances, None).await?;
-        }
+    async fn report_as(&self, id: &str, batch: &[InstanceValue]) -> Result<(), Fault> {
+        let Some(first) = batch.first() else {
+            return Ok(());
+        };
+        let instances: Vec<&InstanceValue> = batch.iter().collect();
+        let _: ReportResult = self.hand_over(first.template, &instances, id, None).await?;
         Ok(())
     }
 }
