@@ -8,6 +8,10 @@ use policy::{Direction, Part, Ports, Requirements, Rules, Traffic, WorkloadView}
 
 use crate::offline::Mesh;
 
+/// What Istio 1.4's gateways did, and these do not.
+const GATEWAYS: &str =
+    "they decide on no rule and ask Mixer about none, so hosts without a sidecar behind them are not covered";
+
 /// Shows where a rule is carried out; false if nowhere.
 pub(crate) fn run(mesh: &Mesh, namespace: &str, name: &str) -> Result<bool> {
     let key = ObjectKey::new(Kind::Rule, namespace, name);
@@ -31,6 +35,9 @@ pub(crate) fn run(mesh: &Mesh, namespace: &str, name: &str) -> Result<bool> {
             println!("  at {}", workload.key.resource_name());
             lines.iter().for_each(|line| println!("    {line}"));
         }
+    }
+    if rules.decides(&full) {
+        println!("  not at gateways: {GATEWAYS}");
     }
     if !found {
         println!("  it can never apply to a workload of the mesh");

@@ -68,6 +68,15 @@ fn explain_says_where_a_rule_is_decided() {
         ),
         "{quota}"
     );
+    // Istio 1.4's gateways did decide.
+    assert!(
+        denier.contains("not at gateways") && quota.contains("not at gateways"),
+        "{quota}"
+    );
+    assert!(
+        !explain("count-requests").contains("not at gateways"),
+        "it reports alone"
+    );
 }
 
 #[test]

@@ -205,6 +205,12 @@ impl Rules {
         }
     }
 
+    /// Whether a rule (`NAME.NAMESPACE`) may refuse requests, change their headers or charge quotas.
+    pub fn decides(&self, rule: &str) -> bool {
+        let mut all = self.root.iter().chain(self.by_namespace.values().flatten());
+        all.any(|known| known.is_named(rule) && (known.has_check() || !known.quotas.is_empty()))
+    }
+
     /// The metrics that reports feed, in the order of [`crate::Sample::metric`].
     pub fn metrics(&self) -> &[MetricDefinition] {
         &self.metrics
