@@ -54,9 +54,11 @@ fn stolen((identity, context): (Identity, Context)) -> Identity {
 }
 
 async fn revoke(citadel: &Service, identity: &Identity) {
-    citadel
-        .command(&format!("/ca/revoke?serial={}", identity.current().serial()))
-        .await;
+    revoke_serial(citadel, identity.current().serial()).await;
+}
+
+async fn revoke_serial(citadel: &Service, serial: &str) {
+    citadel.command(&format!("/ca/revoke?serial={serial}")).await;
 }
 
 #[tokio::test]
@@ -119,6 +121,56 @@ async fn envoy_refuses_revoked_certificates_of_clients_and_servers() {
         MESH,
     )));
     until("the way out again", out).await;
+    drop(agent);
+    pilot.stop().await;
+    citadel.stop().await;
+}
+
+/// The serial number that the workload's Envoy shows on a connection that works.
+async fn shown(ground: &Ground, from: &Identity) -> Result<String, String> {
+    let stream = ground.connect(from).await.map_err(|error| error.to_string())?;
+    let stream = echoes(stream).await.map_err(|error| error.to_string())?;
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let serial = chain.first().and_then(tls::read_serial);
+    serial.ok_or_else(|| "no certificate".to_owned())
+}
+
+#[tokio::test]
+async fn a_revoked_workload_serves_again_with_another_certificate_or_says_why_not() {
+    let Some(ground) = Ground::new() else { return };
+    let citadel = ground.mesh.citadel(Duration::from_secs(3600)).await;
+    let tables = Tables::new(ground.with_entry(&ground.table()));
+    let pilot = ground.mesh.pilot(&tables).await;
+    let agent = ground.agent("agent", &ground.token()).start().unwrap();
+    let (orders, _o) = ground.mesh.identity("shop", "orders").await;
+    ground.serves(&orders).await;
+    let another = async |than: &str| {
+        until("another certificate", || async {
+            let serial = shown(&ground, &orders).await?;
+            (serial != than)
+                .then_some(serial)
+                .ok_or_else(|| "the same".to_owned())
+        })
+        .await
+    };
+    let first = another("").await;
+    revoke_serial(&citadel, &first).await;
+    let second = another(&first).await;
+    ground.says(200, "ready").await;
+
+    // Its token does not count any more: it is not ready, in words that say what helps.
+    ground.mesh.expired_token("shop", "catalog");
+    revoke_serial(&citadel, &second).await;
+    ground.says(503, "the mesh refuses the certificate").await;
+    ground.says(503, "--token").await;
+    let (_, stats) = ground.get(15020, "/stats/prometheus").await.unwrap();
+    for line in ["argosy_identity_refused", "argosy_identity_renewal_failing"] {
+        let line = format!("{line}{{service=\"agent\"}} 1");
+        assert!(stats.contains(&line), "{line} not in {stats}");
+    }
+    ground.token();
+    ground.says(200, "ready").await;
+    another(&second).await;
     drop(agent);
     pilot.stop().await;
     citadel.stop().await;
