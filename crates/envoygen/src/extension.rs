@@ -104,7 +104,7 @@ impl Extensions {
         let is = |filter: &HttpFilter, names: &[&str]| names.iter().any(|name| filter.name == *name);
         let peers = filters
             .iter()
-            .take_while(|f| is(f, &[filter::HEADER_TO_METADATA]))
+            .take_while(|f| is(f, &[filter::PEER, filter::HEADER_TO_METADATA]))
             .count();
         // External authorizers are asked before all else (Istio).
         let asks = filters.iter().rposition(|f| is(f, &[filter::EXT_AUTHZ]));

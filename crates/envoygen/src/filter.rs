@@ -22,6 +22,8 @@ pub(crate) const CORS: &str = "envoy.filters.http.cors";
 pub(crate) const FAULT: &str = "envoy.filters.http.fault";
 pub(crate) const GRPC_WEB: &str = "envoy.filters.http.grpc_web";
 pub(crate) const HEADER_MUTATION: &str = "envoy.filters.http.header_mutation";
+/// Notes who a peer is by its certificate, for the filter that reads what it says of itself.
+pub(crate) const PEER: &str = "envoy.filters.http.header_mutation.peer";
 pub(crate) const HTTP_RBAC: &str = "envoy.filters.http.rbac";
 pub(crate) const HEADER_TO_METADATA: &str = "envoy.filters.http.header_to_metadata";
 pub(crate) const JWT: &str = "envoy.filters.http.jwt_authn";

@@ -128,6 +128,7 @@ fn phases_and_priorities_give_the_order() {
         "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: a, namespace: istio-system}, spec: {rules: [{}]}}".to_owned(),
     ];
     let expected = [
+        "peer",
         "header_to_metadata",
         "authn",
         "jwt_authn",

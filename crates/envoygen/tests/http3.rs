@@ -214,7 +214,6 @@ fn client(bootstrap: &mut Bootstrap, port: u16, entry: u16, roots: &Path) {
     };
     let quic = QuicUpstreamTransport {
         upstream_tls_context: Some(tls.clone()),
-        ..Default::default()
     };
     let mut over_h3 = cluster("h3", port, "envoy.transport_sockets.quic", pack_any(quic));
     let explicit = ExplicitHttpConfig {

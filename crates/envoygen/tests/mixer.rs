@@ -45,7 +45,7 @@ fn checks_are_retried_and_carry_only_what_rules_read() {
     let output = tables(&generator(&[SHOP, MIXER]), CATALOG);
     let manager = inbound(&output, "127.1.0.21_8080");
     let check: ExtAuthz = filter(&manager, "ext_authz").unwrap();
-    assert!(!check.failure_mode_allow);
+    assert!(!check.failure_mode_allow && check.validate_mutations);
     assert_eq!(check.status_on_error.unwrap().code, 503);
     let headers: Vec<_> = check
         .allowed_headers
@@ -65,6 +65,30 @@ fn checks_are_retried_and_carry_only_what_rules_read() {
     assert_eq!(service.timeout.unwrap().seconds, 5);
     assert_eq!(service.retry_policy.unwrap().num_retries.unwrap().value, 20);
     assert_eq!(service.initial_metadata[0].value, "closed");
+}
+
+/// A service must not be slow while Mixer is away and does not matter.
+#[test]
+fn calls_that_may_fail_are_not_waited_for() {
+    let open = "apiVersion: mesh.istio.io/v1alpha1\nkind: MeshConfig\nmetadata: {name: istio, namespace: istio-system}\nspec: {policyCheckFailOpen: true}\n";
+    let output = tables(&generator(&[SHOP, MIXER, open]), CATALOG);
+    let manager = inbound(&output, "127.1.0.21_8080");
+    let check: ExtAuthz = filter(&manager, "ext_authz").unwrap();
+    let limit: RateLimit = filter(&manager, "ratelimit").unwrap();
+    assert!(check.failure_mode_allow && !limit.failure_mode_deny);
+    let Some(Services::GrpcService(check)) = check.services else {
+        panic!()
+    };
+    let quota = limit.rate_limit_service.unwrap().grpc_service.unwrap();
+    for service in [check, quota] {
+        let timeout = service.timeout.unwrap();
+        assert!(
+            timeout.seconds == 0 && timeout.nanos <= 500_000_000,
+            "{timeout:?}"
+        );
+        assert_eq!(service.retry_policy.unwrap().num_retries.unwrap().value, 1);
+    }
+    assert_eq!(limit.timeout.unwrap().seconds, 0);
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn a_sidecar_without_interception() {
         listener 127.1.0.10_7090 at 127.1.0.10:7090
           chain []: http(grpc_web fault cors router) -> 7090
         listener 127.1.0.10_8080 at 127.1.0.10:8080
-          chain [tls istio,istio-peer-exchange,istio-http/1.0,istio-http/1.1,istio-h2] ends TLS: http(header_to_metadata router) -> inline inbound|8080||
+          chain [tls istio,istio-peer-exchange,istio-http/1.0,istio-http/1.1,istio-h2] ends TLS: http(peer header_to_metadata router) -> inline inbound|8080||
           chain [raw_buffer]: http(router) -> inline inbound|8080||
         routes 7080
           host catalog.shop.svc.cluster.local:7080 catalog.shop.svc.cluster.local catalog.shop.svc.cluster.local. catalog catalog.shop.svc catalog.shop

@@ -10,9 +10,17 @@
 
 mod support;
 
+use envoy_types::pb::envoy::config::accesslog::v3::access_log::ConfigType as LogConfig;
 use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
-use envoy_types::pb::google::protobuf::{Struct, Value as Proto, value::Kind};
+use envoy_types::pb::envoy::config::common::mutation_rules::v3::header_mutation::Action;
+use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType as NetworkConfig;
+use envoy_types::pb::envoy::extensions::access_loggers::stats::v3::{Config as StatsConfig, config::Tag};
+use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::HeaderMutation;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType as FilterConfig;
+use envoy_types::pb::google::protobuf::{Struct, UInt32Value, Value as Proto, value::Kind};
+use envoy_types::util::pack_any;
 use envoygen::{Output, type_url};
+use prost::Message;
 use serde_json::Value;
 use support::envoy::{echo, request, run, validate};
 use support::{SHOP, generator, tables};
@@ -203,8 +211,31 @@ fn only_chain(bootstrap: &mut Bootstrap, mtls: bool) {
     listener.listener_filters.clear();
 }
 
-/// Checks what a server counts of a client that says who it is.
-fn check_server(number: u8, mtls: bool, labels: &[(&str, &str)]) {
+/// Has connections, which are in plaintext here, count as those of this identity where the peer's header is read.
+fn identified(bootstrap: &mut Bootstrap, uri: &str) {
+    let listeners = &mut bootstrap.static_resources.as_mut().unwrap().listeners;
+    let filter = &mut listeners[0].filter_chains[0].filters[0];
+    let mut manager = support::manager(filter).unwrap();
+    for filter in &mut manager.http_filters {
+        let Some(FilterConfig::TypedConfig(any)) = &mut filter.config_type else {
+            continue;
+        };
+        if filter.name == "envoy.filters.http.header_mutation.peer" {
+            let mut config = HeaderMutation::decode(any.value.as_slice()).unwrap();
+            let mutations = &mut config.mutations.as_mut().unwrap().request_mutations;
+            let Some(Action::Append(option)) = &mut mutations[0].action else {
+                panic!("{mutations:?}")
+            };
+            let value = &mut option.header.as_mut().unwrap().value;
+            *value = value.replace("%DOWNSTREAM_PEER_URI_SAN%", uri);
+            *any = pack_any(config);
+        }
+    }
+    filter.config_type = Some(NetworkConfig::TypedConfig(pack_any(manager)));
+}
+
+/// Checks what a server counts of a client of namespace `front` that says who it is.
+fn check_server(number: u8, mtls: bool, says: &str, labels: &[(&str, &str)]) {
     let text = mesh(number).replace(
         "labels: {app: echo, version: v1}",
         "labels: {app: echo, version: v1, security.istio.io/tlsMode: istio}",
@@ -217,6 +248,7 @@ fn check_server(number: u8, mtls: bool, labels: &[(&str, &str)]) {
     let edit = |b: &mut Bootstrap| {
         node(b, "echo-v1", "echo");
         only_chain(b, mtls);
+        identified(b, "spiffe://cluster.local/ns/front/sa/web");
     };
     let Some(envoy) = run(&output, &format!("127.9.{number}.2:15000"), edit) else {
         return;
@@ -224,7 +256,7 @@ fn check_server(number: u8, mtls: bool, labels: &[(&str, &str)]) {
     let answer = request(
         &format!("127.9.{number}.3:8080"),
         "GET /x HTTP/1.1",
-        &["x-argosy-peer: web-v2;front;web;v2;canon;rev;c1"],
+        &[&format!("x-argosy-peer: {says}")],
     );
     let answer = answer.unwrap();
     assert!(
@@ -256,7 +288,96 @@ fn servers_believe_peers_over_mutual_tls() {
         ("source_cluster", "c1"),
         ("connection_security_policy", "mutual_tls"),
     ];
-    check_server(2, true, &labels);
+    check_server(2, true, "web-v2;front;web;v2;canon;rev;c1", &labels);
+}
+
+/// Any pod may call with its own certificate and say what it likes.
+#[test]
+fn servers_do_not_believe_that_a_peer_is_of_another_namespace() {
+    let labels = [
+        ("source_workload", "bank"),
+        ("source_workload_namespace", "front"),
+        ("source_app", ""),
+        ("source_version", ""),
+        ("source_cluster", "arn:aws:eks:eu-1:1:cluster/c1"),
+    ];
+    let long = "v".repeat(200);
+    let says = format!("bank;admin;a b{{c}};{long};canon;rev;arn:aws:eks:eu-1:1:cluster/c1");
+    check_server(4, true, &says, &labels);
+}
+
+/// Labels that a peer makes up fill so much memory and no more.
+#[test]
+fn made_up_labels_are_bounded() {
+    let output = tables(
+        &generator(&[&mesh(5)]),
+        "router~127.9.5.1~gate.shop~shop.svc.cluster.local",
+    );
+    let scope = manager(&output, "127.9.5.1_8081")["access_log"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|log| log["name"] == "envoy.access_loggers.stats")
+        .unwrap()["typed_config"]["stats_scope"]
+        .clone();
+    assert_eq!(
+        (&scope["max_counters"], &scope["max_histograms"]),
+        (&50_000.into(), &100_000.into()),
+        "{scope}"
+    );
+    // Envoy keeps to such a bound: three of ten paths.
+    echo("127.9.5.2:8080");
+    let edit = |b: &mut Bootstrap| {
+        node(b, "gate", "gate");
+        by_path(b);
+    };
+    let Some(envoy) = run(&output, "127.9.5.1:15000", edit) else {
+        return;
+    };
+    for n in 0..10 {
+        request("127.9.5.1:8081", &format!("GET /{n} HTTP/1.1"), &[]).unwrap();
+    }
+    let count = |page: &str| {
+        let lines = page.lines();
+        lines
+            .filter(|line| line.starts_with("envoy_istio_requests_total{"))
+            .count()
+    };
+    envoy.page("/stats?filter=http.*downstream_rq_completed", ": 10");
+    let page = envoy.page("/stats/prometheus?filter=istio", "envoy_istio_requests_total{");
+    assert_eq!(count(&page), 3, "{page}");
+}
+
+/// Counts requests by their paths, three at most.
+fn by_path(bootstrap: &mut Bootstrap) {
+    let listeners = &mut bootstrap.static_resources.as_mut().unwrap().listeners;
+    let filters = listeners
+        .iter_mut()
+        .flat_map(|listener| &mut listener.filter_chains)
+        .flat_map(|chain| &mut chain.filters);
+    for filter in filters {
+        let Some(mut manager) = support::manager(filter) else {
+            continue;
+        };
+        for log in &mut manager.access_log {
+            let Some(LogConfig::TypedConfig(any)) = &mut log.config_type else {
+                continue;
+            };
+            if log.name == "envoy.access_loggers.stats" {
+                let mut config = StatsConfig::decode(any.value.as_slice()).unwrap();
+                config.stats_scope.as_mut().unwrap().max_counters = Some(UInt32Value { value: 3 });
+                for counter in &mut config.counters {
+                    counter.stat.as_mut().unwrap().tags.push(Tag {
+                        name: "path".into(),
+                        value_format: "%REQ(:PATH)%".into(),
+                        ..Default::default()
+                    });
+                }
+                *any = pack_any(config);
+            }
+        }
+        filter.config_type = Some(NetworkConfig::TypedConfig(pack_any(manager)));
+    }
 }
 
 #[test]
@@ -264,6 +385,7 @@ fn servers_believe_nobody_in_plaintext() {
     check_server(
         3,
         false,
+        "web-v2;front;web;v2;canon;rev;c1",
         &[
             ("source_workload", "unknown"),
             ("source_app", "unknown"),

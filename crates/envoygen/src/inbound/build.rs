@@ -138,11 +138,11 @@ impl Build<'_> {
 
     fn http(&self, port: &Port, stat_prefix: &str, peer: Peer) -> Vec<Filter> {
         let asks = self.scope.asks.http_at(port.number);
-        let peers = (peer == Peer::Mutual).then(metrics::peer_filter);
+        let peers = (peer == Peer::Mutual).then(metrics::peer_filters);
         let authz = &self.authz;
         let before = authz.lines.iter().chain(&authz.custom);
         let own = before.chain(&self.tokens.filter).chain(&authz.http);
-        let mut filters: Vec<_> = peers.into_iter().chain(own.cloned()).collect();
+        let mut filters: Vec<_> = peers.into_iter().flatten().chain(own.cloned()).collect();
         let mut limits = Vec::new();
         let refusals = self.refusals(asks);
         let checks: &[_] = self.mixers.check.as_ref().map_or(&[], |_| &asks.checks);

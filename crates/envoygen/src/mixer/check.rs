@@ -13,6 +13,9 @@ use super::{native, service};
 use crate::filter;
 use crate::wire::{exact, plain_any};
 
+/// Longest list of rules, in bytes: Mixer takes 64 KiB of headers.
+const MAX_RULES: usize = 32 << 10;
+
 /// The HTTP filters of some checks. Which requests are asked about is found out before an answer changes them.
 pub(crate) fn http_filters(cluster: &str, checks: &[Check]) -> Vec<HttpFilter> {
     let markers = checks.iter().filter_map(native::marker);
@@ -35,6 +38,8 @@ fn http(cluster: &str, check: &Check) -> HttpFilter {
         }),
         metadata_context_namespaces: claims.into_iter().collect(),
         allowed_headers: allowed(&check.headers),
+        // What Mixer says of headers is made of requests. It leaves out what no header may have; this holds whatever it says.
+        validate_mutations: true,
         stat_prefix: format!("mixer_{mode}"),
         ..Default::default()
     };
@@ -65,12 +70,14 @@ fn network(cluster: &str, check: &Check) -> Filter {
 /// The call, with which rules it asks for.
 fn asked(cluster: &str, check: &Check) -> GrpcService {
     let rules = check.selective.then(|| check.rules.join(","));
+    // Without the names Mixer decides by all rules.
+    let rules = rules.filter(|rules| rules.len() <= MAX_RULES);
     let rules = rules.as_deref().map(|rules| (RULES_METADATA, rules));
     let metadata: Vec<_> = [(FAILURE_MODE_METADATA, mode(check))]
         .into_iter()
         .chain(rules)
         .collect();
-    service(cluster, &metadata)
+    service(cluster, &metadata, check.fail_open)
 }
 
 pub(super) fn mode(check: &Check) -> &'static str {
@@ -89,5 +96,30 @@ fn allowed(headers: &Headers) -> Option<ListStringMatcher> {
                 .collect();
             Some(ListStringMatcher { patterns })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policy::Matcher;
+
+    use super::*;
+
+    #[test]
+    fn rules_are_named_as_long_as_mixer_takes_the_names() {
+        let named = |count: usize| {
+            let check = Check {
+                fail_open: false,
+                headers: Headers::Named(Default::default()),
+                claims: false,
+                rules: (0..count).map(|n| format!("rule-{n:06}.shop")).collect(),
+                selective: true,
+                when: Matcher::Always,
+            };
+            let service = asked("mixer", &check);
+            service.initial_metadata.iter().any(|m| m.key == RULES_METADATA)
+        };
+        assert!(named(1_500));
+        assert!(!named(3_000));
     }
 }

@@ -36,8 +36,10 @@ pub(crate) use native::{http_filter as refusals, joined, network_filter as tcp_r
 pub(crate) use quota::{filters as quotas, rate_limits};
 pub(crate) use report::{http_log, tcp_log};
 
-/// Longest wait for Mixer's answer, retries included; then the failure mode holds.
+/// Longest wait for Mixer's answer, retries included; then the request is refused.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// The same of rules that let requests pass then: a service behind them must not be slow while Mixer is away.
+const DEADLINE_OPEN: Duration = Duration::from_millis(500);
 
 /// What a workload's proxy does for Mixer's rules, for HTTP and for TCP.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -196,16 +198,16 @@ fn named(key: &'static str, rules: Option<&[String]>) -> Vec<HeaderValue> {
 }
 
 /// A gRPC service of Mixer. Calls are retried within the deadline, so that a restart of Mixer refuses nobody.
-fn service(cluster: &str, metadata: &[(&str, &str)]) -> GrpcService {
+fn service(cluster: &str, metadata: &[(&str, &str)], fail_open: bool) -> GrpcService {
     let header = |(key, value): &(&str, &str)| HeaderValue {
         key: (*key).to_owned(),
         value: (*value).to_owned(),
         ..Default::default()
     };
     GrpcService {
-        timeout: duration(DEADLINE),
+        timeout: duration(deadline(fail_open)),
         initial_metadata: metadata.iter().map(header).collect(),
-        retry_policy: Some(retries()),
+        retry_policy: Some(retries(fail_open)),
         target_specifier: Some(target(cluster)),
     }
 }
@@ -220,13 +222,18 @@ fn target(cluster: &str) -> TargetSpecifier {
     })
 }
 
-fn retries() -> RetryPolicy {
+/// How long an answer is waited for.
+fn deadline(fail_open: bool) -> Duration {
+    if fail_open { DEADLINE_OPEN } else { DEADLINE }
+}
+
+fn retries(fail_open: bool) -> RetryPolicy {
     RetryPolicy {
         retry_back_off: Some(BackoffStrategy {
             base_interval: duration(Duration::from_millis(100)),
             max_interval: duration(Duration::from_millis(300)),
         }),
-        num_retries: u32_value(20),
+        num_retries: u32_value(if fail_open { 1 } else { 20 }),
         retry_on: "connect-failure,refused-stream,reset,gateway-error,unavailable,cancelled".to_owned(),
         ..Default::default()
     }

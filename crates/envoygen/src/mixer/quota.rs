@@ -21,7 +21,7 @@ use policy::{
     DescriptorEntry, FAIL_CLOSED, FAIL_OPEN, QuotaDescriptor, RATE_LIMIT_DOMAIN, SOURCE_ADDRESS_STATE,
 };
 
-use super::{DEADLINE, service};
+use super::{deadline, service};
 use crate::filter;
 use crate::wire::{duration, plain_any, u32_value};
 
@@ -76,7 +76,7 @@ fn filter(cluster: &str, stage: u32, mode: &str, open: bool) -> HttpFilter {
     let config = RateLimit {
         domain: RATE_LIMIT_DOMAIN.to_owned(),
         stage,
-        timeout: duration(DEADLINE),
+        timeout: duration(deadline(open)),
         failure_mode_deny: !open,
         rate_limited_as_resource_exhausted: true,
         // As the checks do, and unlike Envoy's own 500: the request may be tried again.
@@ -84,7 +84,7 @@ fn filter(cluster: &str, stage: u32, mode: &str, open: bool) -> HttpFilter {
             code: StatusCode::ServiceUnavailable as i32,
         }),
         rate_limit_service: Some(RateLimitServiceConfig {
-            grpc_service: Some(service(cluster, &[])),
+            grpc_service: Some(service(cluster, &[], open)),
             transport_api_version: ApiVersion::V3 as i32,
         }),
         stat_prefix: format!("mixer_{mode}"),

@@ -2,10 +2,13 @@
 //!
 //! What is known of the other side comes from where a client cannot forge it: an endpoint's metadata, the peer's certificate,
 //! and for HTTP over mutual TLS a header that the peer's proxy sets ([`PEER_HEADER`]), read into dynamic metadata and removed
-//! before the application. A label without a value is left empty here; the agent's page shows it as `unknown`.
+//! before the application: a peer may misname its workload, but not its namespace and principal, which its certificate says. A label without a value is left empty here; the agent's page shows it as `unknown`.
 
 use envoy_types::pb::envoy::config::accesslog::v3::{
     AccessLog, AccessLogFilter, LogTypeFilter, access_log::ConfigType, access_log_filter::FilterSpecifier,
+};
+use envoy_types::pb::envoy::config::common::mutation_rules::v3::{
+    HeaderMutation as Mutation, header_mutation::Action,
 };
 use envoy_types::pb::envoy::config::core::v3::{
     HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction,
@@ -15,6 +18,7 @@ use envoy_types::pb::envoy::extensions::access_loggers::stats::v3::{
     Config,
     config::{Counter, Histogram, Stat, Tag, histogram::Unit},
 };
+use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{HeaderMutation, Mutations};
 use envoy_types::pb::envoy::extensions::filters::http::header_to_metadata::v3::{
     Config as HeaderToMetadata,
     config::{KeyValuePair, Rule},
@@ -25,7 +29,7 @@ use envoy_types::pb::envoy::r#type::v3::Scope;
 
 use super::resolve::{Change, Metrics};
 use crate::filter;
-use crate::wire::{plain_any, regex, u64_value};
+use crate::wire::{plain_any, regex, u32_value, u64_value};
 
 /// Name of the logger that counts.
 pub(crate) const STATS_LOGGER: &str = "envoy.access_loggers.stats";
@@ -44,6 +48,14 @@ pub(crate) const PEER_PARTS: [(&str, &str); 7] = [
     ("revision", "canonical_revision"),
     ("cluster", "cluster"),
 ];
+
+/// Counters that one listener's logger makes of what arrives, and half the histograms; Envoy drops further ones. Clients that make
+/// labels up fill no more memory than this: 1,000 workloads that call have a tenth of it.
+const MAX_TAKEN: u32 = 10_000;
+/// The same of what is sent, where one listener may lead to all services of a mesh.
+const MAX_SENT: u32 = 50_000;
+/// A part of the header: a label's value, or a workload's or a cluster's name. Others are left out.
+const PART: &str = "[A-Za-z0-9._:/-]{0,128}";
 
 /// Who counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +96,7 @@ pub(super) fn http(metrics: &Metrics, reporter: Reporter, peer: Peer) -> Option<
     .into_iter()
     .flatten()
     .collect();
-    (!counters.is_empty() || !histograms.is_empty()).then(|| log(counters, histograms, None))
+    (!counters.is_empty() || !histograms.is_empty()).then(|| log(reporter, counters, histograms, None))
 }
 
 /// The loggers that count connections: when they stand, and when they end. Bytes are counted at the end.
@@ -114,7 +126,7 @@ pub(super) fn tcp(metrics: &Metrics, reporter: Reporter, peer: Peer) -> Vec<Acce
         (ended, AccessLogType::TcpConnectionEnd),
     ];
     let logs = moments.into_iter().filter(|(counters, _)| !counters.is_empty());
-    logs.map(|(counters, moment)| log(counters, Vec::new(), Some(moment)))
+    logs.map(|(counters, moment)| log(reporter, counters, Vec::new(), Some(moment)))
         .collect()
 }
 
@@ -126,10 +138,22 @@ fn one(stat: Stat) -> Counter {
     }
 }
 
-fn log(counters: Vec<Counter>, histograms: Vec<Histogram>, moment: Option<AccessLogType>) -> AccessLog {
+fn log(
+    reporter: Reporter,
+    counters: Vec<Counter>,
+    histograms: Vec<Histogram>,
+    moment: Option<AccessLogType>,
+) -> AccessLog {
+    let most = match reporter {
+        Reporter::Source => MAX_SENT,
+        Reporter::Destination => MAX_TAKEN,
+    };
     let config = Config {
         stats_scope: Some(Scope {
             prefix: "istio".to_owned(),
+            max_counters: u32_value(most),
+            max_histograms: u32_value(2 * most),
+            // No sharing_name: with one, Envoy 1.40 crashes when it ends.
             ..Default::default()
         }),
         counters,
@@ -236,8 +260,9 @@ fn tags(reporter: Reporter, peer: Peer, http: bool) -> Vec<(String, String)> {
 const GRPC_OR_HTTP: &str = "%CEL('content-type' in request.headers && \
                             request.headers['content-type'].startsWith('application/grpc') ? 'grpc' : 'http')%";
 
-/// Reads what the peer's proxy says of its workload, and takes the header away.
-pub(crate) fn peer_filter() -> HttpFilter {
+/// Reads what the peer's proxy says of its workload, and takes the header away. Any holder of a certificate of the mesh may say
+/// what it likes of itself, but the namespace is its certificate's.
+pub(crate) fn peer_filters() -> [HttpFilter; 2] {
     let last = PEER_PARTS.len() - 1;
     let rule = |(index, (key, _)): (usize, &(&str, &str))| Rule {
         header: PEER_HEADER.to_owned(),
@@ -245,7 +270,7 @@ pub(crate) fn peer_filter() -> HttpFilter {
             metadata_namespace: PEER_METADATA.to_owned(),
             key: (*key).to_owned(),
             regex_value_rewrite: Some(RegexMatchAndSubstitute {
-                pattern: Some(regex(&format!("^(?:[^;]*;){{{index}}}([^;]*).*$"))),
+                pattern: Some(regex(&pattern(index, key))),
                 substitution: r"\1".to_owned(),
             }),
             ..Default::default()
@@ -257,7 +282,42 @@ pub(crate) fn peer_filter() -> HttpFilter {
         request_rules: PEER_PARTS.iter().enumerate().map(rule).collect(),
         ..Default::default()
     };
-    filter::http(filter::HEADER_TO_METADATA, plain_any(&config))
+    [
+        certified(),
+        filter::http(filter::HEADER_TO_METADATA, plain_any(&config)),
+    ]
+}
+
+/// Puts the peer's identity in front of the header, as a further part.
+fn certified() -> HttpFilter {
+    let value = format!("%DOWNSTREAM_PEER_URI_SAN%;%REQ({PEER_HEADER})%");
+    let header = HeaderValueOption {
+        header: Some(HeaderValue {
+            key: PEER_HEADER.to_owned(),
+            value,
+            ..Default::default()
+        }),
+        append_action: HeaderAppendAction::OverwriteIfExists as i32,
+        ..Default::default()
+    };
+    let config = HeaderMutation {
+        mutations: Some(Mutations {
+            request_mutations: vec![Mutation {
+                action: Some(Action::Append(header)),
+            }],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    filter::http(filter::PEER, plain_any(&config))
+}
+
+/// Finds a part behind the identity, or nothing; it always matches, since what does not match is taken as it is.
+fn pattern(index: usize, key: &str) -> String {
+    match key {
+        "namespace" => "^(?:spiffe://[^/;]+/ns/([a-z0-9-]{1,63})/sa/[^;]*;.*|.*)$".to_owned(),
+        _ => format!("^(?:(?:[^;]*;){{{}}}({PART})(?:;.*)?|.*)$", index + 1),
+    }
 }
 
 /// The header for services of the mesh; others do not learn who calls them.

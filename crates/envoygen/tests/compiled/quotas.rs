@@ -9,11 +9,12 @@ use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType as FilterCo
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{
     FileAccessLog, file_access_log::AccessLogFormat,
 };
+use envoygen::{Generator, Settings};
 use policy::Ports;
 
 use crate::mesh::{INBOUND, MESH, plaintext, policies};
-use crate::support::envoy::{request, run};
-use crate::support::{generator, manager, tables};
+use crate::support::envoy::{echo, request, run};
+use crate::support::{generator, manager, snapshot, tables};
 
 const QUOTA: &str = r#"
 ---
@@ -65,6 +66,73 @@ fn a_quota_by_address_goes_by_the_connection() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     };
     assert!(seen.starts_with("[127.0.0.1:"), "{seen}");
+}
+
+/// A quota that fails closed and reads all that descriptors can carry.
+const TOTAL: &str = r#"
+---
+{apiVersion: config.istio.io/v1alpha2, kind: handler, metadata: {name: h, namespace: shop}, spec: {compiledAdapter: memquota, params: {quotas: [{name: q.instance.shop, maxAmount: 1, validDuration: 10s}]}}}
+---
+{apiVersion: config.istio.io/v1alpha2, kind: instance, metadata: {name: q, namespace: shop}, spec: {compiledTemplate: quota, params: {dimensions: {
+  size: 'request.size | 0', user: 'request.headers["x-user"] | ""', path: 'request.path | ""', query: 'request.query_params["q"] | ""', method: 'request.method | ""',
+  host: 'request.host | ""', scheme: 'request.scheme | ""', id: 'request.id | ""', agent: 'request.useragent | ""', referer: 'request.referer | ""', key: 'request.api_key | ""',
+  protocol: 'context.protocol | ""', mtls: 'connection.mtls | false', sni: 'connection.requested_server_name | ""', principal: 'source.principal | ""', ip: 'source.ip | ip("0.0.0.0")'}}}}
+---
+{apiVersion: config.istio.io/v1alpha2, kind: QuotaSpec, metadata: {name: q, namespace: shop}, spec: {rules: [{quotas: [{quota: q, charge: 1}]}]}}
+---
+{apiVersion: config.istio.io/v1alpha2, kind: QuotaSpecBinding, metadata: {name: q, namespace: shop}, spec: {quotaSpecs: [{name: q}], services: [{name: echo}]}}
+---
+{apiVersion: config.istio.io/v1alpha2, kind: rule, metadata: {name: q, namespace: shop}, spec: {actions: [{handler: h, instances: [q]}]}}
+"#;
+
+/// Envoy asks nobody where one entry of a descriptor has no value. Here there is no Mixer, and a request that is asked about is
+/// refused: none may pass, whatever it leaves out or says.
+#[test]
+fn no_request_slips_past_a_quota() {
+    let mesh = MESH.replace("127.11.N.", "127.11.9.");
+    // Of no Mixer the address is known, so that each call fails at once.
+    let generator = Generator::new(snapshot(&[&mesh, TOTAL]), Settings::default());
+    let (rules, own) = policies(&generator);
+    let quotas = rules.requirements_at(&own, INBOUND, Ports::Only(8080)).quotas;
+    let keys: Vec<&str> = quotas[0].entries.iter().map(|entry| entry.key.as_str()).collect();
+    assert!(keys.contains(&"request.size") && keys.len() > 15, "{keys:?}");
+    let node = "sidecar~127.11.9.2~echo-v1.shop~shop.svc.cluster.local";
+    let Some(running) = run(&tables(&generator, node), "127.11.9.2:15000", plaintext) else {
+        return;
+    };
+    echo("127.11.9.2:8080");
+    let requests: [(&str, &[&str]); 11] = [
+        ("GET / HTTP/1.1", &[]),
+        ("POST / HTTP/1.1", &["content-length: 9223372036854775808"]),
+        ("POST / HTTP/1.1", &["content-length: 18446744073709551615"]),
+        ("POST / HTTP/1.1", &["content-length: 9223372036854775807"]),
+        ("POST / HTTP/1.1", &["content-length: 0"]),
+        ("POST / HTTP/1.1", &["transfer-encoding: chunked"]),
+        ("GET /%00%ff?q=%0d%0a&&=& HTTP/1.1", &["x-user;"]),
+        (
+            "GET /?q HTTP/1.1",
+            &["x-user: ", "user-agent: ", "x-request-id: ", "referer: "],
+        ),
+        ("GET / HTTP/1.1", &["x-user: a", "x-user: b", "x-api-key: \u{7f}"]),
+        (
+            "GET / HTTP/1.1",
+            &["x-user: \u{e9}", "content-type: application/grpc"],
+        ),
+        ("GET http://other:1/x HTTP/1.1", &[]),
+    ];
+    for (line, headers) in requests {
+        let answer = request("127.11.9.3:8080", line, headers).unwrap();
+        let status = answer.split(' ').nth(1).unwrap_or_default();
+        // 400: Envoy itself takes some for nonsense. gRPC has its own status for 503.
+        let refused = ["503", "400"].contains(&status) || answer.contains("grpc-status: 14");
+        assert!(refused, "{line} {headers:?}: {answer}");
+        // The application shows what it gets.
+        assert!(!answer.contains("x-forwarded-proto"), "{answer}");
+    }
+    running.page(
+        "/stats?filter=ratelimit.mixer_closed.error",
+        "mixer_closed.error: ",
+    );
 }
 
 fn file_log(path: &std::path::Path, format: &str) -> AccessLog {

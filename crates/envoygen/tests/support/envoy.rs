@@ -6,7 +6,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use envoy_types::pb::envoy::config::bootstrap::v3::{Bootstrap, bootstrap::StaticResources};
+use envoy_types::pb::envoy::config::bootstrap::v3::{
+    Bootstrap, LayeredRuntime, RuntimeLayer, bootstrap::StaticResources, runtime_layer::LayerSpecifier,
+};
 use envoy_types::pb::envoy::config::cluster::v3::{
     Cluster, cluster::ClusterDiscoveryType, cluster::DiscoveryType,
 };
@@ -19,6 +21,7 @@ use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, http_connection_manager::RouteSpecifier,
 };
+use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use envoy_types::util::pack_any;
 use envoygen::{Output, type_url};
 use prost::Message;
@@ -91,7 +94,22 @@ fn bootstrap(output: &Output) -> Bootstrap {
             listeners,
             ..Default::default()
         }),
+        layered_runtime: Some(runtime()),
         ..Default::default()
+    }
+}
+
+/// What the agent tells its Envoy: regular expressions of the size that those of the mesh have.
+fn runtime() -> LayeredRuntime {
+    let level = Value {
+        kind: Some(Kind::NumberValue(32768.0)),
+    };
+    let fields = [("re2.max_program_size.error_level".to_owned(), level)].into();
+    LayeredRuntime {
+        layers: vec![RuntimeLayer {
+            name: "static".into(),
+            layer_specifier: Some(LayerSpecifier::StaticLayer(Struct { fields })),
+        }],
     }
 }
 

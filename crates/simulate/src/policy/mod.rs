@@ -33,6 +33,8 @@ const HARMLESS: &[&str] = &[
     "envoy.filters.http.fault",
     "envoy.filters.http.grpc_web",
     "envoy.filters.http.header_mutation",
+    "envoy.filters.http.header_mutation.peer",
+    "envoy.filters.http.header_to_metadata",
     "envoy.filters.http.grpc_stats",
     "envoy.filters.http.router",
 ];
