@@ -96,9 +96,17 @@ fn listeners(output: &Output) -> Vec<String> {
         .collect()
 }
 
+/// Addresses, what listens on all of them binds, where connections come from, and the outbound listeners.
+type Case = (
+    &'static [&'static str],
+    &'static [&'static str],
+    &'static [&'static str],
+    &'static [&'static str],
+);
+
 #[test]
 fn a_proxy_listens_in_its_own_families() {
-    let cases: [(&[&str], &[&str], &[&str], &[&str]); 3] = [
+    let cases: [Case; 3] = [
         (
             &["10.0.0.1"],
             &["0.0.0.0"],
