@@ -13,9 +13,14 @@ mod init;
 mod inject;
 mod offline;
 mod output;
+mod proxy_config;
+mod proxy_status;
+mod reach;
 mod run;
+mod show;
 mod simulate;
 mod validate;
+mod version;
 
 use std::process::ExitCode;
 
@@ -49,12 +54,20 @@ enum Command {
     Init(init::Args),
     /// Give the pods of manifests their proxy, without a webhook
     Inject(inject::Args),
+    /// Print what a proxy's Envoy has: clusters, listeners, routes, endpoints, secrets, bootstrap
+    #[command(visible_alias = "pc")]
+    ProxyConfig(Box<proxy_config::Args>),
+    /// Print how far each proxy has come, or what one has other than Pilot wants it to
+    #[command(visible_alias = "ps")]
+    ProxyStatus(Box<proxy_status::Args>),
     /// Run Galley, Pilot, Citadel and Mixer in this process
     Run(Box<run::Args>),
     /// Walk a request through what a proxy would have, and say what it meets
     Simulate(Box<simulate::Args>),
     /// Say what is wrong with configuration, without applying it
     Validate(validate::Args),
+    /// Print the version of this command, and with --cluster of a cluster's services and proxies
+    Version(Box<version::Args>),
 }
 
 fn main() -> ExitCode {
@@ -68,9 +81,12 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Init(args) => report(init::run(&args)),
         Command::Inject(args) => report(inject::run(&args)),
+        Command::ProxyConfig(args) => report(proxy_config::run(&args)),
+        Command::ProxyStatus(args) => proxy_status::run(&args),
         Command::Run(args) => run::run(*args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Validate(args) => validate::run(&args),
+        Command::Version(args) => report(version::run(&args)),
     }
 }
 

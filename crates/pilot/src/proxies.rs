@@ -25,6 +25,9 @@ use crate::status::{Status, short};
 use crate::tables::{Part, ProxyTable, Tables};
 use crate::timeline::Timeline;
 
+/// Where a node's metadata has the version of its agent.
+const VERSION: &str = "ARGOSY_VERSION";
+
 /// A proxy with an open stream.
 struct Connected {
     proxy: Arc<Proxy>,
@@ -433,6 +436,7 @@ impl Connected {
         json!({
             "proxy": self.node,
             "identity": self.peer.as_ref().map(|peer| peer.spiffe_id.to_string()),
+            "version": self.proxy.metadata.get(VERSION),
             "synced": self.pending.is_none(),
             "types": self.status.json(),
             "findings": findings,
