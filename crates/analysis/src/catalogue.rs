@@ -200,6 +200,9 @@ codes! {
         "The certificate is valid, but not for much longer: for less than a fifth of its life, and less than two weeks. What renews it has not done so.";
     GatewayHostNotInCertificate = "ARG0002" Warning "no certificate of this server has a name for its host {} (credentials: {})", "get a certificate with that name among its subject alternative names, or correct the host",
         "Clients compare the host that they ask for with the names in the certificate, and refuse one that does not have it. The certificate's subject does not count.";
+    UnknownTelemetryProvider = "ARG0003" Warning "there is no extension provider {}; what is asked of it is not done",
+        "add it to MeshConfig's extensionProviders, or correct the name",
+        "A Telemetry, or MeshConfig's defaultProviders, names a provider that MeshConfig's extensionProviders do not have. No log, metric or trace goes there.";
 }
 
 impl Code {
@@ -209,6 +212,13 @@ impl Code {
             .iter()
             .copied()
             .find(|code| code.id() == name || code.name() == name)
+    }
+
+    /// What it means in one sentence, whole and without gaps.
+    pub fn summary(self) -> &'static str {
+        let meaning = self.meaning();
+        let end = meaning.find(". ").map_or(meaning.len(), |at| at + 1);
+        meaning.get(..end).unwrap_or(meaning)
     }
 
     /// Where it is documented.
@@ -256,6 +266,11 @@ mod tests {
             assert_eq!(Code::find(code.id()), Some(code));
             assert_eq!(Code::find(code.name()), Some(code));
             assert!(!code.help().is_empty() && !code.meaning().is_empty());
+            let summary = code.summary();
+            assert!(
+                summary.len() > 10 && summary.ends_with('.') && !summary.contains(['{', '…']),
+                "{summary}"
+            );
         }
         assert_eq!(Code::find("IST0104"), None, "retired");
     }

@@ -34,7 +34,7 @@ pub fn normalized(path: &str) -> Option<String> {
 pub(crate) fn has_dots_with_parameters(path: &str) -> bool {
     path.split('/').any(|part| {
         let end = part.strip_prefix("..").or_else(|| part.strip_prefix('.'));
-        end.is_some_and(|end| end.starts_with([';']) || end.to_ascii_lowercase().starts_with("%3b"))
+        end.is_some_and(|end| end.starts_with(';') || end.to_ascii_lowercase().starts_with("%3b"))
     })
 }
 

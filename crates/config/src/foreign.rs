@@ -55,9 +55,7 @@ pub(crate) fn report(group: &str, api_version: &str, name: &str, at: &At<'_>) {
         );
     }
     if (group.is_empty() && CORE.contains(&name)) || !(group.is_empty() || is_mesh_group(group)) {
-        return at
-            .key("kind")
-            .info(format!("{api_version} {name} is not a kind that the mesh reads"));
+        return of_others(group, api_version, name, &at.key("kind"));
     }
     if let Some(other) = Kind::ALL.iter().find(|kind| kind.as_str() == name) {
         let message = format!(
@@ -86,6 +84,63 @@ pub(crate) fn report(group: &str, api_version: &str, name: &str, at: &At<'_>) {
                     .key("kind")
                     .error_help(message, format!("known here are {}", known.join(", "))),
             }
+        }
+    }
+}
+
+/// A kind of Kubernetes that the mesh does not read: no mistake, unless it is spelt much like one that the mesh reads.
+fn of_others(group: &str, api_version: &str, name: &str, at: &At<'_>) {
+    let message = format!("{api_version} {name} is not a kind that the mesh reads");
+    let read = Kind::ALL
+        .iter()
+        .filter(|kind| kind.group() == group && !kind.group().is_empty())
+        .map(|kind| kind.as_str());
+    match nearest(name, read) {
+        Some(meant) if strsim::damerau_levenshtein(name, meant) <= 2 => {
+            at.warning_help(message, format!("did you mean {meant}?"));
+        }
+        _ => at.info(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Severity, parse};
+
+    /// What is said of an object of that kind, and how bad it is at worst.
+    fn said(api_version: &str, kind: &str) -> (Option<Severity>, String) {
+        let text = format!("{{apiVersion: {api_version}, kind: {kind}, metadata: {{name: a}}}}");
+        let findings = parse("a.yaml", text.as_bytes(), "default").findings;
+        let words: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        (
+            findings.iter().map(|finding| finding.severity).max(),
+            words.join("; "),
+        )
+    }
+
+    #[test]
+    fn kinds_that_are_misspelt_are_told_from_those_of_others() {
+        for (api_version, kind, meant) in [
+            ("gateway.networking.k8s.io/v1", "HTTPRout", "HTTPRoute"),
+            ("apps/v1", "Deployments", "Deployment"),
+            ("networking.k8s.io/v1", "Ingres", "Ingress"),
+        ] {
+            let (severity, text) = said(api_version, kind);
+            assert_eq!(severity, Some(Severity::Warning), "{kind}: {text}");
+            assert!(text.contains(&format!("did you mean {meant}?")), "{text}");
+        }
+        for (api_version, kind) in [
+            ("apps/v1", "StatefulSet"),
+            ("apps/v1", "ReplicaSet"),
+            ("networking.k8s.io/v1", "NetworkPolicy"),
+            ("gateway.networking.k8s.io/v1", "HTTPRoutePolicy"),
+            ("v1", "Endpoints"),
+        ] {
+            let (severity, text) = said(api_version, kind);
+            assert!(
+                !text.contains("did you mean") && severity < Some(Severity::Warning),
+                "{text}"
+            );
         }
     }
 }

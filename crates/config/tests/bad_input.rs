@@ -221,3 +221,23 @@ fn mesh_config() {
         1
     );
 }
+
+#[test]
+fn istio_security_2026_006_expressions_of_envoy_filters_are_bounded() {
+    for regex in [
+        "((a{1000}){1000}){1000}".to_owned(),
+        "a".repeat(1025),
+        "(".repeat(1000),
+    ] {
+        let filter = format!(
+            "{{apiVersion: networking.istio.io/v1alpha3, kind: EnvoyFilter, metadata: {{name: x}}, spec: {{configPatches: [\
+             {{applyTo: LISTENER, match: {{proxy: {{proxyVersion: '{regex}'}}}}, patch: {{operation: REMOVE}}}}]}}}}"
+        );
+        let parsed = parse("f.yaml", filter.as_bytes(), "shop");
+        let said = messages(&parsed).join("; ");
+        assert!(
+            parsed.objects.is_empty() && said.contains("spec.configPatches[0].match.proxy.proxyVersion"),
+            "{regex:.40}: {said}"
+        );
+    }
+}

@@ -5,14 +5,19 @@ use std::collections::HashMap;
 use config::mesh::{AccessLogEncoding, MeshConfig};
 use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog, access_log::ConfigType};
 use envoy_types::pb::envoy::config::core::v3::{
-    DataSource, SubstitutionFormatString, data_source::Specifier, substitution_format_string::Format,
+    DataSource, SubstitutionFormatString, TypedExtensionConfig, data_source::Specifier,
+    substitution_format_string::Format,
 };
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{
     FileAccessLog, file_access_log::AccessLogFormat,
 };
+use envoy_types::pb::envoy::extensions::formatter::req_without_query::v3::ReqWithoutQuery;
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 
-use crate::wire::any;
+use crate::wire::{any, plain_any};
+
+/// A header without its query, for which Envoy has an extension.
+pub(crate) const WITHOUT_QUERY: &str = "%REQ_WITHOUT_QUERY(";
 
 /// The operators of Istio's log, with the names that its JSON form gives them.
 const FIELDS: [(&str, &str); 25] = [
@@ -81,6 +86,7 @@ pub(crate) fn to_file(path: &str, format: Format, omit_empty_values: bool) -> Ac
     let config = FileAccessLog {
         path: path.to_owned(),
         access_log_format: Some(AccessLogFormat::LogFormat(SubstitutionFormatString {
+            formatters: formatters(&format),
             format: Some(format),
             omit_empty_values,
             ..Default::default()
@@ -90,6 +96,35 @@ pub(crate) fn to_file(path: &str, format: Format, omit_empty_values: bool) -> Ac
         name: "envoy.access_loggers.file".to_owned(),
         config_type: Some(ConfigType::TypedConfig(any(&config))),
         ..Default::default()
+    }
+}
+
+/// What Envoy needs for commands that it does not have by itself.
+fn formatters(format: &Format) -> Vec<TypedExtensionConfig> {
+    let asks = match format {
+        Format::TextFormatSource(source) => match &source.specifier {
+            Some(Specifier::InlineString(text)) => text.contains(WITHOUT_QUERY),
+            _ => false,
+        },
+        Format::JsonFormat(fields) => asks(fields),
+        _ => false,
+    };
+    asks.then(without_query).into_iter().collect()
+}
+
+fn asks(fields: &Struct) -> bool {
+    fields.fields.values().any(|value| match &value.kind {
+        Some(Kind::StringValue(text)) => text.contains(WITHOUT_QUERY),
+        Some(Kind::StructValue(fields)) => asks(fields),
+        _ => false,
+    })
+}
+
+/// The formatter of [`WITHOUT_QUERY`] (Envoy, `envoy.formatter.req_without_query`).
+pub(crate) fn without_query() -> TypedExtensionConfig {
+    TypedExtensionConfig {
+        name: "envoy.formatter.req_without_query".to_owned(),
+        typed_config: Some(plain_any(&ReqWithoutQuery {})),
     }
 }
 
@@ -187,6 +222,17 @@ mod tests {
         ));
         assert!(line.ends_with("%REQUESTED_SERVER_NAME% %ROUTE_NAME%"));
         assert_eq!(line.matches('"').count(), 2 + 2 * QUOTED.len());
+    }
+
+    #[test]
+    fn what_envoy_lacks_is_given_where_it_is_asked_for() {
+        let count = |format| formatters(&format).len();
+        assert_eq!(
+            (count(text("")), count(text("%REQ_WITHOUT_QUERY(:PATH)%"))),
+            (0, 1)
+        );
+        let nested = serde_json::json!({"a": {"b": "%REQ_WITHOUT_QUERY(:PATH):5%"}});
+        assert_eq!(count(labels(nested.as_object().unwrap())), 1);
     }
 
     #[test]

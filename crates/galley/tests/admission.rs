@@ -149,7 +149,7 @@ fn invalid_utf_8_and_nul_are_told() {
 }
 
 #[test]
-fn expressions_that_blow_up_are_refused() {
+fn istio_security_2022_004_2022_007_2026_006_expressions_that_blow_up_are_refused() {
     let spec = |regex: &str| {
         format!(
             r#"{{"hosts":["a"],"http":[{{"match":[{{"uri":{{"regex":{regex:?}}}}}],"route":[{{"destination":{{"host":"a"}}}}]}}]}}"#

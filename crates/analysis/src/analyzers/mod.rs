@@ -72,6 +72,7 @@ pub const ALL: &[Analyzer] = &[
     service_entry::PROTOCOLS,
     sidecar::SELECTORS,
     telemetry::PROVIDERS,
+    telemetry::UNKNOWN,
     telemetry::LIGHTSTEP,
     telemetry_selector::SELECTORS,
     telemetry_selector::DEFAULTS,

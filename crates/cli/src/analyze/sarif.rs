@@ -42,7 +42,7 @@ fn rule(code: Code) -> Value {
     let mut rule = json!({
         "id": code.id(),
         "name": code.name(),
-        "shortDescription": { "text": code.template().replace("{}", "…") },
+        "shortDescription": { "text": code.summary() },
         "fullDescription": { "text": code.meaning() },
         "help": { "text": format!("The way out: {}.", code.help()), "markdown": pages::of(code) },
         "defaultConfiguration": { "level": level(code.severity()) },

@@ -163,10 +163,15 @@ fn operation(operation: &Operation, at: &At<'_>) {
     }
     ports("ports", &operation.ports, at);
     ports("notPorts", &operation.not_ports, at);
-    at.each("paths", &operation.paths, |path, at| path_template(path, at));
-    at.each("notPaths", &operation.not_paths, |path, at| {
-        path_template(path, at)
-    });
+    for (key, values) in [("paths", &operation.paths), ("notPaths", &operation.not_paths)] {
+        at.each(key, values, |path, at| {
+            path_template(path, at);
+            if let Some((problem, way_out)) = never_normalised(path) {
+                let message = format!("{problem}, so no path is ever equal to {path:?} where MeshConfig's pathNormalization is not set");
+                at.warning_help(message, way_out);
+            }
+        });
+    }
 }
 
 fn ip_blocks(key: &str, values: &[String], at: &At<'_>) {
@@ -234,6 +239,37 @@ fn path_template(path: &str, at: &At<'_>) {
             }
             _ => {}
         }
+    }
+}
+
+/// Why no path reads as a value does once it is normalised (Envoy's `normalize_path`, `merge_slashes`,
+/// `path_with_escaped_slashes_action`), and what to write instead.
+fn never_normalised(value: &str) -> Option<(&'static str, &'static str)> {
+    let (inner, open) = match value.strip_suffix('*').filter(|_| value != "*") {
+        Some(start) => (start, true),
+        None => (value.strip_prefix('*').unwrap_or(value), false),
+    };
+    let lower = inner.to_ascii_lowercase();
+    let parts: Vec<&str> = inner.split('/').collect();
+    let ended = parts.len().saturating_sub(usize::from(open));
+    let is_dot = |part: &&str| matches!(part.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+    if inner.contains(['?', '#']) {
+        Some((
+            "paths are compared without query and fragment",
+            "leave out what begins with ? or #",
+        ))
+    } else if inner.contains("//") || inner.contains('\\') || lower.contains("%2f") || lower.contains("%5c") {
+        Some((
+            "repeated and escaped slashes and backslashes become one slash",
+            "write a single /",
+        ))
+    } else if parts.iter().take(ended).skip(1).any(is_dot) {
+        Some((
+            "the segments . and .. are resolved",
+            "write the path that results",
+        ))
+    } else {
+        None
     }
 }
 
@@ -347,8 +383,82 @@ fn http_only(rule: &Rule) -> bool {
     };
     let operations = || rule.to.iter().filter_map(|to| to.operation.as_ref());
     let has_ports = |operation: &Operation| !operation.ports.is_empty() || !operation.not_ports.is_empty();
+    let of_http = |condition: &Condition| condition.key.starts_with("request.");
+    if rule.when.iter().any(|condition| !of_http(condition)) {
+        return false;
+    }
     match rule.to.is_empty() {
-        true => !rule.from.is_empty() && !sources.into_iter().any(of_tcp),
+        true => (!rule.from.is_empty() || !rule.when.is_empty()) && !sources.into_iter().any(of_tcp),
         false => !operations().any(has_ports),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of a DENY policy with one rule.
+    fn said(rule: &str) -> Vec<String> {
+        let text = format!(
+            "{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: a}}, spec: {{action: DENY, rules: [{rule}]}}}}"
+        );
+        let findings = crate::parse("a.yaml", text.as_bytes(), "default").findings;
+        findings.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_denies_all_connections_is_told() {
+        for rule in [
+            "{when: [{key: 'request.headers[x-a]', values: [b]}]}",
+            "{from: [{source: {requestPrincipals: [a/b]}}]}",
+            "{to: [{operation: {methods: [GET]}}]}",
+        ] {
+            let said = said(rule);
+            assert!(
+                said.len() == 1 && said[0].contains("TCP ports"),
+                "{rule}: {said:?}"
+            );
+        }
+        for rule in [
+            "{}",
+            "{when: [{key: 'request.headers[x-a]', values: [b]}, {key: destination.port, values: ['80']}]}",
+            "{when: [{key: 'request.headers[x-a]', values: [b]}], to: [{operation: {ports: ['80']}}]}",
+            "{from: [{source: {namespaces: [a]}}], when: [{key: 'request.headers[x-a]', values: [b]}]}",
+        ] {
+            assert_eq!(said(rule), Vec::<String>::new(), "{rule}");
+        }
+    }
+
+    #[test]
+    fn values_that_no_path_has() {
+        for value in [
+            "/a?b=c",
+            "/a#b",
+            "/a//b",
+            "*//b",
+            "/a%2Fb*",
+            "/a\\b",
+            "/a/../b",
+            "/a/..",
+            "*/./b",
+            "/%2e%2E/b",
+        ] {
+            assert!(never_normalised(value).is_some(), "{value}");
+        }
+        for value in [
+            "*",
+            "/",
+            "/a/b",
+            "/a/..*",
+            "*..",
+            "/a*",
+            "*.css",
+            "/a/{*}/b/{**}",
+            "/.well-known/*",
+            "/...",
+            "/a%20b",
+        ] {
+            assert_eq!(never_normalised(value), None, "{value}");
+        }
     }
 }

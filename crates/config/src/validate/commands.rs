@@ -202,20 +202,31 @@ pub(super) fn take(text: &str) -> Result<&str, String> {
     let (name, rest) = end
         .and_then(|end| text.split_at_checked(end))
         .ok_or_else(broken)?;
-    let (parameters, rest) = match rest.strip_prefix('(') {
-        Some(rest) => rest
-            .split_once(')')
-            .ok_or_else(broken)
-            .map(|(p, rest)| (Some(p), rest))?,
-        None => (None, rest),
+    let (parameters, (cut, rest)) = match rest.strip_prefix('(') {
+        Some(rest) => {
+            let mut ends = rest
+                .match_indices(')')
+                .filter_map(|(at, _)| rest.split_at_checked(at));
+            let found = ends.find_map(|(own, rest)| Some((own, ended(rest.strip_prefix(')')?)?)));
+            found.map(|(own, rest)| (Some(own), rest)).ok_or_else(broken)?
+        }
+        None => (None, ended(rest).ok_or_else(broken)?),
     };
+    // Only expressions have parentheses of their own.
+    if name != "CEL" && parameters.is_some_and(|own| own.contains(')')) {
+        return Err(broken());
+    }
+    known(name, parameters.filter(|p| !p.is_empty()), cut)?;
+    Ok(rest)
+}
+
+/// Whether a length stands at a command's end, and what follows its `%`; `None` where the command does not end.
+fn ended(rest: &str) -> Option<(bool, &str)> {
     let (cut, rest) = match rest.strip_prefix(':') {
         Some(rest) => (true, rest.trim_start_matches(|c: char| c.is_ascii_digit())),
         None => (false, rest),
     };
-    let rest = rest.strip_prefix('%').ok_or_else(broken)?;
-    known(name, parameters.filter(|p| !p.is_empty()), cut)?;
-    Ok(rest)
+    Some((cut, rest.strip_prefix('%')?))
 }
 
 fn known(name: &str, parameters: Option<&str>, cut: bool) -> Result<(), String> {
@@ -270,6 +281,9 @@ mod tests {
         check("PROTOCOL(a)%", Err("no parameters"));
         check("PROTOCOL:5%", Err("no length"));
         check("REQ(a", Err("begins no %COMMAND%"));
+        check("REQ(a)b)%", Err("begins no %COMMAND%"));
+        check("CEL(request.headers['x'].startsWith('a')):5% b", Ok(" b"));
+        check("CEL(size('a'))b%", Err("begins no %COMMAND%"));
         check(" off", Err("begins no %COMMAND%"));
         check("req(a)%", Err("begins no %COMMAND%"));
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::commands;
 use crate::networking::{HeaderOperations, Headers};
 use crate::path::At;
@@ -94,17 +96,51 @@ pub(super) fn value_fault(value: &str) -> Option<String> {
     if value.chars().any(|c| c.is_ascii_control() && c != '\t') {
         return Some(format!("{value:?} has control characters"));
     }
+    command_fault(value).map(|problem| format!("in {value:?} {problem}"))
+}
+
+/// Why Envoy cannot read the `%COMMAND%`s of a text: a header's value, a log's format, the value of a span's tag.
+pub(super) fn command_fault(value: &str) -> Option<String> {
     let mut rest = value;
     while let Some((_, after)) = rest.split_once('%') {
         rest = match after.strip_prefix('%') {
             Some(after) => after,
             None => match commands::take(after) {
                 Ok(after) => after,
-                Err(problem) => return Some(format!("in {value:?} a % {problem}")),
+                Err(problem) => return Some(format!("a % {problem}")),
             },
         };
     }
     None
+}
+
+/// Checks the `%COMMAND%`s of a text that Envoy writes into logs or spans.
+pub(super) fn format_string(value: &str, at: &At<'_>) {
+    if let Some(fault) = command_fault(value) {
+        at.error(format!(
+            "{fault}; Envoy would refuse every listener that has this log or tag"
+        ));
+    }
+}
+
+/// The same of named values, which may be nested.
+pub(super) fn format_values(values: &serde_json::Map<String, Value>, at: &At<'_>) {
+    for (name, value) in values {
+        format_value(value, &at.key(name));
+    }
+}
+
+fn format_value(value: &Value, at: &At<'_>) {
+    match value {
+        Value::String(text) => format_string(text, at),
+        Value::Object(values) => format_values(values, at),
+        Value::Array(values) => {
+            for (index, value) in values.iter().enumerate() {
+                format_value(value, &at.index(index));
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 #[cfg(test)]
@@ -127,6 +163,18 @@ mod tests {
         for bad in ["100%", "%START", "%REQ(x%", "a\nb", "%REQ(x)y%", "%NO_SUCH%"] {
             assert!(value_fault(bad).is_some(), "{bad}");
         }
+    }
+
+    #[test]
+    fn logs_have_a_command_more() {
+        assert!(command_fault("%REQ_WITHOUT_QUERY(:path)%").is_some());
+        let faults = |format: &str| {
+            let report = crate::path::Report::default();
+            format_string(format, &At::root(&report));
+            report.into_issues().len()
+        };
+        assert_eq!(faults("%REQ_WITHOUT_QUERY(:path):9% %PROTOCOL% 100%%"), 0);
+        assert_eq!((faults("%PROTOCOL"), faults("%NO_SUCH_THING%")), (1, 1));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use super::authentication::https_url;
 use super::common::{port, some_duration, unique};
 use super::{
-    client_tls, connection_pool, destination_rule, host, http_route, load_balancer, providers, workload,
+    client_tls, connection_pool, destination_rule, header, host, http_route, load_balancer, providers,
+    workload,
 };
 use crate::mesh::{ConnectionSettings, MeshConfig, MeshNetworks, ProxyConfig, RemoteService, Tracing};
 use crate::networking::HttpRetry;
@@ -30,6 +31,7 @@ pub(super) fn check(spec: &MeshConfig, at: &At<'_>) {
     ] {
         some_port(key, number, at);
     }
+    header::format_string(&spec.access_log_format, &at.key("accessLogFormat"));
     timeouts(spec, at);
     trust_domains(spec, at);
     at.each("caCertificates", &spec.ca_certificates, |certificate, at| {

@@ -1,6 +1,7 @@
 //! Extension providers of MeshConfig.
 
 use super::common::port;
+use super::header;
 use super::host::{self, Owner};
 use crate::mesh::{ExtAuthzRequestBody, ExtensionProvider};
 use crate::path::At;
@@ -44,6 +45,23 @@ pub(super) fn check(provider: &ExtensionProvider, at: &At<'_>) {
             body(authorizer.include_request_body_in_check.as_ref(), at);
         },
     );
+    let logs = "logFormat";
+    at.some(
+        "envoyFileAccessLog",
+        provider.envoy_file_access_log.as_ref(),
+        |log, at| {
+            at.some(logs, log.log_format.as_ref(), |format, at| {
+                at.some("text", format.text.as_deref(), header::format_string);
+                at.some("labels", format.labels.as_ref(), header::format_values);
+            });
+        },
+    );
+    at.some("envoyOtelAls", provider.envoy_otel_als.as_ref(), |log, at| {
+        at.some(logs, log.log_format.as_ref(), |format, at| {
+            header::format_string(&format.text, &at.key("text"));
+            at.some("labels", format.labels.as_ref(), header::format_values);
+        });
+    });
     at.some("lightstep", provider.lightstep.as_ref(), |tracer, at| {
         at.key("accessToken")
             .require(!tracer.access_token.is_empty(), "this field is required");

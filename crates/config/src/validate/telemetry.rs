@@ -3,6 +3,7 @@
 use cel::parser::PrattParser;
 
 use super::common::{attachment, some_duration};
+use super::header;
 use crate::path::At;
 use crate::telemetry::{Metrics, TagOperation, Telemetry, Tracing};
 
@@ -61,6 +62,13 @@ fn tracing(tracing: &Tracing, at: &At<'_>) {
             tag.header.is_some(),
             tag.formatter.is_some(),
         ];
+        at.key(name).some("formatter", tag.formatter.as_ref(), |tag, at| {
+            if let Some(fault) = header::command_fault(&tag.value) {
+                at.key("value").error(format!(
+                    "{fault}; Envoy would refuse every listener with this tag"
+                ));
+            }
+        });
         at.key(name).require(
             given.contains(&true),
             "no value is given; literal, environment, header or formatter is needed",

@@ -146,6 +146,8 @@ fn open_telemetry(upstream: &Upstream, provider: &OpenTelemetryLogProvider) -> O
         format.text
     };
     let labels = format.labels.unwrap_or_default();
+    let asks = |text: &str| text.contains(access_log::WITHOUT_QUERY);
+    let formatters = asks(&line) || labels.values().any(|value| value.as_str().is_some_and(asks));
     let pair = |(key, value): (&String, &serde_json::Value)| KeyValue {
         key: key.clone(),
         value: Some(text(
@@ -161,6 +163,7 @@ fn open_telemetry(upstream: &Upstream, provider: &OpenTelemetryLogProvider) -> O
         attributes: Some(KeyValueList {
             values: labels.iter().map(pair).collect(),
         }),
+        formatters: formatters.then(access_log::without_query).into_iter().collect(),
         ..Default::default()
     }
 }
