@@ -585,3 +585,33 @@ fn bounds_hold() {
     assert_eq!(ask("u", &[]), Ok(()));
     assert_eq!(ask("v", &[]), Err(Refused::TooManyTypes { limit: 2 }));
 }
+
+#[test]
+fn a_cluster_stays_for_a_listener_that_the_client_tells_of_late() {
+    let mut stream = Stream::new(Variant::Delta, Settings::default(), Arc::new(Table::default()));
+    let has = |url: &TypeUrl, name: &str| DeltaDiscoveryRequest {
+        type_url: url.to_string(),
+        initial_resource_versions: [(name.to_owned(), "1".to_owned())].into(),
+        ..Default::default()
+    };
+    stream.on_delta(Duration::ZERO, has(&CLUSTER, "c")).unwrap();
+    while let Some(response) = stream.poll(Duration::ZERO) {
+        let ack = DeltaDiscoveryRequest {
+            type_url: response.type_url.to_string(),
+            response_nonce: nonce_text(response.nonce),
+            ..Default::default()
+        };
+        stream.on_delta(Duration::ZERO, ack).unwrap();
+    }
+    // Nobody can take a response until the drain time is over.
+    stream
+        .on_delta(Duration::from_secs(25), has(&LISTENER, "l"))
+        .unwrap();
+    stream.on_table(table("C:d=1"));
+    while let Some(response) = stream.poll(Duration::from_secs(61)) {
+        assert!(
+            response.type_url != CLUSTER || response.removed.is_empty(),
+            "the listener may use it"
+        );
+    }
+}

@@ -248,6 +248,8 @@ impl Stream {
     /// The next response that can be sent now. Call it until there is none, after every input and when
     /// [`Stream::deadline`] has come; call it late, when the transport can take a message, and changes coalesce.
     pub fn poll(&mut self, now: Duration) -> Option<Response> {
+        // What came in since the last call may use what nothing used then.
+        self.note_unused(now);
         loop {
             for at in 0..self.kinds.len() {
                 if let Some(response) = self.poll_kind(at, now) {
