@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use crate::proxy_config::dump::{list, text};
+use crate::proxy_config::dump::text;
 use crate::reach::pods::{Member, members};
 use crate::reach::{Access, Place, Port, block_on};
 use crate::show::columns;
@@ -106,8 +106,8 @@ fn of_build(page: &str) -> Option<&str> {
 }
 
 fn count(page: &Value, proxies: &mut BTreeMap<String, usize>) {
-    for proxy in list(page, "/proxies") {
-        let version = match text(proxy, "/version") {
+    for proxy in crate::proxy_status::read("", page) {
+        let version = match text(&proxy.page, "/version") {
             "" => UNKNOWN,
             version => version,
         };
@@ -179,7 +179,7 @@ mod tests {
             ..Versions::default()
         };
         count(
-            &json!({"proxies": [{"version": "0.1.0"}, {"version": null}, {"version": "0.1.0"}]}),
+            &json!({"proxies": [{"proxy": "a", "version": "0.1.0"}, {"proxy": "b", "version": null}, {"proxy": "c", "version": "0.1.0"}]}),
             &mut found.proxies,
         );
         assert_eq!(people("0.2.0", None, false), "client version: 0.2.0\n");

@@ -15,6 +15,7 @@ use crate::reach::pods::members;
 use crate::reach::{Access, Place, Port, block_on};
 use crate::show::{Form, columns};
 use rows::Proxy;
+pub(crate) use rows::read;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

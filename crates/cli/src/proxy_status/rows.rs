@@ -17,14 +17,14 @@ const TYPES: [&str; 5] = ["cds", "lds", "eds", "rds", "ecds"];
 
 /// One proxy at one Pilot.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     /// `NAME.NAMESPACE`.
     pub(super) name: String,
     /// `sidecar`, `router`, as its node id says.
     kind: String,
     pub(super) pilot: String,
     /// What Pilot says of it, and which Pilot.
-    pub(super) page: Value,
+    pub(crate) page: Value,
 }
 
 impl Proxy {
@@ -32,9 +32,10 @@ impl Proxy {
         text(&self.page, "/proxy").to_owned()
     }
 
-    fn has_types(&self) -> bool {
-        let types = self.page.get("types").and_then(Value::as_object);
-        types.is_some_and(|types| !types.is_empty())
+    /// Whether it is the stream of an Envoy, and not that by which its agent asks for names.
+    fn is_envoy(&self) -> bool {
+        let has = |kind: &str| self.page.pointer(&format!("/types/{kind}")).is_some();
+        !text(&self.page, "/version").is_empty() || TYPES.into_iter().any(has)
     }
 
     pub(super) fn namespace(&self) -> &str {
@@ -43,7 +44,7 @@ impl Proxy {
 }
 
 /// The proxies of a page.
-pub(super) fn read(pilot: &str, page: &Value) -> Vec<Proxy> {
+pub(crate) fn read(pilot: &str, page: &Value) -> Vec<Proxy> {
     let proxy = |one: &Value| {
         let node = text(one, "/proxy");
         let mut parts = node.split('~');
@@ -60,13 +61,13 @@ pub(super) fn read(pilot: &str, page: &Value) -> Vec<Proxy> {
         }
     };
     let mut proxies: Vec<Proxy> = list(page, "/proxies").map(proxy).collect();
-    // An agent that asks for names of its own has the Envoy's node, and no resources.
-    let with_types: BTreeSet<String> = proxies
+    // An agent that asks for names of its own has the Envoy's node, and resources of another type.
+    let envoys: BTreeSet<String> = proxies
         .iter()
-        .filter(|one| one.has_types())
+        .filter(|one| one.is_envoy())
         .map(Proxy::node)
         .collect();
-    proxies.retain(|one| one.has_types() || !with_types.contains(&one.node()));
+    proxies.retain(|one| one.is_envoy() || !envoys.contains(&one.node()));
     proxies
 }
 
@@ -91,7 +92,7 @@ fn word<'a>(proxy: &'a Proxy, kind: &str) -> &'a str {
 }
 
 fn is_resumed(proxy: &Proxy) -> bool {
-    proxy.has_types() && proxy.page.get("synced").and_then(Value::as_bool) == Some(true)
+    proxy.is_envoy() && proxy.page.get("synced").and_then(Value::as_bool) == Some(true)
 }
 
 /// What is wrong with them, in words, below the table; nothing where all is well.
@@ -143,7 +144,7 @@ mod tests {
                 "cds": {"status": "SYNCED"}, "lds": {"status": "STALE"},
                 "rds": {"status": "REJECTED", "rejected": [{"resource": "8080", "message": "missing )", "objects": ["VirtualService shop/web"]}]},
             }, "findings": ["Warning: no such host"]},
-            {"proxy": "sidecar~10.0.0.1~web-1.shop~shop.svc.cluster.local", "types": {}},
+            {"proxy": "sidecar~10.0.0.1~web-1.shop~shop.svc.cluster.local", "types": {"type.googleapis.com/x": {"status": "SYNCED"}}},
             {"proxy": "sidecar~10.0.0.3~zoo.shop~shop.svc.cluster.local", "synced": true, "types": {"cds": {"status": "SYNCED"}}},
             {"proxy": "router~10.0.0.2~gw.edge~edge.svc.cluster.local", "types": {}},
         ]});
