@@ -54,7 +54,7 @@ SOAK_ROUNDS ?= 25
 soak: envoy
 	-@scripts/fetch-kubernetes >/dev/null
 	$(CARGO) build --workspace --all-targets
-	PROPTEST_CASES=$(SOAK_CASES) ARGOSY_KILL_ROUNDS=$(SOAK_ROUNDS) \
+	PROPTEST_CASES=$(SOAK_CASES) ARGOSY_KILL_ROUNDS=$(SOAK_ROUNDS) ARGOSY_API_AWAY_SECONDS=600 \
 	ARGOSY_RANDOM_REQUESTS=1000000 ARGOSY_HISTORIES=100000 ARGOSY_ROTATIONS=20 ARGOSY_ROTATION_TTL=10 ARGOSY_HANDSHAKES=100000 $(CARGO) test --workspace
 
 # Without sanitizers, so that the pinned toolchain can build it: there is no unsafe code here.

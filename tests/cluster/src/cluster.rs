@@ -11,6 +11,12 @@ use serde_json::Value;
 
 use crate::{helm, root};
 
+/// Images of programs that are not ours, and what fetches them.
+const TOOLS: [(&str, &str); 2] = [
+    ("redis", "scripts/fetch-redis"),
+    ("prometheus", "scripts/fetch-prometheus"),
+];
+
 /// The folder of programs that images are made of, from `CLUSTER_BIN`, else those of the build that runs the test.
 fn programs() -> PathBuf {
     let beside = std::env::current_exe()
@@ -77,6 +83,10 @@ impl Cluster {
             .arg("--out")
             .arg(&dir)
             .args(names);
+        for (name, fetch) in TOOLS.iter().filter(|(name, _)| names.contains(name)) {
+            let path = helm::output(&mut Command::new(root().join(fetch)))?;
+            images.arg("--program").arg(format!("{name}={}", path.trim()));
+        }
         let made = helm::output(&mut images).and_then(|_| {
             let files = names.iter().map(|name| dir.join(format!("{name}.tar")));
             helm::output(cluster.script().arg("import").args(files))
@@ -97,6 +107,24 @@ impl Cluster {
     /// It ends with another status than 0; with what it says.
     pub fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
         helm::output(self.script().arg("exec").args(arguments))
+    }
+
+    /// Runs lines of a shell where the cluster can be reached, with our own programs to be found, and gives what they print.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn shell(&self, lines: &str) -> anyhow::Result<String> {
+        let path = programs();
+        let lines = format!("PATH={}:$PATH\n{lines}", path.display());
+        self.run(&["sh", "-c", &lines])
+    }
+
+    /// Stops or starts a part of the cluster, such as `kube-apiserver`; not of one that KUBECONFIG names.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn part(&self, command: &str, name: &str) -> anyhow::Result<()> {
+        helm::output(self.script().args([command, name])).map(drop)
     }
 
     /// `kubectl ARGUMENTS`.

@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod helm;
+pub mod page;
 
 use std::path::{Path, PathBuf};
 

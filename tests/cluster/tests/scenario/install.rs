@@ -1,0 +1,218 @@
+//! Argosy put into the cluster, renewed, doubled and taken away, as an operator does it.
+
+use mesh::Seen;
+use serde_json::Value;
+
+use crate::day::{BOUND, Day, SHOP, SYSTEM, TOOLS};
+
+/// Nodes of tests are small.
+const VALUES: &str = "tests/cluster/values.yaml";
+/// Every chart before those that it needs.
+const BACKWARDS: [&str; 6] = ["injector", "mixer", "pilot", "galley", "citadel", "base"];
+/// Where the second control plane's application lives.
+const NEXT: &str = "next";
+
+impl Day {
+    pub(crate) fn install(&self) -> anyhow::Result<Seen> {
+        let chart = [
+            "upgrade",
+            "--install",
+            "argosy",
+            "helm/argosy",
+            "--namespace",
+            SYSTEM,
+            "--create-namespace",
+        ];
+        let started = std::time::Instant::now();
+        self.cluster.helm(&[&chart[..], &["--values", VALUES]].concat())?;
+        self.cluster.rolled_out(SYSTEM, BOUND)?;
+        self.cluster
+            .helm(&["test", "argosy", "--namespace", SYSTEM, "--timeout", "90s"])?;
+        Ok(Seen::new(
+            true,
+            format!(
+                "all Deployments ready after {:.0} s",
+                started.elapsed().as_secs_f32()
+            ),
+        ))
+    }
+
+    pub(crate) fn deploy(&self) -> anyhow::Result<Seen> {
+        self.cluster.apply(
+            "default",
+            "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {istio-injection: enabled}}}",
+        )?;
+        self.cluster.apply_file(SHOP, "deploy/sample.yaml")?;
+        self.cluster.rolled_out(SHOP, BOUND)?;
+        let pods = self.cluster.get(&["pods", "--namespace", SHOP])?;
+        let pods = pods["items"].as_array().cloned().unwrap_or_default();
+        let has_proxy = |pod: &Value| {
+            let init = pod["spec"]["initContainers"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            init.iter()
+                .any(|one| one["name"] == "istio-proxy" && one["restartPolicy"] == "Always")
+        };
+        let count = pods.iter().filter(|pod| has_proxy(pod)).count();
+        Ok(Seen::new(
+            count == 3 && pods.len() == 3,
+            format!("{count} of {} pods have a native sidecar", pods.len()),
+        ))
+    }
+
+    /// Every pod of the control plane is replaced by another version's, and by the first one's again.
+    pub(crate) fn upgrade(&self) -> anyhow::Result<Seen> {
+        let round = |service: &str| format!("{service}.podAnnotations.round=two");
+        let set = ["galley", "pilot", "citadel", "mixer", "injector"]
+            .map(round)
+            .join(",");
+        self.under_load(|| {
+            let chart = [
+                "upgrade",
+                "argosy",
+                "helm/argosy",
+                "--namespace",
+                SYSTEM,
+                "--values",
+                VALUES,
+                "--set",
+            ];
+            self.cluster.helm(&[&chart[..], &[&set]].concat())?;
+            self.cluster.rolled_out(SYSTEM, BOUND)?;
+            self.cluster
+                .helm(&["rollback", "argosy", "--namespace", SYSTEM])?;
+            self.cluster.rolled_out(SYSTEM, BOUND)?;
+            Ok("there and back".to_owned())
+        })
+    }
+
+    /// A second control plane, whose namespace's proxies talk to it, and to the first one's workloads.
+    pub(crate) async fn revisions(&self) -> anyhow::Result<Seen> {
+        let set = "global.revision=canary,base.enabled=false,galley.enabled=false,citadel.enabled=false,mixer.enabled=false";
+        let chart = ["install", "argosy-canary", "helm/argosy", "--namespace", SYSTEM];
+        self.cluster
+            .helm(&[&chart[..], &["--values", VALUES, "--set", set]].concat())?;
+        self.cluster.rolled_out(SYSTEM, BOUND)?;
+        self.cluster.apply(
+            "default",
+            "{apiVersion: v1, kind: Namespace, metadata: {name: next, labels: {istio.io/rev: canary}}}",
+        )?;
+        self.cluster.apply_file(NEXT, "deploy/sample.yaml")?;
+        self.cluster.rolled_out(NEXT, BOUND)?;
+        let pilots = |namespace: &str| -> anyhow::Result<Vec<String>> {
+            let text = self.cluster.shell(&format!(
+                "argosy proxy-status --namespace {namespace} --output json"
+            ))?;
+            let proxies: Vec<Value> = serde_json::from_str(&text)?;
+            Ok(proxies
+                .iter()
+                .filter_map(|one| Some(one["pilot"].as_str()?.to_owned()))
+                .collect())
+        };
+        let (own, first) = (pilots(NEXT)?, pilots(SHOP)?);
+        let is_canary = |pilot: &String| pilot.starts_with("pilot-canary-");
+        let both =
+            own.len() == 3 && own.iter().all(is_canary) && first.len() == 3 && !first.iter().any(is_canary);
+        let inside = self
+            .called_from(NEXT, "count=5", |o| o.statuses.get("200") == Some(&5))
+            .await?;
+        let across = format!("count=5&host=catalog.{SHOP}:8080");
+        let across = self
+            .called_from(NEXT, &across, |o| o.statuses.get("200") == Some(&5))
+            .await?;
+        self.cluster
+            .kubectl(&["delete", "namespace", NEXT, "--timeout=90s"])?;
+        self.cluster
+            .helm(&["uninstall", "argosy-canary", "--namespace", SYSTEM, "--wait"])?;
+        let text = format!("{} proxies at pilot-canary, {} at pilot", own.len(), first.len());
+        Ok(Seen::new(both && inside.ok && across.ok, text))
+    }
+
+    /// Takes all of it away; what is left.
+    pub(crate) fn uninstall(&self) -> anyhow::Result<Seen> {
+        self.cluster
+            .kubectl(&["delete", "namespace", SHOP, TOOLS, "--timeout=90s"])?;
+        self.cluster.helm(&[
+            "uninstall",
+            "istio-ingressgateway",
+            "--namespace",
+            "istio-ingress",
+            "--wait",
+        ])?;
+        self.cluster
+            .helm(&["uninstall", "argosy", "--namespace", SYSTEM, "--wait"])?;
+        let seen = self.remains()?;
+        self.cluster
+            .kubectl(&["delete", "namespace", "istio-ingress", SYSTEM, "--timeout=90s"])?;
+        Ok(seen)
+    }
+
+    /// What is still there of Argosy, but for what install.md says stays.
+    fn remains(&self) -> anyhow::Result<Seen> {
+        let mut left = Vec::new();
+        for kind in [
+            "clusterroles",
+            "clusterrolebindings",
+            "validatingwebhookconfigurations",
+            "mutatingwebhookconfigurations",
+            "customresourcedefinitions",
+        ] {
+            let names = self.cluster.kubectl(&["get", kind, "--output", "name"])?;
+            let ours = names
+                .lines()
+                .filter(|name| name.contains("argosy") || name.contains("istio.io"));
+            left.extend(ours.map(str::to_owned));
+        }
+        let kinds = "all,roles,rolebindings,networkpolicies,poddisruptionbudgets";
+        let all = self
+            .cluster
+            .kubectl(&["get", kinds, "--namespace", SYSTEM, "--output", "name"])?;
+        left.extend(all.lines().map(str::to_owned));
+        let text = if left.is_empty() {
+            "nothing is left".to_owned()
+        } else {
+            left.join(" ")
+        };
+        Ok(Seen::new(left.is_empty(), text))
+    }
+
+    /// Each chart by itself, every one before what it needs; and away again in the same order.
+    pub(crate) fn one_by_one(&self) -> anyhow::Result<Seen> {
+        let set = "global.hub=localhost/argosy,global.tag=dev,global.imagePullPolicy=Never";
+        for chart in BACKWARDS {
+            let path = format!("helm/{chart}");
+            let mut arguments = vec![
+                "install",
+                chart,
+                &path,
+                "--namespace",
+                SYSTEM,
+                "--create-namespace",
+                "--set",
+                set,
+            ];
+            match chart {
+                "base" => arguments.extend(["--set", "crds.keep=false"]),
+                "pilot" => {
+                    arguments.extend(["--set", "resources.requests.cpu=10m,autoscaling.enabled=false"])
+                }
+                _ => arguments.extend(["--set", "resources.requests.cpu=10m"]),
+            }
+            self.cluster.helm(&arguments)?;
+        }
+        self.cluster.rolled_out(SYSTEM, BOUND)?;
+        self.cluster.shell("argosy check --timeout 60s")?;
+        for chart in BACKWARDS {
+            self.cluster
+                .helm(&["uninstall", chart, "--namespace", SYSTEM, "--wait"])?;
+        }
+        let seen = self.remains()?;
+        self.cluster
+            .kubectl(&["delete", "namespace", SYSTEM, "--timeout=90s"])?;
+        Ok(Seen::new(
+            seen.ok,
+            format!("ready in the order {}; {}", BACKWARDS.join(", "), seen.text),
+        ))
+    }
+}

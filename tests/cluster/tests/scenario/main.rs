@@ -1,0 +1,235 @@
+//! The operator's day, in a real cluster: Argosy installed by helm, an application given sidecars, the pages of docs/tasks done as
+//! they are written, things that go wrong, all of it taken away. Rows of one table; docs/kubernetes.md says what each was seen to do.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod day;
+mod install;
+mod pages;
+mod robust;
+mod traffic;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::cluster::Cluster;
+use mesh::{Seen, Table};
+
+use crate::day::{Day, Outcome, SHOP, TOOLS, only_200};
+use crate::pages::Pages;
+
+const IMAGES: [&str; 10] = [
+    "galley",
+    "pilot",
+    "citadel",
+    "mixer",
+    "injector",
+    "argosy",
+    "proxy",
+    "sample",
+    "redis",
+    "prometheus",
+];
+
+/// How long a change may take to be in force everywhere.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an emergency's rotation may take: two steps of a minute.
+const ROTATION: Duration = Duration::from_secs(240);
+const ONE_EACH: &str = "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: frontend}
+spec: {host: frontend, trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 1}}}}
+";
+
+fn all(count: u64) -> impl Fn(&Outcome) -> bool {
+    move |outcome| outcome.statuses.get("200") == Some(&count)
+}
+
+async fn start(day: &Day, table: &mut Table) {
+    table
+        .row(
+            "helm install",
+            "every Deployment ready, helm test passes",
+            async { day.install() },
+        )
+        .await;
+    table
+        .row("a labelled namespace", "each pod has a sidecar", async {
+            day.deploy()
+        })
+        .await;
+    day.cluster.kubectl(&["create", "namespace", TOOLS]).unwrap();
+    let both = |o: &Outcome| all(20)(o) && o.versions.len() == 2;
+    table
+        .row(
+            "requests through the sidecars",
+            "200 from both versions",
+            day.called("count=20", both),
+        )
+        .await;
+}
+
+async fn tasks(day: &Day, table: &mut Table) {
+    let mut pages = Pages::read().unwrap();
+    let told = "each command prints what the page says";
+    // Each request on a connection of its own, so that each shows both certificates.
+    day.cluster.apply(SHOP, ONE_EACH).unwrap();
+    let handshakes = day
+        .load("host=frontend:8080&count=10&timeout=10s&path=/?delay=100ms")
+        .unwrap();
+    for (page, title) in [
+        ("operations", "Replace the root"),
+        ("security", "See who calls"),
+        ("security", "Demand mutual TLS"),
+        ("traffic", "Split by weight"),
+    ] {
+        let name = format!("{page}.md: {title}");
+        table
+            .row(&name, told, async { day.task(&mut pages, page, title, PATIENCE) })
+            .await;
+    }
+    let split = |o: &Outcome| {
+        all(200)(o)
+            && o.versions
+                .get("v2")
+                .is_some_and(|count| (20..=60).contains(count))
+    };
+    table
+        .row(
+            "… 80:20",
+            "of 200 requests 20 to 60 to v2",
+            day.called("count=200", split),
+        )
+        .await;
+    table
+        .row("STRICT on the wire", "no header is readable", async {
+            day.capture()
+        })
+        .await;
+    table
+        .row(
+            "a broken VirtualService",
+            "refused by kubectl with the field",
+            day.refusal(),
+        )
+        .await;
+    for (page, title) in [
+        ("traffic", "Route by header"),
+        ("traffic", "Reach a service outside"),
+        ("security", "Refuse an account"),
+        ("security", "Ask for tokens"),
+        ("policies", "Refuse with a message"),
+        ("policies", "Limit requests"),
+        ("telemetry", "Metrics in Prometheus"),
+        ("telemetry", "Access logs"),
+        ("operations", "How far a change has come"),
+        ("operations", "What a proxy has"),
+        ("operations", "Versions"),
+    ] {
+        let name = format!("{page}.md: {title}");
+        table
+            .row(&name, told, async { day.task(&mut pages, page, title, PATIENCE) })
+            .await;
+    }
+    table
+        .row(
+            "ingress over HTTPS",
+            "200 with a certificate of a Secret",
+            day.ingress(),
+        )
+        .await;
+    // What follows is about requests that must not fail, so none is cut short.
+    day.cluster
+        .kubectl(&["delete", "virtualservice", "catalog", "--namespace", SHOP])
+        .unwrap();
+    let (page, title) = ("operations", "See that the root is replaced");
+    let name = format!("{page}.md: {title}");
+    table
+        .row(&name, told, async { day.task(&mut pages, page, title, ROTATION) })
+        .await;
+    let rotated = async {
+        let statuses = handshakes.end()?;
+        Ok(Seen::new(only_200(&statuses), format!("{statuses:?}")))
+    };
+    table
+        .row(
+            "the root replaced under load",
+            "no handshake fails meanwhile",
+            rotated,
+        )
+        .await;
+    assert_eq!(pages.left(), Vec::<String>::new(), "sections that were not run");
+}
+
+async fn troubles(day: &Day, table: &mut Table) {
+    let none = "no request fails";
+    table.row("services killed", none, async { day.killed() }).await;
+    table
+        .row("upgrade and rollback", none, async { day.upgrade() })
+        .await;
+    table
+        .row("the API server away, cold start", none, async {
+            day.api_server_away()
+        })
+        .await;
+    table
+        .row("pods evicted", "no request fails, budgets hold", async {
+            day.evicted()
+        })
+        .await;
+    table
+        .row(
+            "a namespace deleted mid-push",
+            "no request fails, all proxies up to date",
+            async { day.namespace_deleted() },
+        )
+        .await;
+    table
+        .row(
+            "two revisions",
+            "each namespace's proxies at their own Pilot",
+            day.revisions(),
+        )
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_day() {
+    if !Cluster::available().unwrap() {
+        return;
+    }
+    let day = Day {
+        cluster: Arc::new(Cluster::up(&IMAGES).unwrap()),
+    };
+    let mut table = Table::new("Argosy in a cluster");
+    start(&day, &mut table).await;
+    tasks(&day, &mut table).await;
+    troubles(&day, &mut table).await;
+    table
+        .row("uninstall", "nothing is left", async { day.uninstall() })
+        .await;
+    table
+        .row(
+            "charts one by one, in any order",
+            "ready; nothing is left",
+            async { day.one_by_one() },
+        )
+        .await;
+    let failed = table.failed().len();
+    let text = table.render();
+    println!("{text}");
+    if failed > 0 {
+        let pods = day
+            .cluster
+            .kubectl(&["get", "pods", "--all-namespaces", "--output", "wide"]);
+        eprintln!("{}", pods.unwrap_or_default());
+    }
+    assert_eq!(failed, 0, "{text}");
+}

@@ -1,0 +1,198 @@
+//! What may go wrong below the mesh while requests are made: none of them fails.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use mesh::Seen;
+use serde_json::{Value, json};
+
+use crate::day::{BOUND, Day, SHOP, SYSTEM};
+
+const SERVICES: [&str; 5] = ["galley", "pilot", "citadel", "mixer", "injector"];
+
+/// A number from the environment, for longer runs.
+fn budget(name: &str, unless: u64) -> u64 {
+    let given = std::env::var(name).ok().and_then(|text| text.parse().ok());
+    given.unwrap_or(unless)
+}
+
+impl Day {
+    /// A process of each service is killed, again and again; each time the oldest one.
+    pub(crate) fn killed(&self) -> anyhow::Result<Seen> {
+        let rounds = budget("ARGOSY_KILL_ROUNDS", 3);
+        self.under_load(|| {
+            for round in 1..=rounds {
+                for service in SERVICES {
+                    // In the cluster's own process namespace: nobody else's process has a number there.
+                    self.cluster
+                        .run(&["pkill", "-KILL", "--oldest", "--exact", service])?;
+                }
+                self.all_ready()?;
+                // Containers that end again and again are started ever later; those of new pods are not.
+                if round % 3 == 0 && round < rounds {
+                    self.cluster
+                        .kubectl(&["rollout", "restart", "deployment", "--namespace", SYSTEM])?;
+                    self.cluster.rolled_out(SYSTEM, BOUND)?;
+                }
+            }
+            Ok(format!("{} services killed {rounds} times", SERVICES.len()))
+        })
+    }
+
+    /// A pod of each Deployment is evicted, as by a drain of its node; budgets keep the other.
+    pub(crate) fn evicted(&self) -> anyhow::Result<Seen> {
+        self.under_load(|| {
+            let mut refused = 0;
+            let names = self.deployments()?;
+            for name in &names {
+                let pods = self.pods(SYSTEM, &format!("app.kubernetes.io/instance={name}"))?;
+                let [first, second, ..] = pods.as_slice() else {
+                    anyhow::bail!("{name} has fewer than two pods");
+                };
+                self.evict_at_last(first)?;
+                match self.evict(second) {
+                    Ok(()) => anyhow::bail!("both pods of {name} were evicted"),
+                    Err(error) if format!("{error:#}").contains("disruption budget") => refused += 1,
+                    Err(error) => return Err(error),
+                }
+            }
+            self.cluster.rolled_out(SYSTEM, BOUND)?;
+            Ok(format!(
+                "{} pods evicted, {refused} kept by their budgets",
+                names.len()
+            ))
+        })
+    }
+
+    fn deployments(&self) -> anyhow::Result<Vec<String>> {
+        let list = self.cluster.get(&["deployments", "--namespace", SYSTEM])?;
+        let names = list["items"].as_array().into_iter().flatten();
+        Ok(names
+            .filter_map(|one| Some(one["metadata"]["name"].as_str()?.to_owned()))
+            .collect())
+    }
+
+    /// Evicts a pod once its budget has heard that all are ready.
+    fn evict_at_last(&self, pod: &Value) -> anyhow::Result<()> {
+        let end = std::time::Instant::now() + BOUND;
+        loop {
+            match self.evict(pod) {
+                Err(error) if std::time::Instant::now() > end => return Err(error),
+                Err(_) => std::thread::sleep(Duration::from_millis(500)),
+                done => return done,
+            }
+        }
+    }
+
+    fn evict(&self, pod: &Value) -> anyhow::Result<()> {
+        let name = pod["metadata"]["name"].as_str().context("a pod without name")?;
+        let eviction = json!({
+            "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": SYSTEM},
+        });
+        let path = format!("/api/v1/namespaces/{SYSTEM}/pods/{name}/eviction");
+        let script = format!("echo '{eviction}' | kubectl create --raw {path} --filename -");
+        self.cluster.shell(&script).map(drop)
+    }
+
+    /// The API server is away, and all processes of the control plane start anew meanwhile.
+    pub(crate) fn api_server_away(&self) -> anyhow::Result<Seen> {
+        let seconds = budget("ARGOSY_API_AWAY_SECONDS", 10);
+        let galley = self.pods(SYSTEM, "app.kubernetes.io/name=galley")?;
+        let galley = galley.first().context("no Galley")?.clone();
+        self.under_load(|| {
+            self.cluster.part("stop", "kube-apiserver")?;
+            let reason = self.cold_start(&galley, Duration::from_secs(seconds));
+            self.cluster.part("start", "kube-apiserver")?;
+            self.api_back()?;
+            self.all_ready()?;
+            let words = reason?;
+            Ok(format!("{seconds} s; Galley meanwhile: {words}"))
+        })
+    }
+
+    /// Kills all, waits, and gives Galley's reason for not being ready.
+    fn cold_start(&self, galley: &Value, time: Duration) -> anyhow::Result<String> {
+        let end = std::time::Instant::now() + time;
+        for service in SERVICES {
+            self.cluster.run(&["pkill", "-KILL", "--exact", service])?;
+        }
+        let limit = std::time::Instant::now() + BOUND;
+        let mut words = String::new();
+        while std::time::Instant::now() < end || words.is_empty() {
+            if let Err(error) = self.readyz(galley) {
+                let text = format!("{error:#}");
+                // And not that there is nobody yet to answer.
+                if let Some(said) = text.strip_prefix("not ready: ") {
+                    words = said.replace('\n', "; ");
+                }
+            }
+            anyhow::ensure!(std::time::Instant::now() < limit, "Galley did not start again");
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        Ok(words)
+    }
+
+    fn api_back(&self) -> anyhow::Result<()> {
+        let end = std::time::Instant::now() + BOUND;
+        loop {
+            match self.cluster.kubectl(&["get", "--raw", "/readyz"]) {
+                Ok(_) => return Ok(()),
+                Err(error) if std::time::Instant::now() > end => return Err(error),
+                Err(_) => std::thread::sleep(Duration::from_millis(500)),
+            }
+        }
+    }
+
+    /// A namespace goes while its objects change.
+    pub(crate) fn namespace_deleted(&self) -> anyhow::Result<Seen> {
+        const GONE: &str = "gone";
+        const CHANGES: u32 = 5;
+        self.cluster.apply(
+            "default",
+            "{apiVersion: v1, kind: Namespace, metadata: {name: gone, labels: {istio-injection: enabled}}}",
+        )?;
+        self.cluster.apply_file(GONE, "deploy/sample.yaml")?;
+        self.cluster.rolled_out(GONE, BOUND)?;
+        self.under_load(|| {
+            let end = std::time::Instant::now() + BOUND;
+            let mut applied = 0;
+            while applied < CHANGES {
+                self.cluster.apply(GONE, &route(applied))?;
+                applied += 1;
+            }
+            self.cluster
+                .kubectl(&["delete", "namespace", GONE, "--wait=false"])?;
+            // Until nothing can be written any more, and a little on.
+            while self.cluster.get(&["namespace", GONE]).is_ok() {
+                applied += u32::from(self.cluster.apply(GONE, &route(applied)).is_ok());
+                anyhow::ensure!(std::time::Instant::now() < end, "the namespace does not go");
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            self.synced()?;
+            Ok(format!(
+                "{applied} changes, the newest just before; all proxies of {SHOP} up to date"
+            ))
+        })
+    }
+
+    /// Waits until all proxies have what Pilot wants.
+    pub(crate) fn synced(&self) -> anyhow::Result<()> {
+        let end = std::time::Instant::now() + BOUND;
+        loop {
+            let text = self.cluster.shell("argosy proxy-status")?;
+            if !text.contains("STALE") && !text.contains("NACK") && !text.contains(".gone ") {
+                return Ok(());
+            }
+            anyhow::ensure!(std::time::Instant::now() < end, "{text}");
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+}
+
+fn route(number: u32) -> String {
+    format!(
+        "{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: catalog}},
+          spec: {{hosts: [catalog], http: [{{timeout: {}s, route: [{{destination: {{host: catalog}}}}]}}]}}}}",
+        number + 1
+    )
+}
