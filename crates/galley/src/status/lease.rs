@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, PostParams};
 use kube::{Client, Error};
 use serde_json::json;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::election::{Election, LEASE, Move, RETRY, Record};
+use super::owner;
 
 /// Annotation of the Lease with the leader's address for Pilots' reports, `HOST:PORT`.
 pub const ADDRESS: &str = "galley.argosy.io/address";
@@ -57,6 +59,7 @@ pub async fn run(
         api: Api::namespaced_with(client, &candidate.namespace, &kind),
         kind,
         election: Election::new(candidate.name.clone()),
+        owner: owner::of_pod(&candidate.namespace),
         candidate,
         start: Instant::now(),
         told: None,
@@ -85,6 +88,8 @@ struct Keeper {
     kind: ApiResource,
     candidate: Candidate,
     election: Election,
+    /// With whom the Lease goes.
+    owner: Option<OwnerReference>,
     start: Instant,
     /// The fault that is in the log already.
     told: Option<String>,
@@ -145,6 +150,9 @@ impl Keeper {
         };
         let exists = old.is_some();
         let mut lease = old.unwrap_or_else(|| DynamicObject::new(&self.candidate.lease, &self.kind));
+        if let Some(owner) = &self.owner {
+            lease.metadata.owner_references = Some(vec![owner.clone()]);
+        }
         let annotations = lease.metadata.annotations.get_or_insert_default();
         match &self.candidate.address {
             Some(address) if !holder.is_empty() => annotations.insert(ADDRESS.to_owned(), address.clone()),

@@ -5,6 +5,7 @@
 
 pub mod election;
 pub mod lease;
+mod owner;
 mod pace;
 pub mod plan;
 pub mod progress;
