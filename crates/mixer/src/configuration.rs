@@ -39,7 +39,11 @@ pub(crate) async fn follow(
                     Ok(()) => break,
                     Err(_) => return,
                 },
-                _ = tidy.tick() => engine.tidy(),
+                _ = tidy.tick() => {
+                    engine.tidy();
+                    let engine = engine.clone();
+                    tokio::task::spawn_blocking(move || engine.refresh());
+                }
             }
         }
     }

@@ -108,7 +108,7 @@ impl Engine {
         Self {
             policies: ArcSwapOption::empty(),
             windows: Mutex::default(),
-            stores: Stores::new(args.redis_deadline),
+            stores: Stores::new(args.redis_deadline, args.handler_certificates.clone()),
             registry: Registry::new(args.prometheus_series),
             kit: Kit::new(args, metrics),
             meters: Meters::new(metrics),
@@ -148,8 +148,13 @@ impl Engine {
             .is_none_or(|previous| !Arc::ptr_eq(&previous.rules, &policies.rules))
         {
             self.registry.install(policies.rules.metrics());
-            self.stores.keep(&policies.rules.redis_servers());
+            let away = self.stores.keep(&policies.rules.redis_servers());
             self.start_adapters(&mut policies);
+            let away = away.iter().map(|(place, why)| {
+                Finding::error(format!("quotas in the Redis {place} cannot be counted: {why}"))
+            });
+            let findings = policies.findings.iter().cloned().chain(away);
+            policies.findings = Arc::new(findings.collect());
         }
         let policies = Arc::new(policies);
         self.meters
@@ -395,6 +400,11 @@ impl Engine {
         self.meters
             .series
             .set(i64::try_from(self.registry.series()).unwrap_or(i64::MAX));
+    }
+
+    /// Takes up certificates that were replaced. Reads files.
+    pub(crate) fn refresh(&self) {
+        self.stores.refresh();
     }
 
     /// What is wrong with the configuration in force.

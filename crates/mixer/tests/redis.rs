@@ -7,6 +7,8 @@
 )]
 
 mod common;
+#[path = "redis_tls/mod.rs"]
+mod tls;
 
 use std::time::{Duration, Instant};
 

@@ -42,7 +42,7 @@ pub use compile::{
 pub use config::adapters::{
     Algorithm, Buckets, Code, Dogstatsd, DogstatsdMetric, Fluentd, Level, Limit, List, ListSource,
     MetricDefinition, MetricKind, NamePart, Opa, OpenTelemetry, OtlpMetric, Rbac, RedisPlace, RedisServer,
-    Rotation, Statsd, StatsdKind, StatsdMetric, Stdio, Stream, Tls, Zipkin,
+    Rotation, Security, Statsd, StatsdKind, StatsdMetric, Stdio, Stream, Tls, Zipkin,
 };
 pub use datum::Datum;
 pub use descriptor::{DescriptorFacts, DescriptorProblem};

@@ -36,7 +36,7 @@ pub(crate) use params::camel;
 pub use prometheus::{Buckets, MetricDefinition, MetricKind};
 pub use quota::{Limit, QuotaLimit};
 pub use rbac::Rbac;
-pub use redis_quota::{Algorithm, RedisPlace, RedisServer};
+pub use redis_quota::{Algorithm, RedisPlace, RedisServer, Security};
 pub use statsd::{Dogstatsd, DogstatsdMetric, NamePart, Statsd, StatsdKind, StatsdMetric};
 pub use stdio::{Level, Rotation, Stdio, Stream};
 pub use tls::Tls;

@@ -9,6 +9,7 @@ use super::bounded;
 use super::named::named;
 use super::params::{self, Problem};
 use super::quota::{QuotaLimit, limit};
+use super::tls::{self, Tls};
 
 /// Most buckets of a rolling window: what one key may hold in Redis.
 const MAX_BUCKETS: i64 = 1000;
@@ -24,6 +25,17 @@ pub struct RedisServer {
     pub place: RedisPlace,
     /// How many connections are held.
     pub connections: u32,
+    /// How it is known; `None` for connections in plain text.
+    pub security: Option<Security>,
+}
+
+/// How a Redis that speaks TLS is known, by the name in its address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Security {
+    /// By the authorities of the system that Mixer runs on.
+    System,
+    /// By authorities, and with a certificate of Mixer's own, from files; their `server_name` is `None`.
+    Files(Tls),
 }
 
 /// Where a Redis is. Addresses are `HOST:PORT`.
@@ -57,6 +69,8 @@ impl fmt::Display for RedisPlace {
 const CLUSTER: &str = "redis+cluster://";
 /// Before the sentinels.
 const SENTINEL: &str = "redis+sentinel://";
+/// At the beginning of an address with TLS; without its second `s` it is one without.
+const SECURE: &str = "rediss";
 /// Most nodes or sentinels that are named.
 const MAX_NODES: usize = 32;
 
@@ -78,6 +92,7 @@ pub(super) struct Params {
     redis_server_url: String,
     #[serde(deserialize_with = "params::integer")]
     connection_pool_size: i64,
+    tls: Option<tls::Params>,
     quotas: Vec<Quota>,
 }
 
@@ -113,9 +128,11 @@ named!(Name { "FIXED_WINDOW" = 0 => FixedWindow, "ROLLING_WINDOW" = 1 => Rolling
 
 /// Reads the parameters; the error names the one that is wrong.
 pub(super) fn read(params: Params) -> Result<(RedisServer, Vec<QuotaLimit>), Problem> {
+    let (url, secure) = plain(&params.redis_server_url);
     let server = RedisServer {
-        place: place(&params.redis_server_url)?,
+        place: place(&url)?,
         connections: connections(params.connection_pool_size)?,
+        security: security(secure, tls::read(params.tls)?)?,
     };
     bounded(&params.quotas, "quotas")?;
     let quotas = params.quotas.into_iter().enumerate();
@@ -123,6 +140,31 @@ pub(super) fn read(params: Params) -> Result<(RedisServer, Vec<QuotaLimit>), Pro
         .map(|(i, quota)| read_quota(quota, &format!("quotas[{i}]")))
         .collect();
     Ok((server, limits?))
+}
+
+/// The address without TLS, and whether it is one with.
+fn plain(url: &str) -> (String, bool) {
+    let rest = url.strip_prefix(SECURE);
+    let rest = rest.filter(|rest| rest.starts_with(':') || rest.starts_with('+'));
+    // `rediss:6379` is a host of that name.
+    let rest = rest.filter(|rest| rest.contains("://"));
+    rest.map_or_else(|| (url.to_owned(), false), |rest| (format!("redis{rest}"), true))
+}
+
+fn security(secure: bool, files: Option<Tls>) -> Result<Option<Security>, Problem> {
+    match (secure, files) {
+        (false, None) => Ok(None),
+        (true, None) => Ok(Some(Security::System)),
+        (false, Some(_)) => Err(Problem::new(
+            "tls",
+            "is for an address with TLS; write rediss:// (or rediss+cluster://, rediss+sentinel://) before it",
+        )),
+        (true, Some(files)) if files.server_name.is_some() => Err(Problem::new(
+            "tls.serverName",
+            "is not served for Redis: its certificate must have the name of its address",
+        )),
+        (true, Some(files)) => Ok(Some(Security::Files(files))),
+    }
 }
 
 fn place(url: &str) -> Result<RedisPlace, Problem> {
@@ -161,8 +203,8 @@ fn address(address: &str) -> Result<String, Problem> {
     let problem = |message: &str| Problem::new("redisServerUrl", message);
     match address.rsplit_once(':') {
         _ if address.contains("://") => Err(problem(
-            "has a scheme that is not served (TLS is not); write HOST:PORT, redis+cluster://HOST:PORT,… or \
-             redis+sentinel://HOST:PORT,…/MASTER",
+            "has a scheme that is not served; write HOST:PORT, redis+cluster://HOST:PORT,… or \
+             redis+sentinel://HOST:PORT,…/MASTER, with TLS rediss://, rediss+cluster:// or rediss+sentinel://",
         )),
         Some((host, port))
             if !host.is_empty()
@@ -289,6 +331,37 @@ mod tests {
     }
 
     #[test]
+    fn with_tls_redis_is_known_by_files_or_by_the_system() {
+        let check = |url: &str, tls: &str, expected: Result<Option<bool>, &str>| {
+            let text = format!(r#"{{"redisServerUrl": "{url}"{tls}}}"#);
+            let files = |security| matches!(security, Security::Files(_));
+            let seen = parse(&text).map(|(server, _)| server.security.map(files));
+            assert_eq!(
+                seen.as_ref().map_err(|problem| problem.path.as_str()),
+                expected.as_ref().map_err(|path| *path)
+            );
+        };
+        let files = r#", "tls": {"caCertificates": "ca.pem"}"#;
+        check("a:1", "", Ok(None));
+        check("rediss:1", "", Ok(None));
+        check("rediss://a:1", "", Ok(Some(false)));
+        check("rediss://a:1", files, Ok(Some(true)));
+        check("rediss+cluster://a:1,b:2", files, Ok(Some(true)));
+        check("rediss+sentinel://a:1/m", files, Ok(Some(true)));
+        check("a:1", files, Err("tls"));
+        check(
+            "rediss://a:1",
+            r#", "tls": {"caCertificates": "/etc/ca.pem"}"#,
+            Err("tls.caCertificates"),
+        );
+        check(
+            "rediss://a:1",
+            r#", "tls": {"caCertificates": "ca.pem", "serverName": "b"}"#,
+            Err("tls.serverName"),
+        );
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let check = |url: &str, quota: &str, path: &str| {
             let text = format!(r#"{{"redisServerUrl": "{url}", "quotas": [{quota}]}}"#);
@@ -301,7 +374,8 @@ mod tests {
             "redis:0",
             ":6379",
             "a:1,b:2",
-            "rediss://a:1",
+            "redisss://a:1",
+            "rediss:0",
             "sentinel://m@a:1",
             "redis+sentinel://a:1",
             "redis+cluster://a:1,b",

@@ -125,7 +125,7 @@ impl Default for Params {
 }
 
 /// The severities that have a level unless told.
-const SEVERITIES: [(&str, Level); 13] = [
+const SEVERITIES: [(&str, Level); 14] = [
     ("INFORMATIONAL", Level::Info),
     ("informational", Level::Info),
     ("INFO", Level::Info),
@@ -139,6 +139,7 @@ const SEVERITIES: [(&str, Level); 13] = [
     ("ERR", Level::Error),
     ("err", Level::Error),
     ("FATAL", Level::Error),
+    ("fatal", Level::Error),
 ];
 
 pub(super) fn read(params: &Params) -> Result<Stdio, Problem> {

@@ -20,8 +20,8 @@ fn istios_samples_are_read() {
     };
     assert_eq!((stdio.stream.clone(), stdio.json), (Stream::Stdout, true));
     assert_eq!(
-        (stdio.level("warning"), stdio.level("other")),
-        (Level::Warning, Level::Info)
+        ["warning", "fatal", "other"].map(|severity| stdio.level(severity)),
+        [Level::Warning, Level::Error, Level::Info]
     );
     let Adapter::Fluentd(fluentd) = read(
         "fluentd",

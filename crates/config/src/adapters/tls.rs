@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::params::Problem;
 
 /// How a backend and Mixer know each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tls {
     /// PEM of the authorities that sign the backend's certificate.
     pub authorities: String,

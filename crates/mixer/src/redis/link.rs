@@ -8,11 +8,16 @@ use std::time::Duration;
 use ::redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
 use ::redis::cluster::ClusterClient;
 use ::redis::cluster_async::ClusterConnection;
-use ::redis::sentinel::Sentinel;
-use ::redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisFuture, Value};
+use ::redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use ::redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, IntoConnectionInfo, Pipeline, RedisError,
+    RedisFuture, TlsMode, Value,
+};
 use parking_lot::Mutex;
 use policy::{RedisPlace, RedisServer};
 use tokio::sync::OnceCell;
+
+use super::tls::Certificates;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -34,9 +39,9 @@ pub(super) enum Link {
 /// What makes a connection that somebody else points to.
 pub(super) enum Maker {
     /// Follows the cluster's own failovers.
-    Cluster(ClusterClient),
-    /// The sentinels' addresses, and what they call the master.
-    Sentinel(Vec<String>, String, AsyncConnectionConfig),
+    Cluster(Box<ClusterClient>),
+    /// Finds the master.
+    Sentinel(Box<tokio::sync::Mutex<SentinelClient>>, AsyncConnectionConfig),
 }
 
 /// A connection. Copies share it.
@@ -47,13 +52,49 @@ pub(super) enum Connection {
     Master(MultiplexedConnection),
 }
 
-fn url(address: &String) -> String {
-    format!("redis://{address}/")
+fn url(address: &str, secure: bool) -> String {
+    let scheme = if secure { "rediss" } else { "redis" };
+    format!("{scheme}://{address}/")
+}
+
+/// A client of one server.
+fn client(address: &str, certificates: Option<&Certificates>) -> Result<Client, RedisError> {
+    let url = url(address, certificates.is_some());
+    match certificates {
+        None => Client::open(url),
+        Some(certificates) => Client::build_with_tls(url, certificates.client()),
+    }
+}
+
+/// Sentinels, and what they call the master.
+fn sentinel(
+    sentinels: &[String],
+    master: &str,
+    certificates: Option<&Certificates>,
+) -> Result<SentinelClient, RedisError> {
+    let place = |address: &String| {
+        let info = url(address, certificates.is_some()).into_connection_info()?;
+        Ok(info.addr().clone())
+    };
+    let places: Vec<ConnectionAddr> = sentinels.iter().map(place).collect::<Result<_, RedisError>>()?;
+    let mut builder = SentinelClientBuilder::new(places, master, SentinelServerType::Master)?;
+    if let Some(certificates) = certificates {
+        builder = builder
+            .set_client_to_redis_tls_mode(TlsMode::Secure)
+            .set_client_to_redis_certificates(certificates.client())
+            .set_client_to_sentinel_tls_mode(TlsMode::Secure)
+            .set_client_to_sentinel_certificates(certificates.client());
+    }
+    builder.build()
 }
 
 impl Link {
     /// A link without connections; `deadline` is how long an answer may take.
-    pub(super) fn new(server: &RedisServer, deadline: Duration) -> Result<Self, RedisError> {
+    pub(super) fn new(
+        server: &RedisServer,
+        deadline: Duration,
+        certificates: Option<&Certificates>,
+    ) -> Result<Self, RedisError> {
         let made = |maker| Self::Made {
             maker: Arc::new(maker),
             made: Mutex::default(),
@@ -64,7 +105,7 @@ impl Link {
                     .set_connection_timeout(Some(CONNECT))
                     .set_response_timeout(Some(deadline))
                     .set_number_of_retries(1);
-                let client = Client::open(url(address))?;
+                let client = client(address, certificates)?;
                 let connect = |_| ConnectionManager::new_lazy_with_config(client.clone(), config.clone());
                 Self::Server {
                     connections: (0..server.connections).map(connect).collect::<Result<_, _>>()?,
@@ -72,19 +113,22 @@ impl Link {
                 }
             }
             RedisPlace::Cluster(nodes) => {
-                let client = ClusterClient::builder(nodes.iter().map(url))
+                let secure = certificates.is_some();
+                let mut builder = ClusterClient::builder(nodes.iter().map(|node| url(node, secure)))
                     .connection_timeout(CONNECT)
                     .response_timeout(deadline)
-                    .retries(1)
-                    .build()?;
-                made(Maker::Cluster(client))
+                    .retries(1);
+                if let Some(certificates) = certificates {
+                    builder = builder.certs(certificates.client());
+                }
+                made(Maker::Cluster(Box::new(builder.build()?)))
             }
             RedisPlace::Sentinel { master, sentinels } => {
                 let config = AsyncConnectionConfig::new()
                     .set_connection_timeout(Some(CONNECT))
                     .set_response_timeout(Some(deadline));
-                let sentinels = sentinels.iter().map(url).collect();
-                made(Maker::Sentinel(sentinels, master.clone(), config))
+                let client = sentinel(sentinels, master, certificates)?;
+                made(Maker::Sentinel(Box::new(client.into()), config))
             }
         })
     }
@@ -139,9 +183,8 @@ impl Maker {
     async fn connect(&self) -> Result<Connection, RedisError> {
         match self {
             Self::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
-            Self::Sentinel(sentinels, master, config) => {
-                let mut sentinel = Sentinel::build(sentinels.clone())?;
-                let client = sentinel.async_master_for(master, None).await?;
+            Self::Sentinel(sentinels, config) => {
+                let client = sentinels.lock().await.async_get_client().await?;
                 let connection = client.get_multiplexed_async_connection_with_config(config).await;
                 connection.map(Connection::Master)
             }

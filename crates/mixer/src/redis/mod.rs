@@ -5,17 +5,20 @@
 //! moment, so that requests do not each wait for it.
 
 mod link;
+mod tls;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use ::redis::{RedisError, Script};
 use parking_lot::Mutex;
-use policy::{Algorithm, Charge, Due, RedisServer};
+use policy::{Algorithm, Charge, Due, RedisPlace, RedisServer};
 
 use link::Link;
+use tls::Certificates;
 
 /// Failures in a row after which Redis is left alone.
 const FAILURES: u32 = 3;
@@ -89,14 +92,17 @@ return {granted, used, oldest + length + window - now}
 #[derive(Debug)]
 pub(crate) struct Stores {
     deadline: Duration,
+    /// The folder of certificates; without one there is no TLS by files.
+    certificates: Option<PathBuf>,
     by_server: Mutex<HashMap<RedisServer, Arc<Redis>>>,
 }
 
 impl Stores {
     /// No servers yet; `deadline` is how long a request waits for one.
-    pub(crate) fn new(deadline: Duration) -> Self {
+    pub(crate) fn new(deadline: Duration, certificates: Option<PathBuf>) -> Self {
         Self {
             deadline,
+            certificates,
             by_server: Mutex::default(),
         }
     }
@@ -107,16 +113,47 @@ impl Stores {
         if let Some(store) = stores.get(server) {
             return Ok(store.clone());
         }
-        let store = Arc::new(Redis::new(server, self.deadline).map_err(|error| failed(&error))?);
+        let store = Arc::new(self.made(server)?);
         stores.insert(server.clone(), store.clone());
         Ok(store)
     }
 
-    /// Closes connections to servers that no rule names any more.
-    pub(crate) fn keep(&self, named: &[Arc<RedisServer>]) {
+    fn made(&self, server: &RedisServer) -> Result<Redis, Away> {
+        let read = |security| Certificates::read(security, self.certificates.as_deref());
+        let certificates = server.security.as_ref().map(read).transpose();
+        let certificates = certificates.map_err(Away::Failed)?;
+        Redis::new(server, self.deadline, certificates).map_err(|error| failed(&error))
+    }
+
+    /// Takes up certificates that were replaced: connections are made anew. Reads files, so it is not for a request's path. What
+    /// cannot be read changes nothing.
+    pub(crate) fn refresh(&self) {
+        let stores = self.by_server.lock().clone();
+        for (server, store) in stores.into_iter().filter(|(server, _)| server.security.is_some()) {
+            if let Ok(new) = self.made(&server)
+                && new.certificates != store.certificates
+            {
+                tracing::info!(redis = %server.place, "the certificates of a quota's Redis are replaced");
+                // Meanwhile no rule may name it any more.
+                if let Some(slot) = self.by_server.lock().get_mut(&server) {
+                    *slot = Arc::new(new);
+                }
+            }
+        }
+    }
+
+    /// Closes connections to servers that no rule names any more, and gets ready for those that one names; tells those for which
+    /// that cannot be done. Reads files, so it is not for a request's path.
+    pub(crate) fn keep(&self, named: &[Arc<RedisServer>]) -> Vec<(RedisPlace, Away)> {
         self.by_server
             .lock()
             .retain(|server, _| named.iter().any(|other| **other == *server));
+        let mut seen: HashSet<&RedisServer> = HashSet::new();
+        let broken = named
+            .iter()
+            .filter(|server| seen.insert(server))
+            .filter_map(|server| Some((server.place.clone(), self.of(server).err()?)));
+        broken.collect()
     }
 }
 
@@ -127,6 +164,7 @@ fn failed(error: &RedisError) -> Away {
 /// One Redis.
 pub(crate) struct Redis {
     link: Link,
+    certificates: Option<Certificates>,
     deadline: Duration,
     failures: AtomicU32,
     rests_until: AtomicI64,
@@ -141,9 +179,14 @@ impl std::fmt::Debug for Redis {
 }
 
 impl Redis {
-    fn new(server: &RedisServer, deadline: Duration) -> Result<Self, RedisError> {
+    fn new(
+        server: &RedisServer,
+        deadline: Duration,
+        certificates: Option<Certificates>,
+    ) -> Result<Self, RedisError> {
         Ok(Self {
-            link: Link::new(server, deadline)?,
+            link: Link::new(server, deadline, certificates.as_ref())?,
+            certificates,
             deadline,
             failures: AtomicU32::new(0),
             rests_until: AtomicI64::new(i64::MIN),
