@@ -11,6 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -22,6 +23,11 @@ use super::io::{Io, Transport};
 use super::{ConnectInfo, Limits};
 use crate::context::Context;
 use crate::tls::{explain, read_peer, read_serial};
+
+/// Longest wait for a refused peer to read why.
+const LINGER: Duration = Duration::from_secs(1);
+/// Most bytes that are read of a refused peer.
+const LINGER_BYTES: u64 = 64 << 10;
 
 /// What the accept loop yields.
 pub type Accepted = io::Result<Io>;
@@ -219,7 +225,13 @@ async fn handshake(
         remote: remote.map_or_else(|| "?".into(), |a| a.to_string()),
         reason,
     };
-    let stream = tls.accept(tcp).await.map_err(|e| failed(explain(&e)))?;
+    let stream = match tls.accept(tcp).into_fallible().await {
+        Ok(stream) => stream,
+        Err((error, tcp)) => {
+            linger(tcp).await;
+            return Err(failed(explain(&error)));
+        }
+    };
     let leaf = stream
         .get_ref()
         .1
@@ -235,4 +247,33 @@ async fn handshake(
         serial: leaf.and_then(read_serial).map(Into::into),
     };
     Ok(Io::new(Transport::Tls(Box::new(stream)), info, cut, slot))
+}
+
+/// Ends a refused connection so that the peer gets the alert: what it has sent already would, if nobody read it, make the kernel
+/// reset the connection and throw away what the peer has not read.
+async fn linger(mut tcp: TcpStream) {
+    let drain = async {
+        tcp.shutdown().await?;
+        tokio::io::copy(&mut tcp.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    _ = tokio::time::timeout(LINGER, drain).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refused_peer_that_has_sent_something_reads_why() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        peer.write_all(&[0; 50_000]).await.unwrap();
+        peer.shutdown().await.unwrap();
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        tcp.write_all(b"why").await.unwrap();
+        linger(tcp).await;
+        let mut read = Vec::new();
+        peer.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, b"why");
+    }
 }
