@@ -20,7 +20,14 @@ fn istios_samples_are_read() {
     };
     assert_eq!((stdio.stream.clone(), stdio.json), (Stream::Stdout, true));
     assert_eq!(
-        ["warning", "fatal", "other"].map(|severity| stdio.level(severity)),
+        ["warning", "other"].map(|severity| stdio.level(severity)),
+        [Level::Warning, Level::Info]
+    );
+    let Adapter::Stdio(usual) = read("stdio", json!({})).unwrap() else {
+        panic!("no stdio")
+    };
+    assert_eq!(
+        ["warning", "fatal", "other"].map(|severity| usual.level(severity)),
         [Level::Warning, Level::Error, Level::Info]
     );
     let Adapter::Fluentd(fluentd) = read(

@@ -94,11 +94,30 @@ impl Day {
         self.cluster.shell(&script).map(drop)
     }
 
+    /// Takes away what Mixer is asked about at each request, until no proxy asks: while every Mixer is away, such requests are
+    /// refused, as docs/mixer.md says.
+    pub(crate) fn ask_no_mixer(&self) -> anyhow::Result<()> {
+        const ASKED: &str = "rules.config.istio.io,quotaspecbindings.config.istio.io";
+        const FILTER: &str = "envoy.filters.http.ratelimit";
+        self.cluster
+            .kubectl(&["delete", ASKED, "--all", "--namespace", SHOP])?;
+        let end = std::time::Instant::now() + BOUND;
+        for workload in ["catalog-v1", "catalog-v2"] {
+            let listeners = format!("argosy proxy-config listener deployment/{workload}.{SHOP} -o json");
+            while self.cluster.shell(&listeners)?.contains(FILTER) {
+                anyhow::ensure!(std::time::Instant::now() < end, "{workload} asks Mixer still");
+                std::thread::sleep(Duration::from_millis(300));
+            }
+        }
+        Ok(())
+    }
+
     /// The API server is away, and all processes of the control plane start anew meanwhile.
     pub(crate) fn api_server_away(&self) -> anyhow::Result<Seen> {
         let seconds = budget("ARGOSY_API_AWAY_SECONDS", 10);
         let galley = self.pods(SYSTEM, "app.kubernetes.io/name=galley")?;
         let galley = galley.first().context("no Galley")?.clone();
+        self.ask_no_mixer()?;
         self.under_load(|| {
             self.cluster.part("stop", "kube-apiserver")?;
             let reason = self.cold_start(&galley, Duration::from_secs(seconds));
