@@ -1,5 +1,6 @@
 //! How the values of rules are compared: exact, `prefix*`, `*suffix`, `*` for present; templates for paths; hosts; networks.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// What may stand around a value of a list (RFC 9110, section 5.6.3).
@@ -21,71 +22,113 @@ pub(crate) fn text(value: &str, text: &str) -> bool {
 /// Whether a path is what a rule's value says: as [`text`], or by a template with `{*}` for one segment and `{**}` for all that
 /// follows. Where a match refuses, an escape and the character that it stands for are one (RFC 3986, section 2.1).
 pub(crate) fn path(value: &str, path: &str, refuses: bool) -> bool {
-    let whole = |want: &str, text: &str| match refuses {
-        true => spelled(want, text, true),
-        false => want == text,
-    };
-    if !value.contains("{*}") && !value.contains("{**}") {
-        return match refuses {
-            true => any_spelling(value, path),
-            false => text(value, path),
-        };
+    if refuses {
+        return !path.is_empty() && any_spelling(value, path.as_bytes());
     }
+    if !is_template(value) {
+        return text(value, path);
+    }
+    let fills = |part: &str| part.bytes().all(may_fill);
     let mut parts = path.split('/');
     for want in value.split('/') {
         match (want, parts.next()) {
             // At least the slash before it must be there.
-            ("{**}", Some(_)) => return true,
-            ("{*}", Some(part)) if !part.is_empty() => {}
-            (want, Some(part)) if whole(want, part) => {}
+            ("{**}", Some(part)) => return fills(part) && parts.all(fills),
+            ("{*}", Some(part)) if !part.is_empty() && fills(part) => {}
+            (want, Some(part)) if want == part => {}
             _ => return false,
         }
     }
     parts.next().is_none()
 }
 
-/// As [`text`], for a path in whatever spelling.
-fn any_spelling(value: &str, path: &str) -> bool {
-    if value == "*" {
-        !path.is_empty()
-    } else if let Some(suffix) = value.strip_prefix('*') {
-        let mut starts = (0..=path.len()).filter_map(|at| path.get(at..));
-        starts.any(|rest| spelled(suffix, rest, true))
-    } else if let Some(prefix) = value.strip_suffix('*') {
-        spelled(prefix, path, false)
-    } else {
-        spelled(value, path, true)
-    }
+fn is_template(value: &str) -> bool {
+    value.contains("{*}") || value.contains("{**}")
 }
 
-/// Whether a path begins with what a value spells, or, if `whole`, is that: each byte as itself or as its escape.
-fn spelled(value: &str, path: &str, whole: bool) -> bool {
-    let path = path.as_bytes();
-    let mut places = vec![0];
-    for byte in bytes_of(value) {
-        let mut next = Vec::new();
-        for at in places {
-            let rest = path.get(at..).unwrap_or_default();
-            if rest.first() == Some(&byte) {
-                next.push(at + 1);
+/// Whether a byte may be in what stands for a wildcard of a template that lets in (Envoy's `uri_template`, after RFC 3986's
+/// `pchar` without `*`).
+fn may_fill(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=".contains(&byte)
+}
+
+/// What the value of a rule that refuses is made of.
+#[derive(Clone, Copy)]
+enum Piece {
+    /// A byte as it is.
+    Plain(u8),
+    /// A byte as it is, or escaped.
+    Either(u8),
+    /// A slash or backslash, escaped or not.
+    Slash,
+    /// A segment of a template.
+    Segment,
+    /// Whatever.
+    Rest,
+}
+
+impl Piece {
+    /// Where the piece may end in a path that it begins in there.
+    fn ends(self, path: &[u8], at: usize) -> Vec<usize> {
+        let rest = path.get(at..).unwrap_or_default();
+        let forms = |plain: &[u8], escaped: &[u8]| {
+            let is = |byte: Option<u8>, of: &[u8]| byte.is_some_and(|byte| of.contains(&byte));
+            let plain = is(rest.first().copied(), plain).then_some(at + 1);
+            let escaped = is(escape(rest), escaped).then_some(at + 3);
+            plain.into_iter().chain(escaped).collect()
+        };
+        match self {
+            Piece::Plain(byte) => forms(&[byte], &[]),
+            Piece::Either(byte) => forms(&[byte], &[byte]),
+            Piece::Slash => forms(b"/\\", b"/\\"),
+            Piece::Segment => {
+                let length = rest.iter().take_while(|byte| **byte != b'/').count();
+                (at + 1..=at + length).collect()
             }
-            if escape(rest) == Some(byte) {
-                next.push(at + 3);
-            }
+            Piece::Rest => (at..=path.len()).collect(),
         }
-        next.dedup();
-        places = next;
     }
-    places.iter().any(|at| !whole || *at == path.len())
 }
 
-/// The bytes that a value spells. A backslash is a slash in all paths.
-fn bytes_of(value: &str) -> Vec<u8> {
+/// As [`path`] for a match that refuses.
+fn any_spelling(value: &str, path: &[u8]) -> bool {
+    let mut places = BTreeSet::from([0]);
+    for piece in pieces(value) {
+        places = places.into_iter().flat_map(|at| piece.ends(path, at)).collect();
+    }
+    places.contains(&path.len())
+}
+
+fn pieces(value: &str) -> Vec<Piece> {
+    if is_template(value) {
+        let part = |part: &str| match part {
+            "{*}" => vec![Piece::Segment],
+            "{**}" => vec![Piece::Rest],
+            part => literal(part),
+        };
+        let parts: Vec<Vec<Piece>> = value.split('/').map(part).collect();
+        return parts.join(&Piece::Plain(b'/'));
+    }
+    if let Some(suffix) = value.strip_prefix('*') {
+        [vec![Piece::Rest], literal(suffix)].concat()
+    } else if let Some(prefix) = value.strip_suffix('*') {
+        [literal(prefix), vec![Piece::Rest]].concat()
+    } else {
+        literal(value)
+    }
+}
+
+/// The bytes that a value spells. Which slashes an escaped one becomes, and whether escapes of unreserved characters (RFC 3986,
+/// section 2.3) are decoded, is what the mesh normalises: all forms are meant.
+fn literal(value: &str) -> Vec<Piece> {
     let (mut out, mut rest) = (Vec::new(), value.as_bytes());
     while let Some((first, more)) = rest.split_first() {
         let escaped = escape(rest);
-        let byte = escaped.unwrap_or(*first);
-        out.push(if byte == b'\\' { b'/' } else { byte });
+        out.push(match (escaped, escaped.unwrap_or(*first)) {
+            (Some(_), b'/') | (_, b'\\') => Piece::Slash,
+            (None, byte) if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) => Piece::Plain(byte),
+            (_, byte) => Piece::Either(byte),
+        });
         rest = if escaped.is_some() {
             rest.get(3..).unwrap_or_default()
         } else {
@@ -217,6 +260,18 @@ mod tests {
             ("*:delete", "/x%3Adelete", false, true),
             ("/a b", "/a%20b", false, true),
             ("/%61%2Fb", "/a/b", false, true),
+            ("/%61%2Fb", "/%61%2fb", false, true),
+            ("/a%2fb", "/a%2fb", true, true),
+            ("/a%2fb", "/a\\b", false, true),
+            ("/a\\b", "/a%5cb", false, true),
+            ("*%5Cb", "/a%5cb", false, true),
+            ("/a%2fb*", "/a%2Fbc", false, true),
+            ("/{*}/a%2Fb", "/x/a%2fb", false, true),
+            ("/{*}/a%2Fb", "/x/a/b", false, true),
+            ("/{*}/b", "/x*/b", false, true),
+            ("/a/{**}", "/a/[b]/c", false, true),
+            ("/a%2fb", "/ab", false, false),
+            ("/admin", "/%61dmin", false, false),
             ("/a%25b", "/a%2525b", false, false),
             ("/a%b", "/a%25b", false, true),
             ("/{*}/x@y", "/1/x%40y", false, true),

@@ -74,7 +74,7 @@ impl PolicySet {
             return Verdict::Closed;
         }
         let path = match &request.http {
-            Some(http) => match normalized(&http.path) {
+            Some(http) => match normalized(&http.path, self.normalization) {
                 Some(path) => path,
                 None => return Verdict::Malformed,
             },

@@ -1,13 +1,20 @@
 //! The one spelling of a path that rules are compared with and requests are routed by.
 
-/// The path without query as applications are given it: escaped slashes and escapes that nobody needs (RFC 3986, section 6.2.2.2)
-/// decoded, characters that no URL has escaped, dot segments removed (section 5.2.4; a backslash is a slash, as in browsers, and
-/// parameters as in `..;a=b` do not keep a dot segment), repeated slashes merged.
+use config::mesh::NormalizationType;
+
+/// The path without query as applications are given it, by what MeshConfig's `pathNormalization` says:
+///
+/// - `NONE`: as it was sent;
+/// - `BASE`: escapes that nobody needs (RFC 3986, section 6.2.2.2) decoded, characters that no URL has escaped, dot segments
+///   removed (section 5.2.4; a backslash is a slash, as in browsers, and parameters as in `..;a=b` do not keep a dot segment);
+/// - `MERGE_SLASHES`: and repeated slashes merged;
+/// - `DECODE_AND_MERGE_SLASHES`, and without a setting: escaped slashes and backslashes decoded before all that.
 ///
 /// None for a path that is refused, as it can be read in more than one way: with a fragment (ISTIO-SECURITY-2021-008), an
-/// escaped NUL, or bytes that belong into no URL.
+/// escaped NUL (but with `NONE`), or bytes that belong into no URL.
 #[must_use]
-pub fn normalized(path: &str) -> Option<String> {
+pub fn normalized(path: &str, kind: NormalizationType) -> Option<String> {
+    use NormalizationType::{DecodeAndMergeSlashes, Default, MergeSlashes, None as AsSent};
     if path.contains('#') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
         return None;
     }
@@ -16,18 +23,20 @@ pub fn normalized(path: &str) -> Option<String> {
         return Some(bare.to_owned());
     }
     let mut text = bare.to_owned();
-    for (escaped, plain) in [("%2F", "/"), ("%5C", "\\")] {
-        text = text.replace(escaped, plain);
-        text = text.replace(&escaped.to_ascii_lowercase(), plain);
+    if matches!(kind, DecodeAndMergeSlashes | Default) {
+        for (escaped, plain) in [("%2F", "/"), ("%5C", "\\")] {
+            text = text.replace(escaped, plain);
+            text = text.replace(&escaped.to_ascii_lowercase(), plain);
+        }
     }
-    if text.contains("%00") {
-        return None;
+    let inner = text.strip_prefix('/')?;
+    if kind != AsSent {
+        text = format!("/{}", without_dots(inner)?.join("/"));
     }
-    let mut out = format!("/{}", without_dots(text.strip_prefix('/')?).join("/"));
-    while out.contains("//") {
-        out = out.replace("//", "/");
+    while matches!(kind, MergeSlashes | DecodeAndMergeSlashes | Default) && text.contains("//") {
+        text = text.replace("//", "/");
     }
-    Some(out)
+    Some(text)
 }
 
 /// Whether a path still has what some servers take for a dot segment: parameters behind dots that were escaped.
@@ -38,8 +47,9 @@ pub(crate) fn has_dots_with_parameters(path: &str) -> bool {
     })
 }
 
-/// The segments that are left of a path without its first slash.
-fn without_dots(path: &str) -> Vec<String> {
+/// The segments that are left of a path without its first slash; none of a path with an escaped NUL, unless in parameters that
+/// go.
+fn without_dots(path: &str) -> Option<Vec<String>> {
     let mut kept = Vec::new();
     let (mut rest, mut behind_slash) = (path, true);
     loop {
@@ -53,6 +63,7 @@ fn without_dots(path: &str) -> Vec<String> {
             .unwrap_or((rest, ""));
         let part = match part.split_once(';') {
             Some((dots, _)) if dotted => dots.to_owned(),
+            _ if part.contains("%00") => return None,
             _ => unescaped(part),
         };
         let is_dot = part == "." || part == "..";
@@ -67,7 +78,7 @@ fn without_dots(path: &str) -> Vec<String> {
             Some(next) => rest = next,
             None => {
                 kept.extend(is_dot.then(String::new));
-                return kept;
+                return Some(kept);
             }
         }
     }
@@ -112,7 +123,35 @@ mod tests {
     use super::*;
 
     fn check(path: &str, expected: Option<&str>) {
-        assert_eq!(normalized(path).as_deref(), expected, "{path}");
+        for kind in [
+            NormalizationType::Default,
+            NormalizationType::DecodeAndMergeSlashes,
+        ] {
+            assert_eq!(normalized(path, kind).as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_mesh_may_want_less() {
+        let all = [
+            NormalizationType::None,
+            NormalizationType::Base,
+            NormalizationType::MergeSlashes,
+        ];
+        for (path, expected) in [
+            ("/a%2fb?x", ["/a%2fb"; 3]),
+            ("/%61%5Cb", ["/%61%5Cb", "/a%5Cb", "/a%5Cb"]),
+            ("/a//b\\c", ["/a//b\\c", "/a//b/c", "/a/b/c"]),
+            ("/x//../b/.", ["/x//../b/.", "/x/b/", "/x/b/"]),
+            ("/x/..%2fb", ["/x/..%2fb"; 3]),
+            ("/\"", ["/\"", "/%22", "/%22"]),
+        ] {
+            for (kind, expected) in all.into_iter().zip(expected) {
+                assert_eq!(normalized(path, kind).as_deref(), Some(expected), "{path}");
+            }
+        }
+        assert_eq!(normalized("/a%00", all[0]).as_deref(), Some("/a%00"));
+        assert_eq!(normalized("/a%00", all[1]), None);
     }
 
     #[test]
@@ -142,6 +181,7 @@ mod tests {
         check("/x\\..;/admin", Some("/x/..;/admin"));
         check("/admin%00", None);
         check("/x/..%00/admin", None);
+        check("/x/..;%00/admin", Some("/admin"));
         check("/a?%00", Some("/a"));
         check("/%25%32%46admin", Some("/%252Fadmin"));
         check("/%%32Fadmin", Some("/%252Fadmin"));

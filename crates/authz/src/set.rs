@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use config::ObjectKey;
+use config::mesh::NormalizationType;
 use config::security::{Action, AuthorizationPolicy, JwtRule, MutualTlsMode, Rule};
 use config::selector::PolicyTargetReference;
 use model::{PeerModes, Policy, Snapshot};
@@ -23,6 +24,8 @@ pub struct PolicySet {
     pub(crate) rules: Vec<Authorization>,
     /// The mesh's trust domain and its aliases.
     pub(crate) domains: Vec<String>,
+    /// What is made of paths before rules see them.
+    pub(crate) normalization: NormalizationType,
     /// The providers that can be asked, by name.
     pub(crate) authorizers: BTreeMap<String, Speaks>,
 }
@@ -86,7 +89,9 @@ impl PolicySet {
             Some((provider.name.clone(), speaks))
         });
         let domains = std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases);
+        let normalization = mesh.path_normalization.as_ref().map(|kind| kind.normalization);
         PolicySet {
+            normalization: normalization.unwrap_or_default(),
             modes: policies.peer_modes(namespace, labels),
             tokens: tokens.collect(),
             rules: rules.collect(),

@@ -2,8 +2,6 @@
 //! characters; escaped and repeated slashes besides), but some spellings stay apart that applications read as one. A match that
 //! refuses must see all of them; a match that lets in sees the one that is written.
 
-use std::fmt::Write;
-
 use config::security::{Action, AuthorizationPolicy, Rule as PolicyRule};
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::rbac::v3::{self as pb, Permission, permission::Rule};
@@ -25,10 +23,16 @@ const LEFT_OVER: &str = r"\C*/\.\.?(?:;|%3[bB])\C*";
 /// The name of the refusal of such paths, in Envoy's logs.
 const GUARD: &str = "argosy-dot-segment-with-parameters";
 
+/// Most pieces of an expression: so many of the longest, and a proxy still takes it (`re2.max_program_size.error_level`).
+const MOST_PIECES: usize = 2_000;
+/// The slash in all its forms. Which of them reach an application depends on MeshConfig's `pathNormalization`.
+const SLASHES: &str = r"(?:/|\\|(?i:%2f|%5c))";
+
 /// A path without query: exact, prefix, suffix, or a template with `{*}` (one segment) and `{**}` (any). Where a match refuses,
-/// an escape and the character that it stands for are one (RFC 3986, section 2.1).
+/// an escape and the character that it stands for are one (RFC 3986, section 2.1), whatever the mesh normalises, and a template
+/// is an expression: Envoy's own templates take no `*`, `[` or `"` in a segment, which applications do.
 pub(super) fn path(value: &str, refuses: bool) -> Permission {
-    if refuses && has_spellings(value) {
+    if refuses && (is_template(value) || has_spellings(value)) {
         return compared(regex_match(&any_spelling(value)));
     }
     if !is_template(value) {
@@ -106,32 +110,47 @@ fn has_spellings(value: &str) -> bool {
     literals(value).any(|part| !part.bytes().all(plain))
 }
 
-/// A value as an expression for all spellings of it.
+/// A value as an expression for all spellings of it. Of one that is too long the start must do: it refuses more, never less.
 fn any_spelling(value: &str) -> String {
+    let mut pieces = pieces(value);
+    if pieces.len() > MOST_PIECES {
+        pieces.truncate(MOST_PIECES);
+        pieces.push(r"\C*".to_owned());
+    }
+    pieces.concat()
+}
+
+fn pieces(value: &str) -> Vec<String> {
+    let any = || vec![r"\C*".to_owned()];
     if is_template(value) {
         let part = |part: &str| match part {
-            "{*}" => "[^/]+".to_owned(),
-            "{**}" => r"\C*".to_owned(),
+            "{*}" => vec!["[^/]+".to_owned()],
+            "{**}" => any(),
             part => spellings(part),
         };
-        return value.split('/').map(part).collect::<Vec<_>>().join("/");
+        let parts: Vec<Vec<String>> = value.split('/').map(part).collect();
+        return parts.join(&"/".to_owned());
     }
     match Pattern::parse(value) {
-        Pattern::Present => r"\C+".to_owned(),
+        Pattern::Present => vec![r"\C+".to_owned()],
         Pattern::Exact(text) => spellings(text),
-        Pattern::Prefix(text) => spellings(text) + r"\C*",
-        Pattern::Suffix(text) => format!(r"\C*{}", spellings(text)),
+        Pattern::Prefix(text) => [spellings(text), any()].concat(),
+        Pattern::Suffix(text) => [any(), spellings(text)].concat(),
     }
 }
 
-/// A text in which each character that is not unreserved may stand for itself or be escaped, in digits of either case. Escapes
-/// in it are taken for their characters; a backslash is a slash, as Envoy makes it.
-fn spellings(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() * 2);
+/// A text, byte for byte. What is escaped in it, and what is neither unreserved nor a slash, may stand for itself or be escaped,
+/// in digits of either case; a backslash and an escaped slash are any slash. Each text is a spelling of itself.
+fn spellings(text: &str) -> Vec<String> {
+    let mut out = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((first, more)) = rest.split_first() {
         let escaped = escaped(rest);
-        spell(escaped.unwrap_or(*first), &mut out);
+        out.push(match escaped {
+            None if *first == b'/' => "/".to_owned(),
+            None if is_unreserved(*first) => quoted(&char::from(*first).to_string()),
+            _ => any_form(escaped.unwrap_or(*first)),
+        });
         rest = if escaped.is_some() {
             rest.get(3..).unwrap_or_default()
         } else {
@@ -141,14 +160,16 @@ fn spellings(text: &str) -> String {
     out
 }
 
-fn spell(byte: u8, out: &mut String) {
-    // Writing to a String cannot fail.
-    let _ = match byte {
-        b'/' | b'\\' => write!(out, "/"),
-        byte if is_unreserved(byte) => write!(out, "{}", quoted(&char::from(byte).to_string())),
-        byte if byte.is_ascii_graphic() => write!(out, r"(?:\{}|(?i:%{byte:02x}))", char::from(byte)),
-        byte => write!(out, "(?i:%{byte:02x})"),
-    };
+/// A byte as itself or escaped.
+fn any_form(byte: u8) -> String {
+    match byte {
+        b'/' | b'\\' => SLASHES.to_owned(),
+        byte if byte.is_ascii_graphic() => {
+            let plain = quoted(&char::from(byte).to_string());
+            format!("(?:{plain}|(?i:%{byte:02x}))")
+        }
+        byte => format!(r"(?:\x{byte:02x}|(?i:%{byte:02x}))"),
+    }
 }
 
 /// The byte that an escape at the start of a text stands for.
@@ -182,11 +203,66 @@ mod tests {
         let expected = |value: &str, expression: &str| assert_eq!(any_spelling(value), expression, "{value}");
         expected("/x:y*", r"/x(?:\:|(?i:%3a))y\C*");
         expected("*+.c", r"\C*(?:\+|(?i:%2b))\.c");
-        expected("/caf%C3%a9", r"/caf(?i:%c3)(?i:%a9)");
-        expected("/%61%2fb\\c", "/a/b/c");
+        expected("/caf%C3%a9", r"/caf(?:\xc3|(?i:%c3))(?:\xa9|(?i:%a9))");
+        expected("/%61%2fb\\c", &format!("/(?:a|(?i:%61)){SLASHES}b{SLASHES}c"));
+        expected("/a/{*}/b_c", r"/a/[^/]+/b_c");
         expected("/{*}/x@y/{**}", r"/[^/]+/x(?:\@|(?i:%40))y/\C*");
         // RE2 takes them, and they mean what they should.
         let all = regex::Regex::new(&format!("^{}$", any_spelling("/a b"))).unwrap();
         assert!(all.is_match("/a%20b") && !all.is_match("/a+b"));
+    }
+
+    /// Whether a policy that refuses by this value refuses this path.
+    fn refuses(value: &str, path: &str) -> bool {
+        let expression = re2::parse_of_proxy(&any_spelling(value)).unwrap();
+        let whole = format!("^(?:{})$", expression.rust());
+        regex::Regex::new(&whole).unwrap().is_match(path)
+    }
+
+    #[test]
+    fn no_normalisation_hides_a_path_from_what_refuses() {
+        // What comes out of NONE, BASE, MERGE_SLASHES, and DECODE_AND_MERGE_SLASHES.
+        for (value, sent) in [
+            ("/a%2fb", ["/a%2fb", "/a%2Fb", "/a%2fb", "/a/b"]),
+            ("/a%5Cb*", ["/a%5cb/x", "/a%5Cb", "/a%5cb", "/a/b"]),
+            ("*\\b", ["/a\\b", "/a/b", "/x%5cb", "/x/b"]),
+            ("/%61%7Eb", ["/%61%7eb", "/a~b", "/a%7Eb", "/a~b"]),
+            ("/x:%61", ["/x%3A%61", "/x%3aa", "/x:a", "/x%3Aa"]),
+            ("/{*}/a%2fb", ["/x/a%2Fb", "/x/a%2fb", "/x/a%5cb", "/x/a/b"]),
+            ("/{*}/b", ["/\"[*]\"/b", "/[*]/b", "/a*/b", "/a%22/b"]),
+        ] {
+            for path in sent {
+                assert!(refuses(value, path), "{value} {path}");
+            }
+        }
+        for (value, other) in [
+            ("/a%2fb", "/ab"),
+            ("/%61", "/b"),
+            ("/a/b:c", "/a%2fbc"),
+            ("/{*}/b", "//b"),
+        ] {
+            assert!(!refuses(value, other), "{value} {other}");
+        }
+    }
+
+    #[test]
+    fn a_long_value_is_one_that_a_proxy_takes() {
+        for value in [
+            "%2f".repeat(40_000),
+            format!("*{}", ":".repeat(40_000)),
+            "/x%2f{*}".repeat(9_000),
+        ] {
+            let expression = re2::parse_of_proxy(&any_spelling(&value)).unwrap();
+            assert!(expression.instructions() <= re2::MAX_INSTRUCTIONS);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_value_is_a_spelling_of_itself(text in "/([ -)+-z|~]|%2[Ff]|%5c|%61|%25){0,12}") {
+            assert!(refuses(&text, &text), "{text}");
+            assert!(refuses(&format!("{text}*"), &format!("{text}x")), "{text}*");
+            assert!(refuses(&format!("*{text}"), &format!("x{text}")), "*{text}");
+        }
     }
 }

@@ -17,24 +17,29 @@ pub(crate) const UNAUTHORIZED: Answer = Answer::Status(401);
 pub(crate) type Case = (String, Vec<(Sent, Answer)>);
 
 pub(crate) fn check(cases: Vec<Case>) {
+    check_with("DEFAULT", cases);
+}
+
+/// As [`check`], with this `pathNormalization`.
+pub(crate) fn check_with(normalization: &str, cases: Vec<Case>) {
     let documents: Vec<String> = cases
         .iter()
         .enumerate()
         .map(|(at, case)| case.0.replace("NAMESPACE", &format!("w{at}")))
         .collect();
-    let Some(mesh) = Mesh::start(&documents) else {
+    let Some(mesh) = Mesh::start_with(normalization, &documents) else {
         return;
     };
     for (workload, (_, sent)) in cases.into_iter().enumerate() {
         for (sent, expected) in sent {
             let (request, answer) = client::send(&mesh, workload, &sent);
             let text = mesh.text(workload);
-            assert_eq!(answer, expected, "Envoy: {sent:?}\n{text}");
+            assert_eq!(answer, expected, "{normalization}, Envoy: {sent:?}\n{text}");
             let decided = mesh.set(workload).decide(&request, &sent.answers).verdict;
             assert_eq!(
                 crate::seen(&decided),
                 expected,
-                "decided {decided:?}: {sent:?}\n{text}"
+                "{normalization}, decided {decided:?}: {sent:?}\n{text}"
             );
         }
     }

@@ -37,7 +37,7 @@ pub(crate) const PEERS: [&str; 6] = [
 const RBAC: &str = "envoy.filters.http.rbac";
 
 /// The mesh without its workloads: a trust domain with an alias, three authorizers, and a log.
-fn base(authorizer: &str, by_grpc: u16, log: &str) -> String {
+fn base(authorizer: &str, by_grpc: u16, log: &str, normalization: &str) -> String {
     let (host, port) = authorizer.rsplit_once(':').unwrap();
     format!(
         r#"
@@ -47,6 +47,7 @@ metadata: {{name: istio, namespace: istio-system}}
 spec:
   trustDomain: cluster.local
   trustDomainAliases: [old.example]
+  pathNormalization: {{normalization: {normalization}}}
   accessLogFile: {log}
   accessLogFormat: "%REQ(X-CASE)% %DYNAMIC_METADATA(envoy.common:access_log_hint)% %DYNAMIC_METADATA({RBAC}:istio_dry_run_deny_shadow_engine_result)% %DYNAMIC_METADATA({RBAC}:istio_dry_run_allow_shadow_engine_result)%\n"
   extensionProviders:
@@ -130,6 +131,11 @@ impl Mesh {
     /// Workloads with these documents in their namespaces (`w0`, `w1`, …; `JWKS` stands for the signer's keys). None where
     /// there is no Envoy.
     pub(crate) fn start(documents: &[String]) -> Option<Mesh> {
+        Mesh::start_with("DEFAULT", documents)
+    }
+
+    /// As [`Mesh::start`], with this `pathNormalization`.
+    pub(crate) fn start_with(normalization: &str, documents: &[String]) -> Option<Mesh> {
         let block = block();
         let (echo, authorizer) = (format!("{block}.250:8000"), format!("{block}.251:8000"));
         envoy::echo(&echo);
@@ -143,7 +149,7 @@ impl Mesh {
         let jwks = signer.jwks.replace('"', "\\\"");
         let documents: Vec<String> = documents.iter().map(|text| text.replace("JWKS", &jwks)).collect();
         let path = log.path().join("log");
-        let mut texts = vec![base(&authorizer, by_grpc, path.to_str().unwrap())];
+        let mut texts = vec![base(&authorizer, by_grpc, path.to_str().unwrap(), normalization)];
         for (at, text) in documents.iter().enumerate() {
             texts.push(workload(at, addresses[at], "0.0.0.0:8000"));
             texts.push(text.clone());

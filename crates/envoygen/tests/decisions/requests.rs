@@ -36,7 +36,7 @@ pub(crate) struct Carried {
     pub(crate) genuine: bool,
 }
 
-const PATHS: [&str; 46] = [
+const PATHS: [&str; 50] = [
     "/",
     "/admin",
     "/Admin",
@@ -83,6 +83,10 @@ const PATHS: [&str; 46] = [
     "/v1/x%3adelete",
     "/caf%C3%A9/x",
     "/caf%c3%A9",
+    "/a%2Fb",
+    "/a%5cb",
+    "/a\\b",
+    "/a/*[",
 ];
 
 /// What a random path is made of.
