@@ -25,7 +25,7 @@ use rcgen::{
 use runtime::grpc::{self, Limits};
 use runtime::tls::{self, Expected};
 use runtime::{Context, Identity, TrustDomain};
-use support::{Mesh, admin, context, echo_server, eventually, now, say, spiffe, stolen};
+use support::{Mesh, Running, admin, context, echo_server, eventually, now, say, spiffe, stolen};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tonic::Code;
@@ -496,6 +496,55 @@ async fn a_workload_whose_certificate_was_revoked_gets_another_by_its_token_at_o
     .await;
     say(&orders, address, Expected::Any).await.unwrap();
     client.shutdown.cancel();
+}
+
+/// Another Citadel in the place of this one; what happens in between, nobody sees.
+async fn started_again(citadel: Running, mesh: &Mesh, between: impl FnOnce()) -> Running {
+    let address = citadel.address;
+    citadel.stop().await;
+    between();
+    let listener = TcpListener::bind(address).await.unwrap();
+    mesh.citadel_on(listener, mesh.args()).await
+}
+
+/// Has nothing revoked any more. A Citadel that has just revoked something would put it back.
+fn lift(mesh: &Mesh) {
+    std::fs::remove_file(mesh.path("ca/revoked.json")).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_whose_revocation_is_lifted_is_well_again_with_the_same_certificate() {
+    let mesh = Mesh::new();
+    let citadel = mesh.citadel().await;
+    let client = context("client");
+    let args = mesh.client_args(citadel.address, &mesh.token("shop", "orders"));
+    let orders = Identity::from_citadel(&args, &client).await.unwrap();
+    // Without a token that counts it is refused until the list is gone.
+    let expired = mesh.token_with("shop", "orders", |grant| grant.issued_at -= 7200);
+    std::fs::write(&args.token, expired).unwrap();
+    let serial = orders.current().serial().to_owned();
+    let path = format!("/ca/revoke?serial={serial}");
+    assert_eq!(admin(&citadel.context, "PUT", &path).await.0, StatusCode::OK);
+    let failing = |value: u8| {
+        let line = format!("argosy_identity_renewal_failing{{service=\"client\"}} {value}\n");
+        client.metrics.encode().contains(&line)
+    };
+    eventually("the reason told", || {
+        ready(&client).contains("another one is not given") && refused_metric(&client, 1) && failing(1)
+    })
+    .await;
+    let citadel = started_again(citadel, &mesh, || lift(&mesh)).await;
+    let well = async {
+        while !(ready(&client).is_empty() && refused_metric(&client, 0) && failing(0)) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    // Attempts to connect are up to a minute apart.
+    let well = tokio::time::timeout(support::PATIENCE * 4, well).await;
+    well.unwrap_or_else(|_| panic!("still refused: {}", ready(&client)));
+    assert_eq!(orders.current().serial(), serial);
+    client.shutdown.cancel();
+    citadel.stop().await;
 }
 
 /// A way to `to` on which nothing is lost that was said before the end: a connection that is closed while something is unread is

@@ -273,7 +273,11 @@ impl<I: Issuer> Renewer<I> {
             let current = identity.current();
             let refused = self.issuer.refused_why(&current);
             let waits = !due.left(unix_now(), Instant::now()).is_zero();
+            if refused.is_none() {
+                self.tell_taken(&current);
+            }
             if waits && refused.is_none() && issued_at(&current) >= self.issuer.reissue_before() {
+                self.failing.set(0);
                 retry = None;
                 continue;
             }
@@ -304,6 +308,20 @@ impl<I: Issuer> Renewer<I> {
             "the mesh refuses the certificate {}: {why}; another one is asked for",
             current.serial()
         ));
+    }
+
+    /// A certificate that was refused is taken again: the list that it stood on is gone, or its authority is trusted once more.
+    fn tell_taken(&self, current: &Svid) {
+        if self.refused.set(0) == 0 {
+            return;
+        }
+        tracing::warn!(service = self.service, id = %current.id(), serial = current.serial(),
+            "the mesh takes the certificate again");
+        // Should it be refused once more, the reason is news.
+        self.complaint.lock().clear();
+        if current.not_after() > unix_now() {
+            self.condition.set_ready();
+        }
     }
 
     /// An identity that can still be used is good enough; one that has ended or is refused is not.
