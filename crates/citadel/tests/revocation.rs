@@ -23,6 +23,7 @@ use rcgen::{
     KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
 };
 use runtime::grpc::{self, Limits};
+use runtime::identity::{CitadelClient, Issuer as _, Svid};
 use runtime::tls::{self, Expected};
 use runtime::{Context, Identity, TrustDomain};
 use support::{Mesh, Running, admin, context, echo_server, eventually, now, say, spiffe, stolen};
@@ -603,4 +604,38 @@ async fn who_was_away_while_its_certificate_was_revoked_hears_of_it_when_it_conn
     .await;
     client.shutdown.cancel();
     again.stop().await;
+}
+
+/// Follows Citadel's word as a workload does, until it takes the certificate or refuses it.
+async fn until_taken(client: &CitadelClient, svid: &Svid, taken: bool) {
+    let looking = async {
+        while client.refused_why(svid).is_none() != taken {
+            // Without a connection there is nothing to hear.
+            _ = client.changed_bundle(svid).await;
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    // Attempts to connect are up to a minute apart.
+    let looked = tokio::time::timeout(support::PATIENCE * 8, looking).await;
+    looked.unwrap_or_else(|_| panic!("never taken={taken}: {:?}", client.refused_why(svid)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_citadel_said_when_it_refused_to_connect_is_forgotten_once_it_connects() {
+    let mesh = Mesh::new();
+    let citadel = mesh.citadel().await;
+    let args = mesh.client_args(way(citadel.address).await, &mesh.token("shop", "orders"));
+    let client = CitadelClient::new(args.clone()).await.unwrap();
+    let svid = Arc::new(client.issue(None).await.unwrap());
+    let path = format!("/ca/revoke?serial={}", svid.serial());
+    assert_eq!(admin(&citadel.context, "PUT", &path).await.0, StatusCode::OK);
+    let citadel = started_again(citadel, &mesh, || {}).await;
+    until_taken(&client, &svid, false).await;
+    let citadel = started_again(citadel, &mesh, || lift(&mesh)).await;
+    until_taken(&client, &svid, true).await;
+    // It is shown again as well: whoever has no token any more renews by it.
+    std::fs::remove_file(&args.token).unwrap();
+    let renewed = client.issue(Some(svid.clone())).await.unwrap();
+    assert_ne!(renewed.serial(), svid.serial());
+    citadel.stop().await;
 }

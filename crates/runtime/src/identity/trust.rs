@@ -35,7 +35,7 @@ pub(super) struct Follower {
     noted: AsyncMutex<watch::Receiver<Option<Message>>>,
     attempt: Mutex<Attempt>,
     /// What Citadel's end of TLS said of our certificate, when it was refused.
-    refusal: Mutex<Option<String>>,
+    refusal: Arc<Mutex<Option<String>>>,
 }
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Default for Follower {
                 due: Instant::now(),
                 wait: FIRST_RETRY,
             }),
-            refusal: Mutex::default(),
+            refusal: Arc::default(),
         }
     }
 }
@@ -96,7 +96,9 @@ impl Follower {
         attempt.due = Instant::now() + attempt.wait.mul_f64(rand::random_range(0.5..1.0));
         if let Some(status) = status {
             let mut known = self.refusal.lock();
-            *known = refusal(&status).or(known.take().filter(|_| !heard));
+            // Whoever answers that it has no such service has taken the certificate.
+            let taken = heard || status.code() == Code::Unimplemented;
+            *known = refusal(&status).or(known.take().filter(|_| !taken));
             tracing::debug!(code = ?status.code(), reason = status.message(), "Citadel's trust bundle is not followed");
         }
     }
@@ -115,9 +117,9 @@ impl Follower {
 
     /// Opens a stream on this channel.
     pub(super) fn follow(self: &Arc<Self>, channel: Channel) {
-        let told = self.told.clone();
+        let (told, refusal) = (self.told.clone(), self.refusal.clone());
         self.attempt.lock().task = Some(tokio::spawn(async move {
-            match listen(channel, &told).await {
+            match listen(channel, &told, &refusal).await {
                 Ok(()) => Status::unavailable("the stream ended"),
                 Err(status) => status,
             }
@@ -174,11 +176,17 @@ fn refusal(status: &Status) -> Option<String> {
     }
 }
 
-async fn listen(channel: Channel, told: &watch::Sender<Option<Message>>) -> Result<(), Status> {
+/// Hands on what Citadel says. Who says something to the certificate takes it, whatever was said of it before.
+async fn listen(
+    channel: Channel,
+    told: &watch::Sender<Option<Message>>,
+    refusal: &Mutex<Option<String>>,
+) -> Result<(), Status> {
     let mut client = TrustBundleServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
     let answer = client.watch_trust_bundle(WatchTrustBundleRequest {}).await?;
     let mut stream = answer.into_inner();
     while let Some(message) = stream.message().await? {
+        *refusal.lock() = None;
         told.send_replace(Some(message));
     }
     Ok(())
