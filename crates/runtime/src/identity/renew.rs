@@ -285,7 +285,11 @@ impl<I: Issuer> Renewer<I> {
             match self.request(Some(current.clone())).await {
                 Ok(svid) => {
                     due = Due::renewal(svid.not_after());
-                    (retry, backoff) = (None, Backoff(FIRST_RETRY));
+                    // Should the mesh refuse that one as well, the next is not asked for at once.
+                    retry = refused.map(|_| backoff.next());
+                    if retry.is_none() {
+                        backoff = Backoff(FIRST_RETRY);
+                    }
                     identity.replace(svid);
                     self.refused.set(0);
                     self.condition.set_ready();
@@ -358,7 +362,20 @@ impl<I: Issuer> Renewer<I> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+        KeyUsagePurpose, SanType,
+    };
+    use rustls::pki_types::UnixTime;
+    use zeroize::Zeroizing;
+
     use super::*;
+    use crate::logging::LogHandle;
+    use crate::spiffe::TrustDomain;
+
+    const ID: &str = "spiffe://cluster.local/ns/shop/sa/orders";
 
     #[test]
     fn renewal_is_half_way_with_jitter() {
@@ -386,6 +403,56 @@ mod tests {
         // The wall clock was set back by ten minutes.
         check(400, 100, 0);
         check(i64::MIN, 99, 1);
+    }
+
+    /// Gives certificates that the mesh refuses, and counts them.
+    struct Vain {
+        root: CertifiedIssuer<'static, KeyPair>,
+        given: Arc<AtomicUsize>,
+    }
+
+    impl Issuer for Vain {
+        async fn issue(&self, _: Option<Arc<Svid>>) -> Result<Svid, IssueError> {
+            self.given.fetch_add(1, Ordering::Relaxed);
+            let mut params = CertificateParams::default();
+            params.subject_alt_names = vec![SanType::URI(ID.try_into().unwrap())];
+            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+            params.extended_key_usages = vec![
+                ExtendedKeyUsagePurpose::ServerAuth,
+                ExtendedKeyUsagePurpose::ClientAuth,
+            ];
+            params.is_ca = IsCa::ExplicitNoCa;
+            let key = KeyPair::generate().unwrap();
+            let leaf = params.signed_by(&key, &self.root).unwrap();
+            let bundle = TrustBundle::new(TrustDomain::default(), [self.root.der().clone()]).unwrap();
+            let key = Zeroizing::new(key.serialize_der());
+            let chain = vec![leaf.der().clone()];
+            Ok(Svid::new(key, chain, Arc::new(bundle), UnixTime::now()).unwrap())
+        }
+
+        fn refused_why(&self, _: &Svid) -> Option<String> {
+            Some("always".to_owned())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn certificates_that_are_refused_one_after_the_other_are_asked_for_ever_less_often() {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let given = Arc::new(AtomicUsize::new(0));
+        let context = Context::new("client", LogHandle::detached(), Duration::from_secs(1));
+        let issuer = Vain {
+            root,
+            given: given.clone(),
+        };
+        start(issuer, &context).await.unwrap();
+        // By virtual time: twelve seconds until the waits have their longest.
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        context.shutdown.cancel();
+        let given = given.load(Ordering::Relaxed);
+        assert!((10..40).contains(&given), "{given} certificates in five minutes");
     }
 
     #[test]
