@@ -54,6 +54,18 @@ pub enum AuthorityError {
         /// What is there.
         remains: &'static str,
     },
+    /// What is left of an authority that was plugged in: its notes.
+    #[error(
+        "{state} has {remains} of an authority that was plugged in, but {dir} does not have that: put ca-key.pem, ca-cert.pem and root-cert.pem back into {dir}, or move {state} away to have a new root made, which no workload trusts yet"
+    )]
+    PluggedMissing {
+        /// The folder.
+        dir: PathBuf,
+        /// The folder of notes (`--ca-state-dir`).
+        state: PathBuf,
+        /// What is there.
+        remains: &'static str,
+    },
     /// A file of a plugged-in authority that is not there.
     #[error(
         "{0} is missing: a plugged-in authority is ca-key.pem, ca-cert.pem, root-cert.pem and, where there are more intermediates, cert-chain.pem"

@@ -227,12 +227,23 @@ impl Folder {
         Ok(authority)
     }
 
-    /// A folder that has something of an authority without its root is no new one.
+    /// A folder that has something of an authority without its root is no new one, nor one whose notes on an authority that
+    /// was plugged in are still there.
     fn refuse_remains(&self) -> Result<(), AuthorityError> {
-        let remains = [NEXT_KEY_FILE, RETIRING_KEY_FILE, journal::FOLDER];
-        match remains.into_iter().find(|name| self.path(name).exists()) {
-            Some(remains) => Err(AuthorityError::RootMissing {
+        let keys = [NEXT_KEY_FILE, RETIRING_KEY_FILE];
+        let notes = [journal::FOLDER, REVOKED_FILE, RECORD_FILE];
+        let mut remains = keys.into_iter().chain(notes);
+        if let Some(remains) = remains.find(|name| self.path(name).exists()) {
+            return Err(AuthorityError::RootMissing {
                 dir: self.dir.clone(),
+                remains,
+            });
+        }
+        let state = self.notes_dir();
+        match notes.into_iter().find(|name| state.join(name).exists()) {
+            Some(remains) => Err(AuthorityError::PluggedMissing {
+                dir: self.dir.clone(),
+                state: state.to_owned(),
                 remains,
             }),
             None => Ok(()),

@@ -106,8 +106,31 @@ fn what_is_left_of_an_authority_gets_no_new_root() {
         }
         assert!(!ca.join(KEY_FILE).exists() && !ca.join(CERT_FILE).exists());
     };
-    for remains in [NEXT_KEY_FILE, RETIRING_KEY_FILE, journal::FOLDER] {
+    let notes = [journal::FOLDER, REVOKED_FILE, RECORD_FILE];
+    for remains in [NEXT_KEY_FILE, RETIRING_KEY_FILE].into_iter().chain(notes) {
         check(remains);
+    }
+    // Notes on an authority that was plugged in, in a folder of their own.
+    for remains in notes {
+        let (dir, ca) = folder();
+        plug_in(&ca);
+        let state = dir.path().join("state");
+        let folder = own(&ca).with_state(Some(state.clone()));
+        folder.load_or_create().unwrap();
+        fs::write(state.join(remains), "{}").unwrap();
+        fs::remove_dir_all(&ca).unwrap();
+        let error = folder.load_or_create().unwrap_err().to_string();
+        let state = state.display().to_string();
+        for part in [
+            remains,
+            &state,
+            "plugged in",
+            "put ca-key.pem, ca-cert.pem",
+            "back into",
+        ] {
+            assert!(error.contains(part), "no {part:?} in: {error}");
+        }
+        assert!(!ca.join(KEY_FILE).exists() && !ca.join(CERT_FILE).exists());
     }
 }
 
