@@ -69,6 +69,16 @@ pub enum SecretError {
         /// The key.
         key: &'static str,
     },
+    /// There are notes on an authority that was plugged in, and neither that nor another one.
+    #[error(
+        "Secret {namespace}/{notes} has notes on an authority that was plugged in, but there is no Secret {PLUGGED_SECRET}: put that back, or delete {notes} to have a new root made, which no workload trusts yet"
+    )]
+    PluggedMissing {
+        /// The namespace.
+        namespace: String,
+        /// The name of the Secret of notes.
+        notes: String,
+    },
     /// The root that Istio made cannot be used.
     #[error(
         "Secret {namespace}/{name}, the root that Istio made, cannot be taken over: {reason}; put it right, or delete it to have a new root made"
@@ -146,10 +156,14 @@ impl Store {
         }
     }
 
+    fn notes_name(&self) -> String {
+        format!("{}{NOTES}", self.name)
+    }
+
     /// The Secret of notes beside it, whose copy is in the folder `dir`.
     fn notes(&self, dir: &Path) -> Self {
         Self {
-            name: format!("{}{NOTES}", self.name),
+            name: self.notes_name(),
             dir: dir.to_owned(),
             holds: Holds::Notes,
             ..self.clone()
@@ -186,9 +200,24 @@ impl Store {
             return Ok((Origin::Plugged, values));
         }
         match self.get(&self.name).await? {
-            None => Ok((Origin::Nothing, Values::new())),
+            None => {
+                self.refuse_remains().await?;
+                Ok((Origin::Nothing, Values::new()))
+            }
             Some(secret) => self.take(secret),
         }
+    }
+
+    /// A cluster with notes on an authority that was plugged in is no new one.
+    async fn refuse_remains(&self) -> Result<(), SecretError> {
+        let notes = self.notes_name();
+        if self.holds != Holds::Authority || self.get(&notes).await?.is_none() {
+            return Ok(());
+        }
+        Err(SecretError::PluggedMissing {
+            namespace: self.namespace.clone(),
+            notes,
+        })
     }
 
     /// Writes the own Secret's values into the folder, and gives them.

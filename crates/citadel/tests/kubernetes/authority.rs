@@ -195,6 +195,23 @@ async fn what_was_revoked_of_a_plugged_in_authority_all_replicas_know() {
     for citadel in [one, two, late] {
         citadel.stop().await;
     }
+    // Whose authority is lost gets no root of its own in its place.
+    let path = format!("{all}/cacerts");
+    cluster.send("DELETE", &path, &Value::Null).await.unwrap();
+    let next = Mesh::new();
+    let args = citadel::Args {
+        kubernetes: cluster.options(),
+        ..next.args()
+    };
+    let error = citadel::Ca::open(&args).await.unwrap_err().to_string();
+    for part in [
+        "noted/argosy-ca-secret-notes",
+        "no Secret cacerts",
+        "put that back",
+    ] {
+        assert!(error.contains(part), "no {part:?} in: {error}");
+    }
+    assert!(!next.path("ca/root-key.pem").exists());
 }
 
 /// A root as Istio makes it for itself: RSA, in PKCS #1.
