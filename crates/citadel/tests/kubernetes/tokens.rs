@@ -1,5 +1,8 @@
 //! Whose token gets which identity.
 
+use std::sync::Arc;
+
+use runtime::identity::{CitadelClient, Issuer};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
@@ -146,6 +149,9 @@ async fn without_the_api_server_callers_are_told_to_come_again() {
         (mesh, citadel, token)
     };
     outcome(&mesh, &citadel, &token).await.unwrap();
+    let client = CitadelClient::new(mesh.client_args(citadel.address, &token));
+    let client = client.await.unwrap();
+    let held = Arc::new(client.issue(None).await.unwrap());
     server.kill();
     let (code, text) = outcome(&mesh, &citadel, &token).await.unwrap_err();
     assert_eq!(code, Code::Unavailable, "{text}");
@@ -153,6 +159,14 @@ async fn without_the_api_server_callers_are_told_to_come_again() {
     // Who has a certificate does not need the API server; identity.yaml's issuers neither.
     let known = mesh.token("shop", "orders");
     assert!(ask(&mesh, &citadel, &known).await.is_ok());
+    let renewed = client.issue(Some(held.clone())).await.unwrap();
+    assert_eq!(renewed.id(), held.id());
+    assert_ne!(renewed.serial(), held.serial());
+    let error = client.issue(None).await.unwrap_err().to_string();
+    assert!(
+        error.contains("Unavailable") && error.contains("try again"),
+        "{error}"
+    );
     server.restart().await.unwrap();
     let recovered = || async { outcome(&mesh, &citadel, &token).await.ok() };
     until("tokens are reviewed again", recovered).await;

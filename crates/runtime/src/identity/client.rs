@@ -2,6 +2,7 @@
 //!
 //! The wire is Istio's `istio.v1.auth.IstioCertificateService/CreateCertificate`.
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,11 +84,12 @@ pub enum IssueError {
     Svid(#[from] SvidError),
     /// An issuer in this process failed.
     #[error("{0}")]
-    Local(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Local(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// Gets certificates from Citadel. Shows the token of `--token`; a certificate in hand serves when the token is refused,
-/// unless the mesh refuses the certificate too.
+/// Gets certificates from Citadel. Shows the token of `--token`; a certificate in hand serves when the token is refused or
+/// cannot be looked at for now, unless the mesh refuses the certificate too. For how long, Citadel decides
+/// (`--certificate-renewal`).
 #[derive(Debug)]
 pub struct CitadelClient {
     args: IdentityArgs,
@@ -169,7 +171,7 @@ impl CitadelClient {
     }
 
     fn channel(&self, material: Presented) -> Result<tonic::transport::Channel, Status> {
-        let internal = |e: &dyn std::error::Error| Status::internal(e.to_string());
+        let internal = |e: &dyn Error| Status::internal(e.to_string());
         let config = tls::client(Arc::new(material), self.citadel.clone()).map_err(|e| internal(&e))?;
         grpc::channel(&self.args.citadel_address, Some(Connector::new(config))).map_err(|e| internal(&e))
     }
@@ -239,10 +241,11 @@ impl Issuer for CitadelClient {
         };
         let answer = match (self.token().await, current.is_some()) {
             (Ok(token), renewing) => match self.call(&csr, material(), Some(token)).await {
-                Err(status) if renewing && status.code() == Code::Unauthenticated => {
+                Err(status) if renewing && by_certificate(&status) => {
                     tracing::warn!(
+                        code = ?status.code(),
                         reason = status.message(),
-                        "token refused; renewing by the certificate in hand"
+                        "the token does not count; renewing by the certificate in hand"
                     );
                     self.call(&csr, material(), None).await
                 }
@@ -283,6 +286,16 @@ impl Issuer for CitadelClient {
     fn refused_why(&self, current: &Svid) -> Option<String> {
         let by_list = current.refused().map(ToString::to_string);
         by_list.or_else(|| self.follower.refusal())
+    }
+}
+
+/// Whether a certificate may help where a token did not: Citadel refused the token, or could not have it looked at (the API
+/// server is away, or too many others are asking). What ended the connection ends the next one too; such a status has a source.
+fn by_certificate(status: &Status) -> bool {
+    match status.code() {
+        Code::Unauthenticated => true,
+        Code::Unavailable | Code::ResourceExhausted => status.source().is_none(),
+        _ => false,
     }
 }
 
