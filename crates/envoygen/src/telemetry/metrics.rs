@@ -55,7 +55,10 @@ const MAX_TAKEN: u32 = 10_000;
 /// The same of what is sent, where one listener may lead to all services of a mesh.
 const MAX_SENT: u32 = 50_000;
 /// A part of the header: a label's value, or a workload's or a cluster's name. Others are left out.
-const PART: &str = "[A-Za-z0-9._:/-]{0,128}";
+const PART: &str = "[A-Za-z0-9._:/-]*";
+/// What is read of the header, in bytes: seven parts of usual length. Counted here and not in the patterns, which would be larger
+/// than the 100 instructions that Envoy takes where its bootstrap allows no more.
+const PARTS: usize = 1024;
 
 /// Who counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -290,7 +293,7 @@ pub(crate) fn peer_filters() -> [HttpFilter; 2] {
 
 /// Puts the peer's identity in front of the header, as a further part.
 fn certified() -> HttpFilter {
-    let value = format!("%DOWNSTREAM_PEER_URI_SAN%;%REQ({PEER_HEADER})%");
+    let value = format!("%DOWNSTREAM_PEER_URI_SAN%;%REQ({PEER_HEADER}):{PARTS}%");
     let header = HeaderValueOption {
         header: Some(HeaderValue {
             key: PEER_HEADER.to_owned(),
@@ -315,8 +318,8 @@ fn certified() -> HttpFilter {
 /// Finds a part behind the identity, or nothing; it always matches, since what does not match is taken as it is.
 fn pattern(index: usize, key: &str) -> String {
     match key {
-        "namespace" => "^(?:spiffe://[^/;]+/ns/([a-z0-9-]{1,63})/sa/[^;]*;.*|.*)$".to_owned(),
-        _ => format!("^(?:(?:[^;]*;){{{}}}({PART})(?:;.*)?|.*)$", index + 1),
+        "namespace" => "^(?:spiffe://[!-.0-:<-~]+/ns/([a-z0-9-]+)/sa/.*|.*)$".to_owned(),
+        _ => format!("^(?:(?:[ -:<-~]*;){{{}}}({PART})(?:;.*)?|.*)$", index + 1),
     }
 }
 
