@@ -103,13 +103,17 @@ impl Day {
             .kubectl(&["delete", ASKED, "--all", "--namespace", SHOP])?;
         let end = std::time::Instant::now() + BOUND;
         for workload in ["catalog-v1", "catalog-v2"] {
-            let listeners = format!("argosy proxy-config listener deployment/{workload}.{SHOP} -o json");
+            let workload = format!("deployment/{workload}");
+            let listeners = format!("argosy proxy-config listener {workload}.{SHOP} -o json");
             while self.cluster.shell(&listeners)?.contains(FILTER) {
                 anyhow::ensure!(std::time::Instant::now() < end, "{workload} asks Mixer still");
                 std::thread::sleep(Duration::from_millis(300));
             }
+            // Connections that stand keep the filters that they began with until they are drained.
+            self.cluster
+                .kubectl(&["rollout", "restart", &workload, "--namespace", SHOP])?;
         }
-        Ok(())
+        self.cluster.rolled_out(SHOP, BOUND)
     }
 
     /// The API server is away, and all processes of the control plane start anew meanwhile.
