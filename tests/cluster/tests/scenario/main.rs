@@ -170,6 +170,7 @@ async fn tasks(day: &Day, table: &mut Table) {
 
 async fn troubles(day: &Day, table: &mut Table) {
     let none = "no request fails";
+    day.ask_no_mixer().unwrap();
     table.row("services killed", none, async { day.killed() }).await;
     table
         .row("upgrade and rollback", none, async { day.upgrade() })

@@ -113,7 +113,12 @@ impl Day {
             self.cluster
                 .kubectl(&["rollout", "restart", &workload, "--namespace", SHOP])?;
         }
-        self.cluster.rolled_out(SHOP, BOUND)
+        self.cluster.rolled_out(SHOP, BOUND)?;
+        while self.pods(SHOP, "app=catalog")?.len() > 2 {
+            anyhow::ensure!(std::time::Instant::now() < end, "the old pods do not go");
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        Ok(())
     }
 
     /// The API server is away, and all processes of the control plane start anew meanwhile.
@@ -121,7 +126,6 @@ impl Day {
         let seconds = budget("ARGOSY_API_AWAY_SECONDS", 10);
         let galley = self.pods(SYSTEM, "app.kubernetes.io/name=galley")?;
         let galley = galley.first().context("no Galley")?.clone();
-        self.ask_no_mixer()?;
         self.under_load(|| {
             self.cluster.part("stop", "kube-apiserver")?;
             let reason = self.cold_start(&galley, Duration::from_secs(seconds));
