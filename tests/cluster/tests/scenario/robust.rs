@@ -125,7 +125,11 @@ impl Day {
     pub(crate) fn api_server_away(&self) -> anyhow::Result<Seen> {
         let seconds = budget("ARGOSY_API_AWAY_SECONDS", 10);
         let galley = self.pods(SYSTEM, "app.kubernetes.io/name=galley")?;
-        let galley = galley.first().context("no Galley")?.clone();
+        // Not one that the row before has ended.
+        let mut galley = galley
+            .into_iter()
+            .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        let galley = galley.next().context("no Galley")?;
         self.under_load(|| {
             self.cluster.part("stop", "kube-apiserver")?;
             let reason = self.cold_start(&galley, Duration::from_secs(seconds));
