@@ -38,7 +38,8 @@ async fn life(args: &Args, own: Option<PathBuf>) -> anyhow::Result<()> {
         logging::init(&args.common.log)?,
         args.common.shutdown_grace,
     );
-    shutdown::on_signal(context.shutdown.clone())?;
+    let readiness = context.readiness.clone();
+    shutdown::on_signal(readiness, context.shutdown.clone(), args.common.shutdown_delay)?;
     // The same pages are on the status port; an address of their own is for what must watch the start.
     if let Some(address) = args.common.admin_address {
         let listener = listen::bind("--admin-address", address).await?;

@@ -12,10 +12,26 @@ mod support;
 
 use std::io::Read;
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use support::process::{Process, command, free};
 use support::{Mesh, eventually, spiffe};
+
+fn terminate(citadel: &Process) {
+    let pid = citadel.child.id().to_string();
+    let status = Command::new("kill").args(["-TERM", &pid]).status();
+    assert!(status.unwrap().success());
+}
+
+async fn end(citadel: &mut Process) -> ExitStatus {
+    let mut ended = None;
+    eventually("ended", || {
+        ended = citadel.child.try_wait().unwrap();
+        ended.is_some()
+    })
+    .await;
+    ended.unwrap()
+}
 
 fn failure(mut command: Command) -> String {
     let output = command.spawn().unwrap().wait_with_output().unwrap();
@@ -51,21 +67,8 @@ async fn it_serves_tells_how_it_is_and_ends_on_sigterm() {
         (200, "citadel=debug\n".into())
     );
     assert_eq!(citadel.ask("PUT", "/logging?level=loud").unwrap().0, 400);
-    let pid = citadel.child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
-    let mut ended = None;
-    eventually("ended", || {
-        ended = citadel.child.try_wait().unwrap();
-        ended.is_some()
-    })
-    .await;
-    assert!(ended.unwrap().success());
+    terminate(&citadel);
+    assert!(end(&mut citadel).await.success());
     let mut log = String::new();
     citadel
         .child
@@ -82,6 +85,38 @@ async fn it_serves_tells_how_it_is_and_ends_on_sigterm() {
         !log.contains("BEGIN") && !log.contains(&mesh.token("shop", "orders")[..20]),
         "secrets in the log"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_goes_on_serving_for_the_delay_of_its_shutdown() {
+    let mesh = Mesh::new();
+    let delayed = |delay: &'static str| {
+        let mesh = &mesh;
+        move |listen, admin| {
+            let mut command = command(mesh, listen, admin);
+            command.args(["--shutdown-delay", delay]);
+            command
+        }
+    };
+    let mut citadel = Process::start(delayed("10m"));
+    citadel.ready().await;
+    terminate(&citadel);
+    eventually("unready", || {
+        citadel
+            .ask("GET", "/readyz")
+            .is_ok_and(|(status, _)| status == 503)
+    })
+    .await;
+    let issued = mesh.identity(citadel.listen, "shop", "orders").await;
+    assert_eq!(issued.id(), spiffe("shop", "orders"));
+    // A second signal is not kept waiting.
+    terminate(&citadel);
+    assert_eq!(end(&mut citadel).await.code(), Some(130));
+
+    let mut citadel = Process::start(delayed("100ms"));
+    citadel.ready().await;
+    terminate(&citadel);
+    assert!(end(&mut citadel).await.success());
 }
 
 #[tokio::test]

@@ -15,7 +15,10 @@ pub struct Common {
     /// Address of the admin server: health, metrics, log level, debug pages; its page / lists them
     #[arg(long, env = "ARGOSY_ADMIN_ADDRESS", value_name = "ADDR")]
     pub admin_address: Option<SocketAddr>,
-    /// How long requests and streams may take to end after SIGTERM
+    /// How long to go on serving, unready, after SIGTERM: until nobody is sent here any more
+    #[arg(long, env = "ARGOSY_SHUTDOWN_DELAY", value_name = "DURATION", value_parser = duration, default_value = "0s")]
+    pub shutdown_delay: Duration,
+    /// How long requests and streams may take to end after that
     #[arg(long, env = "ARGOSY_SHUTDOWN_GRACE", value_name = "DURATION", value_parser = duration, default_value = "5s")]
     pub shutdown_grace: Duration,
     /// Flags for logs.
@@ -27,6 +30,7 @@ impl Default for Common {
     fn default() -> Self {
         Self {
             admin_address: None,
+            shutdown_delay: Duration::ZERO,
             shutdown_grace: Duration::from_secs(5),
             log: LogArgs::default(),
         }

@@ -80,7 +80,8 @@ where
 {
     let main = async {
         let context = Context::new(service, logging::init(&common.log)?, common.shutdown_grace);
-        shutdown::on_signal(context.shutdown.clone())?;
+        let readiness = context.readiness.clone();
+        shutdown::on_signal(readiness, context.shutdown.clone(), common.shutdown_delay)?;
         let address = common.admin_address.unwrap_or(admin_default);
         let listener = listen::bind("--admin-address", address).await?;
         let admin_end = CancellationToken::new();

@@ -8,20 +8,31 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Cancels `token` at the first SIGTERM or SIGINT; a second one ends the process at once with status 130.
+use crate::readiness::Readiness;
+
+/// At the first SIGTERM or SIGINT the process becomes unready, and after `delay` the `token` is cancelled; a second signal
+/// ends the process at once with status 130.
+///
+/// The delay is for those who still send others here: a Kubernetes Service's rules change on the nodes some time after the
+/// pod was told to end.
 ///
 /// # Errors
 /// When the process cannot install signal handlers.
-pub fn on_signal(token: CancellationToken) -> std::io::Result<()> {
+pub fn on_signal(readiness: Readiness, token: CancellationToken, delay: Duration) -> std::io::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
         let name = first(&mut term, &mut int).await;
         tracing::info!(
             signal = name,
+            ?delay,
             "shutting down; a second signal ends the process at once"
         );
-        token.cancel();
+        readiness.drain();
+        tokio::select! {
+            () = tokio::time::sleep(delay) => token.cancel(),
+            _ = first(&mut term, &mut int) => std::process::exit(130),
+        }
         first(&mut term, &mut int).await;
         std::process::exit(130);
     });

@@ -58,6 +58,7 @@ spec:
         {{- end }}
         args:
         - --admin-address=0.0.0.0:{{ .admin }}
+        - --shutdown-delay={{ $values.shutdownDelay }}
         - --log-level={{ $values.logLevel }}
         - --log-format={{ $values.logFormat }}
         {{- if .identity }}
