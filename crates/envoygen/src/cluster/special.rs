@@ -1,6 +1,7 @@
 //! Clusters that stand for no service: the black hole, connections passed through, the workload's own application.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use config::mesh::MeshConfig;
 use config::networking::{ConnectionKeepalive, ConnectionPoolSettings, HttpSettings};
@@ -98,9 +99,15 @@ fn inbound_source(families: Families) -> BindConfig {
     }
 }
 
+/// Longest wait for a connection to one of the mesh's own services. A pod that is gone answers nothing for the moment in which
+/// its node still sends connections there; what waits for Mixer must be able to try again well within its deadline.
+const CONNECT: Duration = Duration::from_secs(1);
+
 /// A cluster of one of the mesh's own services, which speak HTTP/2; `by_name` if its address is a DNS name.
 pub(crate) fn own_service(name: &str, address: Address, by_name: bool, mesh: &MeshConfig) -> Cluster {
     let mut cluster = static_cluster(name, address, mesh);
+    let given = mesh.connect_timeout.map_or(CONNECT, |timeout| timeout.0);
+    cluster.connect_timeout = duration(given.min(CONNECT));
     if by_name {
         super::resolve_by_dns(&mut cluster, mesh, Families::V4, false);
     }
