@@ -88,6 +88,8 @@ pub(super) fn columns(kind: Kind) -> Vec<Value> {
     let own = own.iter().map(|(name, path, description)| {
         json!({"name": name, "type": "string", "jsonPath": path, "description": description})
     });
+    let status = json!({"name": "Reconciled", "type": "string", "description": "Whether all proxies that depend on it have accepted it",
+        "jsonPath": r#".status.conditions[?(@.type=="Reconciled")].status"#});
     let age = json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp", "description": "How old the object is"});
-    own.chain([age]).collect()
+    own.chain([status, age]).collect()
 }
