@@ -1,8 +1,11 @@
 //! The flags of one instance.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http::Uri;
+
+use crate::behaviour::parse_delay;
 
 /// A sample application: HTTP and gRPC echo servers that misbehave on request and call other services.
 #[derive(Debug, Clone, clap::Parser)]
@@ -41,4 +44,8 @@ pub struct Args {
     /// Where calls to other services' gRPC go, e.g. http://127.1.0.10:7090.
     #[arg(long, env = "SAMPLE_DIAL_GRPC", value_name = "BASE")]
     pub dial_grpc: Option<Uri>,
+
+    /// How long to go on answering after SIGTERM, until nobody sends requests here any more; 60 s at most.
+    #[arg(long, env = "SAMPLE_SHUTDOWN_DELAY", value_name = "DURATION", value_parser = parse_delay, default_value = "0ms")]
+    pub shutdown_delay: Duration,
 }

@@ -12,11 +12,14 @@ async fn main() -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
+    let args = sample::Args::parse();
+    let delay = args.shutdown_delay;
     let stop = CancellationToken::new();
     let on_signal = stop.clone();
     tokio::spawn(async move {
         sample::signal().await;
+        tokio::time::sleep(delay).await;
         on_signal.cancel();
     });
-    sample::run(sample::Args::parse(), stop).await
+    sample::run(args, stop).await
 }

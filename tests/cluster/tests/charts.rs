@@ -118,6 +118,23 @@ fn what_is_rendered_is_what_was_reviewed() {
     expect("deploy/gateway.yaml", &gateway);
 }
 
+/// API servers before 1.29 drop `restartPolicy` of init containers, and a pod would wait for its proxy to end.
+#[test]
+fn sidecars_are_native_where_the_cluster_has_them() {
+    if !available() {
+        return;
+    }
+    let rendered = |version: &str, more: &[&str]| {
+        let template = ["template", "argosy", "helm/injector", "--namespace", SYSTEM];
+        helm::helm(&[&template[..], &["--kube-version", version], more].concat()).unwrap()
+    };
+    let line = |native: bool| format!("nativeSidecars: {native}");
+    assert!(rendered("1.28.9", &[]).contains(&line(false)));
+    assert!(rendered("1.29.0-eks-1", &[]).contains(&line(true)));
+    let given = ["--set", "settings.nativeSidecars=true"];
+    assert!(rendered("1.28.9", &given).contains(&line(true)));
+}
+
 #[test]
 fn values_that_are_misspelt_are_refused() {
     if !available() {
