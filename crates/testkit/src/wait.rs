@@ -34,9 +34,45 @@ where
     }
 }
 
+/// The same where nothing else is to go on meanwhile, for looks that take long, such as programs that are run; it pauses longer
+/// between them. A look that has begun is waited for.
+///
+/// # Errors
+/// As [`until`].
+pub fn until_blocking<T, E: Display>(
+    what: &str,
+    bound: Duration,
+    mut look: impl FnMut() -> Result<T, E>,
+) -> anyhow::Result<T> {
+    let started = Instant::now();
+    loop {
+        match look() {
+            Ok(value) => return Ok(value),
+            Err(reason) => anyhow::ensure!(
+                started.elapsed() < bound,
+                "waited {bound:?} for {what}; last: {reason:#}"
+            ),
+        }
+        std::thread::sleep(PAUSE * 15);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_blocking_wait_ends_as_the_other() {
+        let mut looks = 0;
+        let look = || {
+            looks += 1;
+            if looks == 2 { Ok(looks) } else { Err("not yet") }
+        };
+        assert_eq!(until_blocking("two looks", Duration::from_secs(60), look).unwrap(), 2);
+        let never = || Err::<(), _>("it is raining");
+        let error = until_blocking("the sun", Duration::ZERO, never).unwrap_err();
+        assert!(error.to_string().contains("raining"), "{error}");
+    }
 
     #[tokio::test]
     async fn a_condition_that_comes_true_ends_the_wait() {

@@ -127,6 +127,14 @@ impl Cluster {
         helm::output(self.script().args([command, name])).map(drop)
     }
 
+    /// Gives an image that was imported another tag; not in a cluster that KUBECONFIG names.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn tag(&self, image: &str, other: &str) -> anyhow::Result<()> {
+        helm::output(self.script().args(["tag", image, other])).map(drop)
+    }
+
     /// `kubectl ARGUMENTS`.
     ///
     /// # Errors
@@ -148,27 +156,39 @@ impl Cluster {
     /// # Errors
     /// As [`Self::run`]; with the words of who refused it.
     pub fn apply(&self, namespace: &str, manifests: &str) -> anyhow::Result<String> {
+        self.written(&["apply", "--namespace", namespace], manifests)
+    }
+
+    /// Has the API server and its webhooks judge new objects, and keeps none.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn judged(&self, namespace: &str, manifests: &str) -> anyhow::Result<String> {
+        let create = ["create", "--dry-run=server", "--namespace", namespace];
+        self.written(&create, manifests)
+    }
+
+    fn written(&self, arguments: &[&str], manifests: &str) -> anyhow::Result<String> {
         let mut command = self.script();
-        command.args([
-            "exec",
-            "kubectl",
-            "apply",
-            "--namespace",
-            namespace,
-            "--filename",
-            "-",
-        ]);
         command
+            .args(["exec", "kubectl"])
+            .args(arguments)
+            .args(["--filename", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = command.spawn().context("kubectl apply")?;
+        let mut child = command.spawn().context("kubectl")?;
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(manifests.as_bytes())?;
         }
         let output = child.wait_with_output()?;
         let said = String::from_utf8_lossy(&output.stderr);
-        anyhow::ensure!(output.status.success(), "kubectl apply: {}", said.trim());
+        anyhow::ensure!(
+            output.status.success(),
+            "kubectl {}: {}",
+            arguments.first().unwrap_or(&""),
+            said.trim()
+        );
         Ok(String::from_utf8_lossy(&output.stdout).into_owned() + &said)
     }
 

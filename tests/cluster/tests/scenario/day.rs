@@ -10,11 +10,12 @@ use anyhow::Context;
 use cluster::cluster::Cluster;
 use mesh::Seen;
 use serde_json::Value;
-use testkit::wait::until;
+use testkit::wait::{until, until_blocking};
 
 pub(crate) const SYSTEM: &str = "argosy-system";
 pub(crate) const SHOP: &str = "shop";
 pub(crate) const TOOLS: &str = "tools";
+pub(crate) const SERVICES: [&str; 5] = ["galley", "pilot", "citadel", "mixer", "injector"];
 /// Machines may be slow, and busy.
 pub(crate) const BOUND: Duration = Duration::from_secs(150);
 
@@ -29,13 +30,63 @@ pub(crate) struct Day {
     pub(crate) cluster: Arc<Cluster>,
 }
 
-/// Statuses, and how many answers had each.
-type Statuses = BTreeMap<String, u64>;
+/// Between one and the next, where a process is started for each.
+const PAUSE: Duration = Duration::from_millis(200);
+const ROUTE: &str = "{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: judged},
+  spec: {hosts: [judged.example], http: [{route: [{destination: {host: catalog}}]}]}}";
+const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: judged},
+  spec: {containers: [{name: app, image: 'localhost/argosy/sample:dev'}]}}";
+
+/// What became of requests: how many answers had which status, and the first that were none of 200, whole.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) statuses: BTreeMap<String, u64>,
+    failures: Vec<Value>,
+}
+
+impl Asked {
+    /// Enough of them to see why.
+    const SHOWN: usize = 3;
+
+    fn add(&mut self, answer: &Value) -> anyhow::Result<()> {
+        let statuses: BTreeMap<String, u64> = serde_json::from_value(answer["statuses"].clone())?;
+        for (status, count) in statuses {
+            *self.statuses.entry(status).or_default() += count;
+        }
+        let results = answer["results"].as_array().into_iter().flatten();
+        let failed = results.filter(|result| result["status"] != 200);
+        let room = Self::SHOWN.saturating_sub(self.failures.len());
+        self.failures.extend(failed.take(room).cloned());
+        Ok(())
+    }
+
+    fn count(&mut self, outcome: anyhow::Result<String>) {
+        let status = if outcome.is_ok() { "200" } else { "error" };
+        *self.statuses.entry(status.to_owned()).or_default() += 1;
+        if let Err(error) = outcome
+            && self.failures.len() < Self::SHOWN
+        {
+            self.failures.push(format!("{error:#}").into());
+        }
+    }
+
+    /// Whether no request came to anything else.
+    pub(crate) fn only_200(&self) -> bool {
+        self.statuses.len() == 1 && self.statuses.contains_key("200")
+    }
+}
+
+impl std::fmt::Display for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.statuses)?;
+        self.failures.iter().try_for_each(|one| write!(f, "; {one}"))
+    }
+}
 
 /// Requests that are being made.
 pub(crate) struct Load {
     ended: Arc<AtomicBool>,
-    thread: Option<JoinHandle<anyhow::Result<Statuses>>>,
+    thread: Option<JoinHandle<anyhow::Result<Asked>>>,
 }
 
 impl Drop for Load {
@@ -47,29 +98,29 @@ impl Drop for Load {
 }
 
 impl Load {
+    /// Does something until the end, at least once.
+    fn repeat(mut once: impl FnMut(&mut Asked) -> anyhow::Result<()> + Send + 'static) -> Self {
+        let ended = Arc::new(AtomicBool::new(false));
+        let until = ended.clone();
+        let thread = std::thread::spawn(move || {
+            let mut all = Asked::default();
+            while !until.load(Ordering::Acquire) || all.statuses.is_empty() {
+                once(&mut all)?;
+            }
+            Ok(all)
+        });
+        Load {
+            ended,
+            thread: Some(thread),
+        }
+    }
+
     /// Ends it; what became of the requests.
-    pub(crate) fn end(mut self) -> anyhow::Result<Statuses> {
+    pub(crate) fn end(mut self) -> anyhow::Result<Asked> {
         self.ended.store(true, Ordering::Release);
         let ended = self.thread.take().context("the load has ended")?.join();
         ended.map_err(|_| anyhow::anyhow!("the load ended badly"))?
     }
-}
-
-fn ask_until(cluster: &Cluster, url: &str, ended: &AtomicBool) -> anyhow::Result<Statuses> {
-    let mut all = Statuses::new();
-    while !ended.load(Ordering::Acquire) || all.is_empty() {
-        let answer: Value = serde_json::from_str(&cluster.fetch(url, &[])?)?;
-        let statuses: Statuses = serde_json::from_value(answer["statuses"].clone())?;
-        for (status, count) in statuses {
-            *all.entry(status).or_default() += count;
-        }
-    }
-    Ok(all)
-}
-
-/// Whether no request came to anything else.
-pub(crate) fn only_200(statuses: &Statuses) -> bool {
-    statuses.len() == 1 && statuses.contains_key("200")
 }
 
 impl Day {
@@ -138,38 +189,75 @@ impl Day {
 
     /// Does something while `frontend` asks `catalog` without a pause; what became of the requests.
     pub(crate) fn under_load(&self, work: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<Seen> {
-        let load = self.load("host=catalog:8080&count=50&timeout=10s&path=/?delay=10ms")?;
+        self.under(vec![self.catalog()?], work)
+    }
+
+    /// Does something under several loads.
+    pub(crate) fn under(
+        &self,
+        loads: Vec<Load>,
+        work: impl FnOnce() -> anyhow::Result<String>,
+    ) -> anyhow::Result<Seen> {
         let done = work();
-        let statuses = load.end()?;
-        let text = done?;
-        Ok(Seen::new(only_200(&statuses), format!("{statuses:?}; {text}")))
+        let asked = loads
+            .into_iter()
+            .map(Load::end)
+            .collect::<anyhow::Result<Vec<Asked>>>()?;
+        let told: Vec<String> = asked.iter().map(Asked::to_string).collect();
+        let told = told.join("; ");
+        let text = done.map_err(|error| error.context(format!("meanwhile {told}")))?;
+        Ok(Seen::new(
+            asked.iter().all(Asked::only_200),
+            format!("{told}; {text}"),
+        ))
+    }
+
+    /// `frontend` asks `catalog` without a pause.
+    pub(crate) fn catalog(&self) -> anyhow::Result<Load> {
+        self.load("host=catalog:8080&count=50&timeout=10s&path=/?delay=10ms")
     }
 
     /// Has `frontend` make requests until the end of the load.
     pub(crate) fn load(&self, query: &str) -> anyhow::Result<Load> {
         let url = format!("http://{}:8080/call?{query}", self.ip("frontend", SHOP)?);
-        let ended = Arc::new(AtomicBool::new(false));
-        let (cluster, until) = (self.cluster.clone(), ended.clone());
-        let thread = std::thread::spawn(move || ask_until(&cluster, &url, &until));
-        Ok(Load {
-            ended,
-            thread: Some(thread),
+        let cluster = self.cluster.clone();
+        Ok(Load::repeat(move |asked| {
+            // As long as each of the requests may take.
+            let answer = cluster.fetch(&url, &["--max-time", "600"])?;
+            asked.add(&serde_json::from_str(&answer)?)
+        }))
+    }
+
+    /// The node asks for a page, each time on a connection of its own.
+    pub(crate) fn fetches(&self, url: &str, more: &[&str]) -> Load {
+        let (cluster, url) = (self.cluster.clone(), url.to_owned());
+        let more: Vec<String> = more.iter().map(|&one| one.to_owned()).collect();
+        Load::repeat(move |asked| {
+            let more: Vec<&str> = more.iter().map(String::as_str).collect();
+            asked.count(cluster.fetch(&url, &more));
+            std::thread::sleep(PAUSE);
+            Ok(())
+        })
+    }
+
+    /// Has the API server judge an object and a pod, as `kubectl apply` and a Deployment do; neither is kept.
+    pub(crate) fn admissions(&self) -> Load {
+        let cluster = self.cluster.clone();
+        Load::repeat(move |asked| {
+            for object in [ROUTE, POD] {
+                asked.count(cluster.judged(SHOP, object));
+            }
+            std::thread::sleep(PAUSE);
+            Ok(())
         })
     }
 
     /// Waits until every pod of the control plane says of itself that it is ready.
     pub(crate) fn all_ready(&self) -> anyhow::Result<()> {
-        let end = std::time::Instant::now() + BOUND;
-        loop {
-            let asked = self
-                .pods(SYSTEM, "app.kubernetes.io/part-of=argosy")
-                .and_then(|pods| pods.iter().try_for_each(|pod| self.readyz(pod).map(drop)));
-            match asked {
-                Ok(()) => return Ok(()),
-                Err(error) if std::time::Instant::now() > end => return Err(error),
-                Err(_) => std::thread::sleep(Duration::from_millis(500)),
-            }
-        }
+        until_blocking("every pod is ready", BOUND, || {
+            let pods = self.pods(SYSTEM, "app.kubernetes.io/part-of=argosy")?;
+            pods.iter().try_for_each(|pod| self.readyz(pod).map(drop))
+        })
     }
 
     /// What a pod of the control plane says on its page of readiness.

@@ -3,12 +3,22 @@
 use mesh::Seen;
 use serde_json::Value;
 
-use crate::day::{BOUND, Day, SHOP, SYSTEM, TOOLS};
+use crate::day::{BOUND, Day, SERVICES, SHOP, SYSTEM, TOOLS};
 
 /// Nodes of tests are small.
 const VALUES: &str = "tests/cluster/values.yaml";
 /// Every chart before those that it needs.
 const BACKWARDS: [&str; 6] = ["injector", "mixer", "pilot", "galley", "citadel", "base"];
+/// What docs/install.md says stays, and what Kubernetes puts into every namespace.
+const KEPT: [&str; 5] = [
+    "secret/argosy-ca-secret",
+    "secret/argosy-ca-secret-notes",
+    "configmap/istio-ca-root-cert",
+    "configmap/kube-root-ca.crt",
+    "serviceaccount/default",
+];
+/// The charts' version after this one.
+const NEXT_VERSION: &str = "0.1.1";
 /// Where the second control plane's application lives.
 const NEXT: &str = "next";
 
@@ -61,30 +71,42 @@ impl Day {
         ))
     }
 
-    /// Every pod of the control plane is replaced by another version's, and by the first one's again.
+    /// Every pod of the control plane is replaced by another version's, and by the first one's again; meanwhile requests are
+    /// made, objects applied and pods created. Until there is a release, the other version is the same program.
     pub(crate) fn upgrade(&self) -> anyhow::Result<Seen> {
-        let round = |service: &str| format!("{service}.podAnnotations.round=two");
-        let set = ["galley", "pilot", "citadel", "mixer", "injector"]
-            .map(round)
-            .join(",");
-        self.under_load(|| {
-            let chart = [
-                "upgrade",
-                "argosy",
-                "helm/argosy",
-                "--namespace",
-                SYSTEM,
-                "--values",
-                VALUES,
-                "--set",
-            ];
-            self.cluster.helm(&[&chart[..], &[&set]].concat())?;
+        for name in SERVICES.iter().chain(&["argosy", "proxy"]) {
+            let image = |tag: &str| format!("localhost/argosy/{name}:{tag}");
+            self.cluster.tag(&image("dev"), &image("next"))?;
+        }
+        let dir = std::env::temp_dir().join(format!("argosy-charts-{}", std::process::id()));
+        let to = dir.display().to_string();
+        let package = ["package", "helm/argosy", "--version", NEXT_VERSION];
+        self.cluster
+            .helm(&[&package[..], &["--destination", &to]].concat())?;
+        let chart = format!("{to}/argosy-{NEXT_VERSION}.tgz");
+        let seen = self.under(vec![self.catalog()?, self.admissions()], || {
+            let upgrade = ["upgrade", "argosy", &chart, "--namespace", SYSTEM];
+            let values = ["--values", VALUES, "--set", "global.tag=next"];
+            self.cluster.helm(&[&upgrade[..], &values].concat())?;
             self.cluster.rolled_out(SYSTEM, BOUND)?;
+            let upgraded = self.images()?;
             self.cluster
                 .helm(&["rollback", "argosy", "--namespace", SYSTEM])?;
             self.cluster.rolled_out(SYSTEM, BOUND)?;
-            Ok("there and back".to_owned())
-        })
+            Ok(format!("{upgraded}, and back to {}", self.images()?))
+        });
+        std::fs::remove_dir_all(&dir)?;
+        seen
+    }
+
+    /// Tags of the control plane's images.
+    fn images(&self) -> anyhow::Result<String> {
+        let path = "jsonpath={.items[*].spec.template.spec.containers[*].image}";
+        let deployments = ["get", "deployments", "--namespace", SYSTEM, "--output", path];
+        let images = self.cluster.kubectl(&deployments)?;
+        let tags = images.split_whitespace().filter_map(|image| image.rsplit(':').next());
+        let tags: std::collections::BTreeSet<&str> = tags.collect();
+        Ok(tags.into_iter().collect::<Vec<_>>().join(" "))
     }
 
     /// A second control plane, whose namespace's proxies talk to it, and to the first one's workloads.
@@ -164,13 +186,14 @@ impl Day {
                 .filter(|name| name.contains("argosy") || name.contains("istio.io"));
             left.extend(ours.map(str::to_owned));
         }
-        let kinds = "all,roles,rolebindings,networkpolicies,poddisruptionbudgets";
+        let kinds = "all,roles,rolebindings,networkpolicies,poddisruptionbudgets,serviceaccounts,configmaps,secrets,leases";
         let all = self
             .cluster
             .kubectl(&["get", kinds, "--namespace", SYSTEM, "--output", "name"])?;
-        left.extend(all.lines().map(str::to_owned));
+        let (kept, more): (Vec<&str>, Vec<&str>) = all.lines().partition(|name| KEPT.contains(name));
+        left.extend(more.iter().map(|&name| name.to_owned()));
         let text = if left.is_empty() {
-            "nothing is left".to_owned()
+            format!("nothing is left but {}", kept.join(" "))
         } else {
             left.join(" ")
         };

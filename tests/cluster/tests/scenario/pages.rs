@@ -1,12 +1,13 @@
 //! The pages of docs/tasks, section by section, as they are written.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use cluster::page::{self, Section, Step};
 use cluster::root;
 use mesh::Seen;
+use testkit::wait::until_blocking as until;
 
 use crate::day::Day;
 
@@ -106,22 +107,12 @@ impl Day {
         expected: &[String],
         patience: Duration,
     ) -> anyhow::Result<()> {
-        let end = Instant::now() + patience;
-        loop {
-            let said = self.cluster.shell(&format!("{functions}{command}"));
-            let printed = match &said {
-                Ok(printed) => printed.clone(),
-                Err(error) => format!("{error:#}"),
-            };
-            if said.is_ok() && page::is_as_told(expected, &printed) {
-                return Ok(());
-            }
-            let expected = expected.join("\n");
-            anyhow::ensure!(
-                Instant::now() < end,
-                "$ {command}\nprints\n{printed}\nand not\n{expected}"
-            );
-            std::thread::sleep(Duration::from_millis(500));
-        }
+        let expected_text = expected.join("\n");
+        until(command, patience, || {
+            let printed = self.cluster.shell(&format!("{functions}{command}"))?;
+            let told = page::is_as_told(expected, &printed);
+            anyhow::ensure!(told, "it prints\n{printed}\nand not\n{expected_text}");
+            Ok(())
+        })
     }
 }

@@ -6,9 +6,9 @@ use anyhow::Context;
 use mesh::Seen;
 use serde_json::{Value, json};
 
-use crate::day::{BOUND, Day, SHOP, SYSTEM};
+use testkit::wait::until_blocking as until;
 
-const SERVICES: [&str; 5] = ["galley", "pilot", "citadel", "mixer", "injector"];
+use crate::day::{BOUND, Day, SERVICES, SHOP, SYSTEM};
 
 /// A number from the environment, for longer runs.
 fn budget(name: &str, unless: u64) -> u64 {
@@ -41,7 +41,7 @@ impl Day {
 
     /// A pod of each Deployment is evicted, as by a drain of its node; budgets keep the other.
     pub(crate) fn evicted(&self) -> anyhow::Result<Seen> {
-        self.under_load(|| {
+        self.under(vec![self.catalog()?, self.admissions()], || {
             let mut refused = 0;
             let names = self.deployments()?;
             for name in &names {
@@ -74,14 +74,7 @@ impl Day {
 
     /// Evicts a pod once its budget has heard that all are ready.
     fn evict_at_last(&self, pod: &Value) -> anyhow::Result<()> {
-        let end = std::time::Instant::now() + BOUND;
-        loop {
-            match self.evict(pod) {
-                Err(error) if std::time::Instant::now() > end => return Err(error),
-                Err(_) => std::thread::sleep(Duration::from_millis(500)),
-                done => return done,
-            }
-        }
+        until("an eviction", BOUND, || self.evict(pod))
     }
 
     fn evict(&self, pod: &Value) -> anyhow::Result<()> {
@@ -94,31 +87,38 @@ impl Day {
         self.cluster.shell(&script).map(drop)
     }
 
+    /// The pods that answer are exchanged.
+    pub(crate) fn workloads_replaced(&self) -> anyhow::Result<Seen> {
+        self.under_load(|| {
+            let catalogs = ["deployment/catalog-v1", "deployment/catalog-v2"];
+            self.cluster
+                .kubectl(&[&["rollout", "restart", "--namespace", SHOP], &catalogs[..]].concat())?;
+            self.cluster.rolled_out(SHOP, BOUND)?;
+            until("the old pods have gone", BOUND, || {
+                let pods = self.pods(SHOP, "app=catalog")?;
+                anyhow::ensure!(pods.len() == catalogs.len(), "{} pods", pods.len());
+                Ok(())
+            })?;
+            Ok(format!("{} Deployments restarted", catalogs.len()))
+        })
+    }
+
     /// Takes away what Mixer is asked about at each request, until no proxy asks: while every Mixer is away, such requests are
-    /// refused, as docs/mixer.md says.
-    pub(crate) fn ask_no_mixer(&self) -> anyhow::Result<()> {
+    /// refused, as docs/mixer.md says. Connections that stand keep the filters that they began with, so the pods are new.
+    pub(crate) fn ask_no_mixer(&self) -> anyhow::Result<Seen> {
         const ASKED: &str = "rules.config.istio.io,quotaspecbindings.config.istio.io";
         const FILTER: &str = "envoy.filters.http.ratelimit";
         self.cluster
             .kubectl(&["delete", ASKED, "--all", "--namespace", SHOP])?;
-        let end = std::time::Instant::now() + BOUND;
         for workload in ["catalog-v1", "catalog-v2"] {
-            let workload = format!("deployment/{workload}");
-            let listeners = format!("argosy proxy-config listener {workload}.{SHOP} -o json");
-            while self.cluster.shell(&listeners)?.contains(FILTER) {
-                anyhow::ensure!(std::time::Instant::now() < end, "{workload} asks Mixer still");
-                std::thread::sleep(Duration::from_millis(300));
-            }
-            // Connections that stand keep the filters that they began with until they are drained.
-            self.cluster
-                .kubectl(&["rollout", "restart", &workload, "--namespace", SHOP])?;
+            let listeners = format!("argosy proxy-config listener deployment/{workload}.{SHOP} -o json");
+            until("no filter asks Mixer", BOUND, || {
+                let text = self.cluster.shell(&listeners)?;
+                anyhow::ensure!(!text.contains(FILTER), "{workload} asks Mixer still");
+                Ok(())
+            })?;
         }
-        self.cluster.rolled_out(SHOP, BOUND)?;
-        while self.pods(SHOP, "app=catalog")?.len() > 2 {
-            anyhow::ensure!(std::time::Instant::now() < end, "the old pods do not go");
-            std::thread::sleep(Duration::from_millis(300));
-        }
-        Ok(())
+        self.workloads_replaced()
     }
 
     /// The API server is away, and all processes of the control plane start anew meanwhile.
@@ -147,7 +147,7 @@ impl Day {
         for service in SERVICES {
             self.cluster.run(&["pkill", "-KILL", "--exact", service])?;
         }
-        let limit = std::time::Instant::now() + BOUND;
+        let limit = end + BOUND;
         let mut words = String::new();
         while std::time::Instant::now() < end || words.is_empty() {
             if let Err(error) = self.readyz(galley) {
@@ -164,14 +164,9 @@ impl Day {
     }
 
     fn api_back(&self) -> anyhow::Result<()> {
-        let end = std::time::Instant::now() + BOUND;
-        loop {
-            match self.cluster.kubectl(&["get", "--raw", "/readyz"]) {
-                Ok(_) => return Ok(()),
-                Err(error) if std::time::Instant::now() > end => return Err(error),
-                Err(_) => std::thread::sleep(Duration::from_millis(500)),
-            }
-        }
+        until("the API server", BOUND, || {
+            self.cluster.kubectl(&["get", "--raw", "/readyz"]).map(drop)
+        })
     }
 
     /// A namespace goes while its objects change.
@@ -208,15 +203,12 @@ impl Day {
 
     /// Waits until all proxies have what Pilot wants.
     pub(crate) fn synced(&self) -> anyhow::Result<()> {
-        let end = std::time::Instant::now() + BOUND;
-        loop {
+        until("all proxies up to date", BOUND, || {
             let text = self.cluster.shell("argosy proxy-status")?;
-            if !text.contains("STALE") && !text.contains("NACK") && !text.contains(".gone ") {
-                return Ok(());
-            }
-            anyhow::ensure!(std::time::Instant::now() < end, "{text}");
-            std::thread::sleep(Duration::from_millis(500));
-        }
+            let behind = ["STALE", "NACK", ".gone "].iter().any(|word| text.contains(word));
+            anyhow::ensure!(!behind, "{text}");
+            Ok(())
+        })
     }
 }
 
