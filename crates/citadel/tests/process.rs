@@ -104,7 +104,7 @@ async fn it_goes_on_serving_for_the_delay_of_its_shutdown() {
     eventually("unready", || {
         citadel
             .ask("GET", "/readyz")
-            .is_ok_and(|(status, _)| status == 503)
+            .is_some_and(|(status, _)| status == 503)
     })
     .await;
     let issued = mesh.identity(citadel.listen, "shop", "orders").await;
