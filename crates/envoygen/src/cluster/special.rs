@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
 };
 use model::Protocol;
 
-use super::{Effective, connection, own_address};
+use super::{Effective, Speaker, connection, own_address};
 use crate::family::Families;
 use crate::names;
 use crate::wire::{duration, socket_address};
@@ -41,24 +41,27 @@ pub(crate) fn black_hole(mesh: &MeshConfig) -> Cluster {
 /// Connections go where they wanted to go.
 pub(crate) fn passthrough(mesh: &MeshConfig) -> Cluster {
     let mut cluster = original_dst(names::PASSTHROUGH_CLUSTER, mesh);
-    connection::apply(&mut cluster, &Effective::default(), Protocol::Auto, mesh);
+    let speaker = Speaker::Sidecar;
+    connection::apply(&mut cluster, &Effective::default(), Protocol::Auto, mesh, speaker);
     cluster
 }
 
 /// Inbound connections go to the application on the port that they wanted.
 pub(crate) fn inbound_passthrough(families: Families, mesh: &MeshConfig) -> Cluster {
     let mut cluster = original_dst(names::INBOUND_PASSTHROUGH_CLUSTER, mesh);
-    connection::apply(&mut cluster, &Effective::default(), Protocol::Auto, mesh);
+    let speaker = Speaker::Server;
+    connection::apply(&mut cluster, &Effective::default(), Protocol::Auto, mesh, speaker);
     cluster.upstream_bind_config = Some(inbound_source(families));
     cluster
 }
 
-/// The application behind an inbound port. `address` is none where connections keep their destination.
+/// The application behind an inbound port, within the bounds of `policy`. `address` is none where connections keep their
+/// destination.
 pub(crate) fn inbound(
     port: u16,
     address: Option<Address>,
     protocol: Protocol,
-    pool: Option<ConnectionPoolSettings>,
+    policy: &Effective,
     source: Source,
     mesh: &MeshConfig,
 ) -> Cluster {
@@ -67,11 +70,7 @@ pub(crate) fn inbound(
         Some(address) => static_cluster(&name, address, mesh),
         None => original_dst(&name, mesh),
     };
-    let policy = Effective {
-        connection_pool: pool,
-        ..Effective::default()
-    };
-    connection::apply(&mut cluster, &policy, protocol, mesh);
+    connection::apply(&mut cluster, policy, protocol, mesh, Speaker::Server);
     // No endpoint to fall back to: the application is not taken out.
     cluster.outlier_detection = None;
     cluster.upstream_bind_config = match source {
@@ -127,7 +126,7 @@ pub(crate) fn own_service(name: &str, address: Address, by_name: bool, mesh: &Me
         connection_pool: Some(pool),
         ..Effective::default()
     };
-    connection::apply(&mut cluster, &policy, Protocol::Grpc, mesh);
+    connection::apply(&mut cluster, &policy, Protocol::Grpc, mesh, Speaker::Sidecar);
     cluster.outlier_detection = None;
     cluster
 }
