@@ -4,6 +4,7 @@
 //! [`Proxy::parse`] reads who asks, [`Scope::of`] says what its configuration depends on, [`Generator::generate`] gives it.
 
 mod access_log;
+mod alpn;
 mod authz;
 mod cluster;
 mod dns;

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use config::mesh::MeshOutboundTrafficPolicyMode;
 use config::networking::{
-    Destination, IstioEgressListener, OutboundTrafficPolicy, OutboundTrafficPolicyMode, TunnelSettings,
+    Destination, IstioEgressListener, OutboundTrafficPolicy, OutboundTrafficPolicyMode,
 };
-use model::{DestinationRule, MESH_GATEWAY, Resolution, Service, Sidecar, Snapshot, VirtualService, host};
+use model::{
+    DestinationRule, ExportTo, MESH_GATEWAY, Resolution, Service, Sidecar, Snapshot, VirtualService, host,
+};
 
 use crate::cluster::Effective;
 use crate::scope::Outbound;
@@ -23,7 +25,7 @@ pub(crate) struct Egress {
     pub(crate) listener: Option<IstioEgressListener>,
     /// One service for each host, by host.
     pub(crate) services: Vec<Arc<Service>>,
-    /// Oldest first.
+    /// In their order of precedence.
     pub(crate) virtual_services: Vec<Arc<VirtualService>>,
 }
 
@@ -44,7 +46,7 @@ impl<'a> View<'a> {
             .as_ref()
             .and_then(|key| snapshot.sidecar(key))
             .cloned();
-        let visible: Vec<Arc<VirtualService>> = visible(snapshot, scope, MESH_GATEWAY);
+        let visible: Vec<Arc<VirtualService>> = visible(snapshot, scope, |vs| vs.is_for(MESH_GATEWAY));
         let listeners = sidecar
             .as_ref()
             .map(|s| s.spec.egress.as_slice())
@@ -83,14 +85,8 @@ impl<'a> View<'a> {
         scope: &'a Outbound,
         gateways: &BTreeSet<String>,
     ) -> View<'a> {
-        let mut virtual_services: Vec<Arc<VirtualService>> = Vec::new();
-        for vs in snapshot.virtual_services() {
-            if vs.export_to.visible_in(&scope.namespace)
-                && vs.spec.gateways.iter().any(|g| gateways.contains(g))
-            {
-                virtual_services.push(Arc::clone(vs));
-            }
-        }
+        let of_gateways = |vs: &VirtualService| vs.spec.gateways.iter().any(|g| gateways.contains(g));
+        let virtual_services = visible(snapshot, scope, of_gateways);
         let services = snapshot
             .services()
             .all_seen_from(&scope.namespace)
@@ -156,14 +152,16 @@ impl<'a> View<'a> {
         at
     }
 
-    /// How connections to clusters are tunneled: as the DestinationRule of the first says.
-    pub(crate) fn tunnel(&self, clusters: &[(String, u32)]) -> Option<TunnelSettings> {
-        let (name, _) = clusters.first()?;
-        let mut parts = name.split('|').skip(1);
-        let (port, subset, host) = (parts.next()?, parts.next()?, parts.next()?);
-        let rule = self.rule(self.service(host)?)?;
-        let mesh = self.snapshot.mesh();
-        Effective::new(Some(rule), subset, port.parse().ok()?, mesh).tunnel
+    /// What holds for connections to clusters: the policy of the first.
+    pub(crate) fn policy(&self, clusters: &[(String, u32)]) -> Effective {
+        let found = clusters.first().and_then(|(name, _)| {
+            let mut parts = name.split('|').skip(1);
+            let (port, subset, host) = (parts.next()?, parts.next()?, parts.next()?);
+            let rule = self.rule(self.service(host)?).map(|rule| &**rule);
+            let mesh = self.snapshot.mesh();
+            Some(Effective::new(rule, subset, port.parse().ok()?, mesh))
+        });
+        found.unwrap_or_default()
     }
 
     /// The DestinationRule for a service.
@@ -213,23 +211,8 @@ impl Egress {
         listener: &IstioEgressListener,
         visible: &[Arc<VirtualService>],
     ) -> Egress {
-        let hosts: Vec<(&str, &str)> = listener
-            .hosts
-            .iter()
-            .filter_map(|host| host.split_once('/'))
-            .collect();
-        let imports = |namespace: &str, host: &str, wide: bool| {
-            hosts.iter().any(|(ns, pattern)| {
-                let in_namespace = match *ns {
-                    "*" => true,
-                    "." => namespace == scope.namespace,
-                    "~" => false,
-                    named => namespace == named,
-                };
-                let pattern = pattern.to_ascii_lowercase();
-                in_namespace && (host::subset_of(host, &pattern) || (wide && host::subset_of(&pattern, host)))
-            })
-        };
+        let hosts = Imports::new(listener, scope);
+        let imports = |namespace: &str, host: &str, wide: bool| hosts.take(namespace, host, wide);
         let seen = snapshot.services().iter().filter(|service| {
             (service.export_to.visible_in(&scope.namespace) || service.namespace == scope.namespace)
                 && imports(&service.namespace, &service.host, false)
@@ -252,6 +235,48 @@ impl Egress {
     }
 }
 
+/// The hosts of an egress listener: those that it takes, and those that it leaves out all the same.
+struct Imports {
+    /// Namespace and pattern; no namespace stands for all.
+    taken: Vec<(Option<String>, String)>,
+    left_out: Vec<(Option<String>, String)>,
+}
+
+impl Imports {
+    /// `NAMESPACE/HOST`; behind `~` what is left out, where no namespace means any (Istio, "IstioEgressListener").
+    fn new(listener: &IstioEgressListener, scope: &Outbound) -> Imports {
+        let read = |namespace: &str, host: &str| {
+            let namespace = match namespace {
+                "" | "*" => None,
+                "." => Some(scope.namespace.clone()),
+                named => Some(named.to_owned()),
+            };
+            (namespace, host.to_ascii_lowercase())
+        };
+        let (mut taken, mut left_out) = (Vec::new(), Vec::new());
+        for (namespace, host) in listener.hosts.iter().filter_map(|entry| entry.split_once('/')) {
+            match namespace.strip_prefix('~') {
+                Some(namespace) => left_out.push(read(namespace, host)),
+                None => taken.push(read(namespace, host)),
+            }
+        }
+        Imports { taken, left_out }
+    }
+
+    /// Whether a host of a namespace is taken; with `wide` also one that stands for more than what is.
+    fn take(&self, namespace: &str, host: &str, wide: bool) -> bool {
+        let within = |own: &Option<String>| own.as_ref().is_none_or(|own| own == namespace);
+        let covers =
+            |(own, pattern): &(Option<String>, String)| within(own) && host::subset_of(host, pattern);
+        let part = |(own, pattern): &(Option<String>, String)| within(own) && host::subset_of(pattern, host);
+        let taken = self
+            .taken
+            .iter()
+            .any(|entry| covers(entry) || (wide && part(entry)));
+        taken && !self.left_out.iter().any(covers)
+    }
+}
+
 /// Of several services with one host the client's own, else the first.
 fn one_per_host<'s>(services: impl Iterator<Item = &'s Arc<Service>>, scope: &Outbound) -> Vec<Arc<Service>> {
     let mut by_host: BTreeMap<&str, &Arc<Service>> = BTreeMap::new();
@@ -264,12 +289,22 @@ fn one_per_host<'s>(services: impl Iterator<Item = &'s Arc<Service>>, scope: &Ou
     by_host.into_values().cloned().collect()
 }
 
-/// The VirtualServices of `gateway` that are exported to the client.
-fn visible(snapshot: &Snapshot, scope: &Outbound, gateway: &str) -> Vec<Arc<VirtualService>> {
+/// Those VirtualServices that are exported to the client, in their order of precedence: first those that are its namespace's
+/// alone, then those that name it, then those for everybody, each by age (Istio, `VirtualServicesForGateway`).
+fn visible(
+    snapshot: &Snapshot,
+    scope: &Outbound,
+    wanted: impl Fn(&VirtualService) -> bool,
+) -> Vec<Arc<VirtualService>> {
     let all = snapshot.virtual_services().iter();
-    all.filter(|vs| vs.is_for(gateway) && vs.export_to.visible_in(&scope.namespace))
-        .cloned()
-        .collect()
+    let seen = all.filter(|vs| vs.export_to.visible_in(&scope.namespace) && wanted(vs));
+    let mut seen: Vec<_> = seen.cloned().collect();
+    seen.sort_by_key(|vs| match &vs.export_to {
+        ExportTo::Namespaces(_) if vs.key.namespace == scope.namespace => 0,
+        ExportTo::Namespaces(_) => 1,
+        ExportTo::Everywhere => 2,
+    });
+    seen
 }
 
 /// Every destination that a VirtualService names.

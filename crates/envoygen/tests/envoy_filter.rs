@@ -108,33 +108,37 @@ fn http_filters_are_put_where_the_patch_says() {
     check_place(
         "INSERT_FIRST",
         "",
-        &["lua", "grpc_web", "fault", "cors", "router"],
+        &["lua", "grpc_web", "istio.alpn", "fault", "cors", "router"],
     );
     check_place(
         "INSERT_BEFORE",
         router,
-        &["grpc_web", "fault", "cors", "lua", "router"],
+        &["grpc_web", "istio.alpn", "fault", "cors", "lua", "router"],
     );
     check_place(
         "INSERT_AFTER",
         "envoy.filters.http.fault",
-        &["grpc_web", "fault", "lua", "cors", "router"],
+        &["grpc_web", "istio.alpn", "fault", "lua", "cors", "router"],
     );
     check_place(
         "REPLACE",
         "envoy.filters.http.cors",
-        &["grpc_web", "fault", "lua", "router"],
+        &["grpc_web", "istio.alpn", "fault", "lua", "router"],
     );
     check_place(
         "REMOVE",
         "envoy.filters.http.cors",
-        &["grpc_web", "fault", "router"],
+        &["grpc_web", "istio.alpn", "fault", "router"],
     );
-    check_place("ADD", "", &["grpc_web", "fault", "cors", "lua", "router"]);
+    check_place(
+        "ADD",
+        "",
+        &["grpc_web", "istio.alpn", "fault", "cors", "lua", "router"],
+    );
     check_place(
         "INSERT_AFTER",
         "no.such.filter",
-        &["grpc_web", "fault", "cors", "router"],
+        &["grpc_web", "istio.alpn", "fault", "cors", "router"],
     );
 }
 

@@ -152,6 +152,7 @@ fn phases_and_priorities_give_the_order() {
         "rbac",
         "stats",
         "grpc_web",
+        "alpn",
         "fault",
         "cors",
         "last",

@@ -36,9 +36,9 @@ fn a_sidecar_without_interception() {
         endpoints outbound|7080||stock.shop.svc.cluster.local 127.1.0.30:8080
         endpoints outbound|7090||stock.shop.svc.cluster.local 127.1.0.30:9090
         listener 127.1.0.10_7080 at 127.1.0.10:7080
-          chain []: http(grpc_web fault cors router) -> 7080
+          chain []: http(grpc_web alpn fault cors router) -> 7080
         listener 127.1.0.10_7090 at 127.1.0.10:7090
-          chain []: http(grpc_web fault cors router) -> 7090
+          chain []: http(grpc_web alpn fault cors router) -> 7090
         listener 127.1.0.10_8080 at 127.1.0.10:8080
           chain [tls istio,istio-peer-exchange,istio-http/1.0,istio-http/1.1,istio-h2] ends TLS: http(peer header_to_metadata router) -> inline inbound|8080||
           chain [raw_buffer]: http(router) -> inline inbound|8080||
@@ -83,7 +83,7 @@ fn a_gateway() {
         endpoints outbound|7080||stock.shop.svc.cluster.local 127.1.0.30:8080
         endpoints outbound|7090||stock.shop.svc.cluster.local 127.1.0.30:9090
         listener 127.1.0.1_8080 at 127.1.0.1:8080
-          chain []: http(grpc_web fault cors router) -> http.8080.127.1.0.1
+          chain []: http(grpc_web alpn fault cors router) -> http.8080.127.1.0.1
         routes http.8080.127.1.0.1
           host shop.example.com:8080 shop.example.com
             Prefix("/catalog") -> outbound|7080|v1|catalog.shop.svc.cluster.local

@@ -1,7 +1,7 @@
 //! Delegation between VirtualServices: a root's route that names a delegate is replaced by the delegate's routes, each
 //! narrowed by the root's conditions (Istio, "Delegate").
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use config::networking::{HttpMatchRequest, HttpRoute, StringMatch};
@@ -42,7 +42,12 @@ fn merge_root(
         match found.filter(|vs| vs.export_to.visible_in(&root.key.namespace)) {
             Some(vs) => {
                 root.origins.push(vs.key.clone());
-                routes.extend(vs.spec.http.iter().filter_map(|inner| merge_route(&route, inner)));
+                for (within, inner) in vs.spec.http.iter().enumerate() {
+                    match merge_route(&route, inner) {
+                        Ok(merged) => routes.push(merged),
+                        Err(reason) => findings.push(dropped(&root.key, index, (&vs.key, within), reason)),
+                    }
+                }
             }
             None => findings.push(missing(&root.key, index, &delegate.namespace, &delegate.name)),
         }
@@ -62,42 +67,54 @@ fn missing(root: &ObjectKey, index: usize, namespace: &str, name: &str) -> Findi
     )
 }
 
-/// The delegate's route under the root's conditions; `None` if no request can meet both, or if the delegate delegates again.
-fn merge_route(root: &HttpRoute, inner: &HttpRoute) -> Option<HttpRoute> {
+fn dropped(root: &ObjectKey, index: usize, (delegate, within): (&ObjectKey, usize), reason: &str) -> Finding {
+    finding::warning(
+        root,
+        format!("spec.http[{index}].delegate"),
+        format!("route http[{within}] of {delegate} is left out: {reason}"),
+    )
+}
+
+const DELEGATES: &str = "it delegates again; a delegate's routes must lead somewhere themselves";
+const CONFLICTS: &str = "one of its conditions allows what no condition of this route does; narrow it";
+
+/// The delegate's route under the root's conditions; else why it is left out. What it does not say it takes from the root
+/// (Istio, `mergeHTTPRoute`).
+fn merge_route(root: &HttpRoute, inner: &HttpRoute) -> Result<HttpRoute, &'static str> {
     if inner.delegate.is_some() {
-        return None;
+        return Err(DELEGATES);
     }
     let mut out = inner.clone();
-    if !root.r#match.is_empty() && !inner.r#match.is_empty() {
-        out.r#match = root
-            .r#match
-            .iter()
-            .flat_map(|r| inner.r#match.iter().filter_map(|i| merge_match(r, i)))
-            .collect();
-        if out.r#match.is_empty() {
-            return None;
-        }
-    } else if inner.r#match.is_empty() {
-        out.r#match = root.r#match.clone();
-    }
+    out.r#match = merge_matches(&root.r#match, &inner.r#match).ok_or(CONFLICTS)?;
     out.rewrite = out.rewrite.or_else(|| root.rewrite.clone());
+    out.direct_response = out.direct_response.or_else(|| root.direct_response.clone());
     out.timeout = out.timeout.or(root.timeout);
     out.retries = out.retries.or_else(|| root.retries.clone());
     out.fault = out.fault.or_else(|| root.fault.clone());
     out.cors_policy = out.cors_policy.or_else(|| root.cors_policy.clone());
     out.headers = out.headers.or_else(|| root.headers.clone());
-    if out.mirror.is_none() {
-        out.mirror = root.mirror.clone();
-        out.mirror_percent = root.mirror_percent;
-        out.mirror_percentage = root.mirror_percentage.clone();
-    }
+    out.mirror = out.mirror.or_else(|| root.mirror.clone());
+    out.mirror_percent = out.mirror_percent.or(root.mirror_percent);
+    out.mirror_percentage = out.mirror_percentage.or_else(|| root.mirror_percentage.clone());
     if out.mirrors.is_empty() {
-        out.mirrors = root.mirrors.clone();
+        out.mirrors.clone_from(&root.mirrors);
     }
-    if out.name.is_empty() {
-        out.name = root.name.clone();
-    } else if !root.name.is_empty() {
-        out.name = format!("{}-{}", root.name, out.name);
+    out.name = joined(&root.name, &inner.name);
+    Ok(out)
+}
+
+/// Each of the delegate's conditions together with those of the root's that it is within; `None` if one of them is within none.
+fn merge_matches(root: &[HttpMatchRequest], inner: &[HttpMatchRequest]) -> Option<Vec<HttpMatchRequest>> {
+    if root.is_empty() || inner.is_empty() {
+        return Some([root, inner].concat());
+    }
+    let mut out = Vec::new();
+    for condition in inner {
+        let before = out.len();
+        out.extend(root.iter().filter_map(|root| merge_match(root, condition)));
+        if out.len() == before {
+            return None;
+        }
     }
     Some(out)
 }
@@ -105,25 +122,43 @@ fn merge_route(root: &HttpRoute, inner: &HttpRoute) -> Option<HttpRoute> {
 /// Both conditions in one; `None` where they contradict each other.
 fn merge_match(root: &HttpMatchRequest, inner: &HttpMatchRequest) -> Option<HttpMatchRequest> {
     let mut out = inner.clone();
-    out.uri = both(&root.uri, &inner.uri)?;
-    out.scheme = both(&root.scheme, &inner.scheme)?;
-    out.method = both(&root.method, &inner.method)?;
-    out.authority = both(&root.authority, &inner.authority)?;
-    merge_map(&mut out.headers, &root.headers)?;
-    merge_map(&mut out.query_params, &root.query_params)?;
-    merge_map(&mut out.without_headers, &root.without_headers)?;
-    merge_map(&mut out.source_labels, &root.source_labels)?;
+    out.uri = both(root.uri.as_ref(), inner.uri.as_ref())?;
+    out.scheme = both(root.scheme.as_ref(), inner.scheme.as_ref())?;
+    out.method = both(root.method.as_ref(), inner.method.as_ref())?;
+    out.authority = both(root.authority.as_ref(), inner.authority.as_ref())?;
+    out.headers = merge_map(&root.headers, &inner.headers, narrower)?;
+    out.query_params = merge_map(&root.query_params, &inner.query_params, narrower)?;
+    // What must not be there is more in the wider of two comparisons.
+    out.without_headers = merge_map(&root.without_headers, &inner.without_headers, |root, inner| {
+        narrower(root, inner).map(|_| root.clone())
+    })?;
+    out.source_labels = merge_map(&root.source_labels, &inner.source_labels, |root, inner| {
+        (root == inner).then(|| inner.clone())
+    })?;
     out.port = merge_scalar(root.port, inner.port)?;
     out.source_namespace = merge_scalar(root.source_namespace.clone(), inner.source_namespace.clone())?;
-    out.ignore_uri_case |= root.ignore_uri_case;
-    if out.gateways.is_empty() {
-        out.gateways = root.gateways.clone();
+    if root.ignore_uri_case != inner.ignore_uri_case {
+        return None;
     }
-    out.name = match (root.name.as_str(), inner.name.as_str()) {
+    if !root.gateways.is_empty() && !inner.gateways.iter().all(|own| root.gateways.contains(own)) {
+        return None;
+    }
+    if out.gateways.is_empty() {
+        out.gateways.clone_from(&root.gateways);
+    }
+    if out.stat_prefix.is_empty() {
+        out.stat_prefix.clone_from(&root.stat_prefix);
+    }
+    out.name = joined(&root.name, &inner.name);
+    Some(out)
+}
+
+/// Both names, or the one that there is.
+fn joined(root: &str, inner: &str) -> String {
+    match (root, inner) {
         ("", name) | (name, "") => name.to_owned(),
         (root, inner) => format!("{root}-{inner}"),
-    };
-    Some(out)
+    }
 }
 
 fn merge_scalar<T: Default + PartialEq>(a: T, b: T) -> Option<T> {
@@ -136,26 +171,39 @@ fn merge_scalar<T: Default + PartialEq>(a: T, b: T) -> Option<T> {
     }
 }
 
-fn merge_map<V: Clone + PartialEq>(
-    into: &mut std::collections::BTreeMap<String, V>,
-    from: &std::collections::BTreeMap<String, V>,
-) -> Option<()> {
-    for (key, value) in from {
-        if into.get(key).is_some_and(|own| own != value) {
-            return None;
-        }
-        into.insert(key.clone(), value.clone());
+/// The entries of both; `one` makes one of two under the same key, if they go together.
+fn merge_map<V: Clone>(
+    root: &BTreeMap<String, V>,
+    inner: &BTreeMap<String, V>,
+    one: impl Fn(&V, &V) -> Option<V>,
+) -> Option<BTreeMap<String, V>> {
+    let mut out = root.clone();
+    for (key, value) in inner {
+        let value = match root.get(key) {
+            Some(root) => one(root, value)?,
+            None => value.clone(),
+        };
+        out.insert(key.clone(), value);
     }
-    Some(())
+    Some(out)
 }
 
-/// The narrower of two comparisons; outer `None` if no value meets both, or if that cannot be told (regular expressions).
-fn both(root: &Option<StringMatch>, inner: &Option<StringMatch>) -> Option<Option<StringMatch>> {
+/// The narrower of two comparisons, either of which may be missing; outer `None` if no value meets both.
+fn both(root: Option<&StringMatch>, inner: Option<&StringMatch>) -> Option<Option<StringMatch>> {
+    match (root, inner) {
+        (None, one) | (one, None) => Some(one.cloned()),
+        (Some(root), Some(inner)) => narrower(root, inner).map(Some),
+    }
+}
+
+/// The delegate's comparison, if it is within the root's; `None` if it is not, or if that cannot be told (regular expressions).
+fn narrower(root: &StringMatch, inner: &StringMatch) -> Option<StringMatch> {
     use StringMatch::{Any, Exact, Prefix};
     match (root, inner) {
-        (None | Some(Any), other) | (other, None | Some(Any)) => Some(other.clone()),
-        (Some(a), Some(b)) if a == b => Some(Some(b.clone())),
-        (Some(Prefix(prefix)), Some(Exact(value) | Prefix(value))) if value.starts_with(prefix.as_str()) => {
+        (root, Any) => Some(root.clone()),
+        (Any, inner) => Some(inner.clone()),
+        (root, inner) if root == inner => Some(inner.clone()),
+        (Prefix(prefix), Exact(value) | Prefix(value)) if value.starts_with(prefix.as_str()) => {
             Some(inner.clone())
         }
         _ => None,
@@ -197,6 +245,92 @@ mod tests {
             ),
             None
         );
+    }
+
+    #[test]
+    fn headers_narrow_and_exclusions_stay_wide() {
+        let with = |field: &str, value: StringMatch| {
+            let map: BTreeMap<String, StringMatch> = [("x".to_owned(), value)].into();
+            let mut out = HttpMatchRequest::default();
+            match field {
+                "headers" => out.headers = map,
+                "query" => out.query_params = map,
+                _ => out.without_headers = map,
+            }
+            out
+        };
+        let (wide, narrow) = (StringMatch::Prefix("a".into()), StringMatch::Exact("ab".into()));
+        for (field, expected) in [("headers", &narrow), ("query", &narrow), ("without", &wide)] {
+            let merged = merge_match(&with(field, wide.clone()), &with(field, narrow.clone())).unwrap();
+            assert_eq!(merged, with(field, expected.clone()), "{field}");
+            assert_eq!(
+                merge_match(&with(field, narrow.clone()), &with(field, wide.clone())),
+                None,
+                "a delegate allows no more than its root: {field}"
+            );
+        }
+    }
+
+    #[test]
+    fn gateways_and_case_must_be_the_roots() {
+        let at = |gateways: &[&str], ignore_uri_case| HttpMatchRequest {
+            gateways: gateways.iter().map(|name| (*name).to_owned()).collect(),
+            ignore_uri_case,
+            ..Default::default()
+        };
+        assert_eq!(merge_match(&at(&["mesh"], false), &at(&["edge/gw"], false)), None);
+        let merged = merge_match(&at(&["mesh", "edge/gw"], false), &at(&["edge/gw"], false)).unwrap();
+        assert_eq!(merged.gateways, ["edge/gw"]);
+        assert_eq!(
+            merge_match(&at(&["mesh"], false), &at(&[], false))
+                .unwrap()
+                .gateways,
+            ["mesh"]
+        );
+        assert_eq!(merge_match(&at(&[], true), &at(&[], false)), None);
+    }
+
+    #[test]
+    fn one_condition_that_conflicts_drops_the_route() {
+        let root = HttpRoute {
+            r#match: vec![with_uri(StringMatch::Prefix("/a".into()))],
+            ..Default::default()
+        };
+        let inner = |paths: &[&str]| HttpRoute {
+            r#match: paths
+                .iter()
+                .map(|path| with_uri(StringMatch::Exact((*path).to_owned())))
+                .collect(),
+            ..Default::default()
+        };
+        assert_eq!(
+            merge_route(&root, &inner(&["/a/1", "/a/2"]))
+                .unwrap()
+                .r#match
+                .len(),
+            2
+        );
+        assert_eq!(merge_route(&root, &inner(&["/a/1", "/b"])), Err(CONFLICTS));
+    }
+
+    #[test]
+    fn what_a_delegate_leaves_open_is_the_roots() {
+        let root = HttpRoute {
+            mirror_percentage: Some(config::networking::Percent { value: 10.0 }),
+            r#match: vec![HttpMatchRequest {
+                stat_prefix: "root".into(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let inner = HttpRoute {
+            mirror: Some(config::networking::Destination::default()),
+            r#match: vec![with_uri(StringMatch::Exact("/a".into()))],
+            ..Default::default()
+        };
+        let merged = merge_route(&root, &inner).unwrap();
+        assert_eq!(merged.mirror_percentage, root.mirror_percentage);
+        assert_eq!(merged.r#match[0].stat_prefix, "root");
     }
 
     #[test]

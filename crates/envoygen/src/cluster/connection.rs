@@ -28,6 +28,7 @@ use envoy_types::pb::envoy::r#type::v3::Percent;
 use model::Protocol;
 
 use super::policy::Effective;
+use crate::proxy::ProxyKind;
 use crate::wire::{duration, exact, plain_any, u32_value};
 
 /// Key of the HTTP settings among a cluster's protocol options.
@@ -42,40 +43,73 @@ pub(crate) enum UpstreamProtocol {
     Http1,
     /// HTTP/2.
     Http2,
-    /// HTTP in the client's version, or bytes.
+    /// HTTP in the version that the proxy got it in.
     Downstream,
 }
 
-/// The upstream's protocol: the port's, unless a policy upgrades it or keeps the client's.
-pub(crate) fn upstream_protocol(policy: &Effective, port: Protocol, mesh: &MeshConfig) -> UpstreamProtocol {
+/// Who speaks to an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaker {
+    /// A sidecar, for its application.
+    Sidecar,
+    /// A gateway.
+    Router,
+    /// A sidecar, to its application.
+    Server,
+}
+
+impl From<ProxyKind> for Speaker {
+    fn from(kind: ProxyKind) -> Self {
+        match kind {
+            ProxyKind::Sidecar => Speaker::Sidecar,
+            ProxyKind::Router => Speaker::Router,
+        }
+    }
+}
+
+/// The upstream's protocol: the port's, unless a policy upgrades it or keeps the client's. Of a port without a declared
+/// protocol nobody knows whether it takes HTTP/2: sidecars speak what their applications do, gateways, whose clients take
+/// HTTP/2 wherever TLS offers it, HTTP/1.1. No application is upgraded by the proxy beside it (Istio).
+pub(crate) fn upstream_protocol(
+    policy: &Effective,
+    port: Protocol,
+    mesh: &MeshConfig,
+    speaker: Speaker,
+) -> UpstreamProtocol {
     let http = policy
         .connection_pool
         .as_ref()
         .and_then(|pool| pool.http.as_ref());
-    if http.is_some_and(|http| http.use_client_protocol) && (port.is_http() || port == Protocol::Auto) {
+    let maybe_http = port.is_http() || port == Protocol::Auto;
+    if http.is_some_and(|http| http.use_client_protocol) && maybe_http {
         return UpstreamProtocol::Downstream;
     }
-    let mesh_upgrades = mesh.h2_upgrade_policy == MeshH2UpgradePolicy::Upgrade;
     let upgrade = match http.map(|http| http.h2_upgrade_policy).unwrap_or_default() {
-        H2UpgradePolicy::Default => mesh_upgrades,
+        H2UpgradePolicy::Default => port.is_http() && mesh.h2_upgrade_policy == MeshH2UpgradePolicy::Upgrade,
         H2UpgradePolicy::DoNotUpgrade => false,
-        H2UpgradePolicy::Upgrade => true,
+        H2UpgradePolicy::Upgrade => maybe_http,
     };
     match port {
         _ if port.is_http2() => UpstreamProtocol::Http2,
-        Protocol::Auto => UpstreamProtocol::Downstream,
-        _ if port.is_http() && upgrade => UpstreamProtocol::Http2,
-        _ if port.is_http() => UpstreamProtocol::Http1,
+        _ if upgrade && speaker != Speaker::Server => UpstreamProtocol::Http2,
+        Protocol::Auto if speaker != Speaker::Router => UpstreamProtocol::Downstream,
+        _ if maybe_http => UpstreamProtocol::Http1,
         _ => UpstreamProtocol::Tcp,
     }
 }
 
 /// Sets protocol, bounds and outlier detection.
-pub(super) fn apply(cluster: &mut Cluster, policy: &Effective, port: Protocol, mesh: &MeshConfig) {
+pub(super) fn apply(
+    cluster: &mut Cluster,
+    policy: &Effective,
+    port: Protocol,
+    mesh: &MeshConfig,
+    speaker: Speaker,
+) {
     let pool = policy.connection_pool.clone().unwrap_or_default();
     cluster.circuit_breakers = Some(circuit_breakers(&pool, policy.retry_budget.as_ref()));
     apply_tcp(cluster, &pool, mesh);
-    let protocol = upstream_protocol(policy, port, mesh);
+    let protocol = upstream_protocol(policy, port, mesh, speaker);
     let outlier = policy.outlier_detection.as_ref();
     if protocol != UpstreamProtocol::Tcp {
         let mut options = http_options(protocol, &pool);
@@ -261,27 +295,25 @@ fn apply_tcp(cluster: &mut Cluster, pool: &ConnectionPoolSettings, mesh: &MeshCo
     if let Some(timeout) = tcp.and_then(|tcp| tcp.connect_timeout) {
         cluster.connect_timeout = duration(timeout.0);
     }
-    let keepalive = tcp
-        .and_then(|tcp| tcp.tcp_keepalive.as_ref())
-        .or(mesh.tcp_keepalive.as_ref());
-    cluster.upstream_connection_options = keepalive.map(|keepalive| UpstreamConnectionOptions {
-        tcp_keepalive: Some(tcp_keepalive(keepalive)),
-        ..Default::default()
-    });
+    let own = tcp.and_then(|tcp| tcp.tcp_keepalive.as_ref());
+    cluster.upstream_connection_options =
+        (own.is_some() || mesh.tcp_keepalive.is_some()).then(|| UpstreamConnectionOptions {
+            tcp_keepalive: Some(tcp_keepalive(own, mesh.tcp_keepalive.as_ref())),
+            ..Default::default()
+        });
 }
 
-fn tcp_keepalive(keepalive: &TcpKeepalive) -> EnvoyKeepalive {
-    let seconds = |time: Option<config::Duration>| {
-        time.and_then(|t| u32::try_from(t.0.as_secs()).ok())
-            .filter(|s| *s > 0)
-            .and_then(u32_value)
+/// A rule's settings, each that it leaves open as the mesh has it (Istio).
+fn tcp_keepalive(own: Option<&TcpKeepalive>, mesh: Option<&TcpKeepalive>) -> EnvoyKeepalive {
+    let setting = |of: &dyn Fn(&TcpKeepalive) -> Option<u32>| {
+        let given = |keepalive: Option<&TcpKeepalive>| keepalive.and_then(of).filter(|value| *value > 0);
+        given(own).or_else(|| given(mesh)).and_then(u32_value)
     };
+    let seconds = |time: Option<config::Duration>| u32::try_from(time?.0.as_secs()).ok();
     EnvoyKeepalive {
-        keepalive_probes: (keepalive.probes > 0)
-            .then_some(keepalive.probes)
-            .and_then(u32_value),
-        keepalive_time: seconds(keepalive.time),
-        keepalive_interval: seconds(keepalive.interval),
+        keepalive_probes: setting(&|keepalive| Some(keepalive.probes)),
+        keepalive_time: setting(&|keepalive| seconds(keepalive.time)),
+        keepalive_interval: setting(&|keepalive| seconds(keepalive.interval)),
     }
 }
 

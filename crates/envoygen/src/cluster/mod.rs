@@ -10,6 +10,7 @@ pub(crate) mod tls;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use config::mesh::MeshConfig;
 use config::networking::ClientTlsMode;
 use envoy_types::pb::envoy::config::cluster::v3::{
     Cluster,
@@ -24,6 +25,7 @@ use envoy_types::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
 use envoy_types::pb::google::protobuf::{ListValue, Struct, Value, value::Kind};
 use model::{DestinationRule, Port, Protocol, Registry, Resolution, Service};
 
+pub(crate) use connection::{Speaker, UpstreamProtocol, upstream_protocol};
 pub(crate) use locality::Preference;
 pub(crate) use policy::{Effective, SIMPLE_PASSTHROUGH};
 pub(crate) use special::{Source, black_hole, inbound, inbound_passthrough, own_service, passthrough};
@@ -132,7 +134,13 @@ impl Clusters<'_> {
                 resolve_by_dns(&mut cluster, mesh, self.view.scope.families, one);
             }
         }
-        connection::apply(&mut cluster, &policy, port.protocol, mesh);
+        connection::apply(
+            &mut cluster,
+            &policy,
+            port.protocol,
+            mesh,
+            self.view.scope.kind.into(),
+        );
         if discovery != DiscoveryType::OriginalDst {
             load_balancing::apply(&mut cluster, policy.load_balancer.as_ref());
             load_balancing::apply_preference(&mut cluster, preference.as_ref());
@@ -179,24 +187,39 @@ impl Clusters<'_> {
         subset: &str,
         policy: &Effective,
     ) {
+        let mesh = self.generator.snapshot.mesh();
+        let speaker = self.view.scope.kind.into();
         let upstream = tls::Upstream {
             snapshot: &self.generator.snapshot,
             settings: &self.generator.settings,
             service,
-            protocol: connection::upstream_protocol(policy, port.protocol, self.generator.snapshot.mesh()),
+            protocol: connection::upstream_protocol(policy, port.protocol, mesh, speaker),
+            declared: port.protocol != Protocol::Auto,
             sni: tls::mesh_sni(port.number, subset, &service.host),
         };
         match &policy.tls {
             Some(settings) if settings.mode == ClientTlsMode::Disable => {}
             Some(settings) => upstream.explicit(cluster, settings),
             None => {
-                let auto = self.generator.snapshot.mesh().enable_auto_mtls.unwrap_or(true);
-                let original_dst = service.resolution == Resolution::Passthrough;
-                if auto && !service.mesh_external && !original_dst && service.meets_proxies() {
+                if auto_mutual(service, mesh) && service.meets_proxies() {
                     upstream.auto(cluster);
                 }
             }
         }
+    }
+}
+
+/// Whether clients of a service use mutual TLS by themselves with those of its endpoints that accept it.
+fn auto_mutual(service: &Service, mesh: &MeshConfig) -> bool {
+    let original_dst = service.resolution == Resolution::Passthrough;
+    mesh.enable_auto_mtls.unwrap_or(true) && !service.mesh_external && !original_dst
+}
+
+/// Whether clients may use the mesh's own TLS for what a policy is about.
+pub(crate) fn mutual(service: &Service, policy: &Effective, mesh: &MeshConfig) -> bool {
+    match &policy.tls {
+        Some(settings) => settings.mode == ClientTlsMode::IstioMutual,
+        None => auto_mutual(service, mesh),
     }
 }
 
@@ -238,7 +261,7 @@ fn dns_assignment(
 
 /// Makes a cluster find its endpoints by DNS: all addresses, or `one` of each answer. A proxy of one family prefers it; one of
 /// both takes all (Istio).
-fn resolve_by_dns(cluster: &mut Cluster, mesh: &config::mesh::MeshConfig, families: Families, one: bool) {
+fn resolve_by_dns(cluster: &mut Cluster, mesh: &MeshConfig, families: Families, one: bool) {
     let family = match families {
         Families::V4 => DnsLookupFamily::V4Preferred,
         // Asks for IPv6 first (Envoy, `DnsLookupFamily`).

@@ -43,6 +43,8 @@ pub(crate) struct Upstream<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) service: &'a Service,
     pub(crate) protocol: UpstreamProtocol,
+    /// Whether the port's protocol is declared. Else it carries HTTP and other bytes: requests announce themselves.
+    pub(crate) declared: bool,
     /// SNI within the mesh.
     pub(crate) sni: String,
 }
@@ -90,6 +92,7 @@ impl Upstream<'_> {
 
     fn mutual(&self, sni: &str, names: Vec<SubjectAltNameMatcher>) -> UpstreamTlsContext {
         let alpn: &[&str] = match self.protocol {
+            _ if !self.declared => &["istio"],
             UpstreamProtocol::Http1 => &["istio-http/1.1", "istio", "http/1.1"],
             UpstreamProtocol::Http2 => &["istio-h2", "istio", "h2"],
             UpstreamProtocol::Tcp | UpstreamProtocol::Downstream => &["istio"],
@@ -116,7 +119,7 @@ impl Upstream<'_> {
         };
         let alpn: &[&str] = match self.protocol {
             UpstreamProtocol::Http2 => &["h2"],
-            UpstreamProtocol::Http1 => &["http/1.1"],
+            UpstreamProtocol::Http1 if self.declared => &["http/1.1"],
             _ => &[],
         };
         let mut params = params();

@@ -46,14 +46,7 @@ impl Build<'_> {
         let own = self.scope.address.filter(|_| !unix);
         let mesh = self.generator.snapshot.mesh();
         let source = own.map_or(Source::Mesh(self.scope.families), Source::Own);
-        let mut cluster = cluster::inbound(
-            port.number,
-            address,
-            port.protocol,
-            port.pool.clone(),
-            source,
-            mesh,
-        );
+        let mut cluster = cluster::inbound(port.number, address, port.protocol, &port.policy, source, mesh);
         if unix {
             cluster.upstream_bind_config = None;
         }

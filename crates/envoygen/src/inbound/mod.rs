@@ -10,7 +10,7 @@ use model::Protocol;
 
 use self::build::Build;
 use crate::authz::Authz;
-use crate::cluster;
+use crate::cluster::{self, Effective};
 use crate::extension::Extensions;
 use crate::generator::Generator;
 use crate::jwt::Tokens;
@@ -58,13 +58,9 @@ pub(crate) fn generate(generator: &Generator, scope: &Inbound) -> Output {
     }
     for port in &ports {
         let cluster = build.cluster(port);
-        push(
-            &mut out,
-            type_url::CLUSTER,
-            &cluster.name,
-            &cluster,
-            Origins::of(scope.sidecar.iter()),
-        );
+        let mut origins = Origins::of(scope.sidecar.iter());
+        origins.add(&port.origins);
+        push(&mut out, type_url::CLUSTER, &cluster.name, &cluster, origins);
     }
     // What is wrong with telemetry is said once; the filters of each port would say it again.
     for tcp in [false, true] {
@@ -140,7 +136,8 @@ fn passing(number: u16) -> Port {
         bind: None,
         shown: String::new(),
         passes: true,
-        pool: None,
+        policy: Effective::default(),
+        origins: Vec::new(),
         tls: None,
     }
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use config::Finding;
-use config::networking::{CaptureMode, IstioIngressListener};
+use config::networking::{CaptureMode, ConnectionPoolSettings, IstioIngressListener};
 use config::security::MutualTlsMode;
+use config::{Finding, ObjectKey};
 use envoy_types::pb::envoy::config::core::v3::TransportSocket;
 use model::{Protocol, Sidecar};
 
+use crate::cluster::Effective;
 use crate::generator::Generator;
 use crate::listener::inbound::{Application, Port};
 use crate::listener::tls;
@@ -43,6 +44,8 @@ pub(super) fn ports(
                 .and_then(|s| s.port(*number))
                 .map_or(Protocol::Auto, |p| p.protocol);
             if protocol != Protocol::Udp {
+                let own = sidecar.and_then(|s| s.spec.inbound_connection_pool.clone());
+                let (policy, origins) = policy(generator, scope, *target, own);
                 by_number.entry(*target).or_insert(Port {
                     number: *target,
                     cluster: names::inbound_cluster(*target),
@@ -51,7 +54,8 @@ pub(super) fn ports(
                     bind: None,
                     shown: scope.families.any().to_owned(),
                     passes: false,
-                    pool: sidecar.and_then(|s| s.spec.inbound_connection_pool.clone()),
+                    policy,
+                    origins,
                     tls: None,
                 });
             }
@@ -89,7 +93,9 @@ fn ingress_port(
             "defaultEndpoint {address}:{to} is the listener's own address"
         ));
     }
-    let pool = declared.connection_pool.clone();
+    let of_sidecar = || sidecar.and_then(|s| s.spec.inbound_connection_pool.clone());
+    let pool = declared.connection_pool.clone().or_else(of_sidecar);
+    let (policy, origins) = policy(generator, scope, number, pool);
     let given = Some(declared.bind.clone()).filter(|bind| !bind.is_empty());
     let shown = bind.clone().or(given).or_else(|| own.clone());
     Ok(Port {
@@ -100,9 +106,37 @@ fn ingress_port(
         protocol: Protocol::parse(&port.protocol),
         application,
         bind,
-        pool: pool.or_else(|| sidecar.and_then(|s| s.spec.inbound_connection_pool.clone())),
+        policy,
+        origins,
         tls: own_tls(generator, scope, declared, number)?,
     })
+}
+
+/// Bounds of connections to the application, and the objects that they are from: the Sidecar's, else those that its own
+/// service's clients have by a DestinationRule or the mesh's default, so that the server takes what they may send (Istio).
+/// Of several services behind a port the first by name counts.
+fn policy(
+    generator: &Generator,
+    scope: &Inbound,
+    own_port: u16,
+    pool: Option<ConnectionPoolSettings>,
+) -> (Effective, Vec<ObjectKey>) {
+    let snapshot = &generator.snapshot;
+    let mut behind = scope.ports.iter().filter(|(_, _, target)| *target == own_port);
+    let (host, number) = behind.next().map_or(("", 0), |(host, number, _)| (host, *number));
+    let service = snapshot.services().get(host, &scope.namespace);
+    let rule = service.and_then(|service| {
+        let rules = snapshot.destination_rules();
+        rules.find(host, &service.namespace, &scope.namespace, &scope.labels)
+    });
+    let of_clients = Effective::new(rule.map(|rule| &**rule), "", number, snapshot.mesh());
+    let policy = Effective {
+        connection_pool: pool.or(of_clients.connection_pool),
+        retry_budget: of_clients.retry_budget,
+        ..Effective::default()
+    };
+    let origins = rule.map(|rule| rule.origins.clone()).unwrap_or_default();
+    (policy, origins)
 }
 
 /// TLS that the Sidecar ends itself. It stands back behind the mesh's own: only ports whose mutual TLS is off have it (Istio).

@@ -14,6 +14,7 @@ use model::{Protocol, Resolution, Service, host};
 
 use super::http::{Class, Http, Routes};
 use super::{Bind, MESH_ALPN, listener, quic, tcp, tls};
+use crate::alpn;
 use crate::cluster::tls::mesh_sni;
 use crate::extension::Extensions;
 use crate::filter;
@@ -294,7 +295,8 @@ impl Gateways<'_> {
         };
         let mut filters = self.extensions.network(Side::Client, bind.port);
         filters.extend(self.tcp_filters.iter().cloned());
-        filters.push(tcp::proxy(&prefix, clusters, self.tcp_log.clone()));
+        let policy = self.view.policy(&clusters);
+        filters.push(tcp::governed(&prefix, clusters, self.tcp_log.clone(), &policy));
         filters
     }
 
@@ -311,7 +313,12 @@ impl Gateways<'_> {
     /// The filter that reads HTTP; `http3` on QUIC.
     pub(super) fn http(&self, bind: &Bind, routes: String, http3: bool) -> Filter {
         let mut filters = self.http_filters.clone();
-        filters.extend([filter::grpc_web(), filter::fault(), filter::cors()]);
+        filters.extend([
+            filter::grpc_web(),
+            alpn::filter(),
+            filter::fault(),
+            filter::cors(),
+        ]);
         Http {
             mesh: self.generator.snapshot.mesh(),
             class: Class::Gateway,

@@ -1,12 +1,13 @@
 //! A sidecar's listeners for what reaches its application: filter chains by port, protocol and mutual TLS mode.
 
-use config::networking::ConnectionPoolSettings;
+use config::ObjectKey;
 use config::security::MutualTlsMode;
 use envoy_types::pb::envoy::config::core::v3::TransportSocket;
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, FilterChainMatch};
 use model::Protocol;
 
 use super::{MESH_ALPN, MESH_HTTP_ALPN, PLAIN_HTTP};
+use crate::cluster::Effective;
 use crate::wire::u32_value;
 
 /// One port of the application.
@@ -25,7 +26,10 @@ pub(crate) struct Port {
     pub(crate) shown: String,
     /// Whether no service and no Sidecar has it, so that connections go on to where they wanted.
     pub(crate) passes: bool,
-    pub(crate) pool: Option<ConnectionPoolSettings>,
+    /// Bounds of connections to the application.
+    pub(crate) policy: Effective,
+    /// The objects that they are from, beside the Sidecar.
+    pub(crate) origins: Vec<ObjectKey>,
     /// TLS of the Sidecar's own, where mutual TLS is off.
     pub(crate) tls: Option<TransportSocket>,
 }

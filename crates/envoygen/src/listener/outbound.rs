@@ -14,6 +14,7 @@ use model::{MESH_GATEWAY, Protocol, Registry, Resolution, Service};
 use super::entry::{Chain, Content, Entry};
 use super::http::{Class, Http, Routes};
 use super::{Bind, tcp};
+use crate::alpn;
 use crate::extension::Extensions;
 use crate::family::is_any;
 use crate::filter;
@@ -107,7 +108,9 @@ impl Sidecar<'_> {
             entry.origins.add(self.view.scope.sidecar.iter());
             return;
         }
-        for service in egress.services.iter().filter(|service| !is_alias(service)) {
+        // A Unix socket has no port by which services could be told apart.
+        let here = |service: &Service| !is_alias(service) && (port == 0 || service.port(port).is_some());
+        for service in egress.services.iter().filter(|service| here(service)) {
             self.put(
                 egress,
                 service,
@@ -337,7 +340,12 @@ impl Sidecar<'_> {
             stat_prefix: format!("outbound_{}", bind.name()),
             routes: Routes::Named(routes),
             filters: self.extensions.weave(
-                vec![filter::grpc_web(), filter::fault(), filter::cors()],
+                vec![
+                    filter::grpc_web(),
+                    alpn::filter(),
+                    filter::fault(),
+                    filter::cors(),
+                ],
                 Side::Client,
                 bind.port,
             ),
@@ -355,8 +363,8 @@ impl Sidecar<'_> {
             [(only, _)] => only.clone(),
             _ => format!("outbound_{}", bind.name()),
         };
-        let tunnel = self.view.tunnel(&clusters);
-        tcp::tunneled(&prefix, clusters, self.tcp_log.clone(), tunnel)
+        let policy = self.view.policy(&clusters);
+        tcp::governed(&prefix, clusters, self.tcp_log.clone(), &policy)
     }
 }
 
@@ -364,7 +372,7 @@ fn is_alias(service: &Service) -> bool {
     matches!(service.resolution, Resolution::Alias(_))
 }
 
-/// A service's own cluster; a service with one port is meant by any port that a Sidecar opens for it.
+/// A service's own cluster; a service with one port is meant by a Unix socket, which has none.
 fn own_cluster(service: &Service, port: u16) -> Weighted {
     let port = match service.ports.as_slice() {
         [only] => only.number,

@@ -29,7 +29,7 @@ use super::matcher::principal;
 use crate::filter;
 use crate::lines;
 use crate::telemetry::logs::cel;
-use crate::wire::{plain_any, u32_value};
+use crate::wire::{any, u32_value};
 
 /// Where RBAC filters leave what their shadow rules say (its documentation, "Dynamic Metadata").
 pub(super) const RBAC_METADATA: &str = "envoy.filters.http.rbac";
@@ -58,7 +58,7 @@ pub(crate) fn http_filter(refusals: &[Refusal]) -> Option<HttpFilter> {
     };
     Some(filter::http(
         &format!("{}.mixer", filter::HTTP_RBAC),
-        plain_any(&config),
+        any(&config),
     ))
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn network_filter(refusals: &[Refusal]) -> Option<Filter> {
     };
     Some(filter::network(
         &format!("{}.mixer", filter::NETWORK_RBAC),
-        plain_any(&config),
+        any(&config),
     ))
 }
 
@@ -93,7 +93,7 @@ pub(super) fn marking(name: &str, prefix: String, when: &Matcher) -> HttpFilter 
         shadow_rules_stat_prefix: prefix,
         ..Default::default()
     };
-    filter::http(&format!("{}.mixer-{name}", filter::HTTP_RBAC), plain_any(&config))
+    filter::http(&format!("{}.mixer-{name}", filter::HTTP_RBAC), any(&config))
 }
 
 /// When a marked request is one.

@@ -39,7 +39,7 @@ impl<'a> Run<'a> {
     }
 
     fn listener_filters(&mut self, listener: &mut Listener) {
-        for patch in self.of(ApplyTo::ListenerFilter) {
+        for patch in self.of_filters(ApplyTo::ListenerFilter) {
             if !patch.meets_listener(listener) {
                 continue;
             }
@@ -126,7 +126,7 @@ impl<'a> Run<'a> {
     }
 
     fn network_filters(&mut self, listener: &Listener, chain: &mut FilterChain) {
-        for patch in self.of(ApplyTo::NetworkFilter) {
+        for patch in self.of_filters(ApplyTo::NetworkFilter) {
             if !patch.meets_listener(listener) || !patch.meets_chain(listener, chain) {
                 continue;
             }
@@ -218,7 +218,7 @@ impl<'a> Run<'a> {
         if let (true, Some(RouteSpecifier::RouteConfig(routes))) = (inline, manager.route_specifier.clone()) {
             manager.route_specifier = Some(RouteSpecifier::RouteConfig(self.routes(routes)));
         }
-        for patch in self.of(ApplyTo::HttpFilter) {
+        for patch in self.of_filters(ApplyTo::HttpFilter) {
             let meets = patch.meets_listener(listener)
                 && patch.meets_chain(listener, chain)
                 && patch.network_filter().is_none_or(|name| name == filter.name);

@@ -94,6 +94,13 @@ impl<'a> Run<'a> {
             .collect()
     }
 
+    /// The patches of one kind of filters: those that merge behind all others, so that they find what those add (Istio).
+    pub(super) fn of_filters(&self, apply_to: ApplyTo) -> Vec<&'a Compiled> {
+        let mut patches = self.of(apply_to);
+        patches.sort_by_key(|patch| patch.merges().is_some());
+        patches
+    }
+
     pub(super) fn any_of(&self, kinds: &[ApplyTo]) -> bool {
         self.patches.iter().any(|patch| kinds.contains(&patch.apply_to))
     }

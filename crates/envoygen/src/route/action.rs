@@ -13,6 +13,7 @@ use envoy_types::pb::envoy::config::route::v3::{
 use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 
 use super::{RouteContext, headers::Operations, retry};
+use crate::alpn;
 use crate::names;
 use crate::wire::{bool_value, fixed_percent, regex, u32_value};
 
@@ -74,6 +75,10 @@ impl RouteContext<'_> {
                     .map(route_action::HostRewriteSpecifier::HostRewriteLiteral);
             }
         }
+        if let Some(announcement) = to.destination.as_ref().and_then(|d| self.announcement(d)) {
+            let settings = &mut route.typed_per_filter_config;
+            settings.insert(alpn::FILTER.to_owned(), announcement);
+        }
         action
             .hash_policy
             .extend(to.destination.as_ref().and_then(|d| self.hash_policy(d)));
@@ -88,6 +93,7 @@ impl RouteContext<'_> {
             };
             let operations = to.headers.as_ref().map(Operations::new).unwrap_or_default();
             action.hash_policy.extend(self.hash_policy(destination));
+            let announcement = self.announcement(destination).into_iter();
             clusters.push(weighted_cluster::ClusterWeight {
                 name: self.cluster(destination),
                 weight: u32_value(u32::try_from(to.weight).unwrap_or_default()),
@@ -95,6 +101,9 @@ impl RouteContext<'_> {
                 request_headers_to_remove: operations.request_remove,
                 response_headers_to_add: operations.response_add,
                 response_headers_to_remove: operations.response_remove,
+                typed_per_filter_config: announcement
+                    .map(|announcement| (alpn::FILTER.to_owned(), announcement))
+                    .collect(),
                 host_rewrite_specifier: operations
                     .authority
                     .map(weighted_cluster::cluster_weight::HostRewriteSpecifier::HostRewriteLiteral),
@@ -113,16 +122,21 @@ impl RouteContext<'_> {
         !action.hash_policy.is_empty()
     }
 
-    /// The cluster of a destination. Without a port the service's only port is meant, or else the listener's.
+    /// The cluster of a destination.
     pub(crate) fn cluster(&self, destination: &Destination) -> String {
         let service = self.view.service(&destination.host);
-        let port = match (&destination.port, service.map(|s| s.ports.as_slice())) {
+        let host = service.map_or(&destination.host, |service| &service.host);
+        names::outbound_cluster(self.port_of(destination), &destination.subset, host)
+    }
+
+    /// The port of a destination. Without one the service's only port is meant, or else the listener's.
+    pub(crate) fn port_of(&self, destination: &Destination) -> u16 {
+        let service = self.view.service(&destination.host);
+        match (&destination.port, service.map(|s| s.ports.as_slice())) {
             (Some(port), _) => u16::try_from(port.number).unwrap_or(self.port),
             (None, Some([only])) => only.number,
             (None, _) => self.port,
-        };
-        let host = service.map_or(&destination.host, |service| &service.host);
-        names::outbound_cluster(port, &destination.subset, host)
+        }
     }
 
     fn mirrors(&self, action: &mut pb::RouteAction, http: &HttpRoute) {

@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::config::route::v3::{self as pb, route::Action, route
 use model::{Protocol, Registry, Resolution, Service, VirtualService, host};
 
 use super::{RouteContext, configuration};
+use crate::alpn;
 use crate::family::is_any;
 use crate::names;
 use crate::output::Origins;
@@ -108,35 +109,29 @@ impl<'a> Build<'a> {
         }
     }
 
-    /// Hosts of VirtualServices that no service has. They count on port 80 (as in Istio) and on ports that a Sidecar opens.
+    /// Hosts of VirtualServices that no service of the port has. They count on port 80, on ports that a Sidecar opens, and on
+    /// those of services that the same VirtualService is about (Istio, `BuildSidecarVirtualHostWrapper`).
     fn virtual_service_hosts(&mut self, egress: &[&Egress]) {
-        if self.context.port != 80
-            && egress
-                .iter()
-                .all(|e| e.listener.as_ref().is_none_or(|l| l.port.is_none()))
-        {
-            return;
-        }
-        // An alias has no virtual host of its own; a VirtualService gives it one.
-        let known: HashSet<&str> = egress
-            .iter()
-            .flat_map(|e| &e.services)
-            .filter(|s| !matches!(s.resolution, Resolution::Alias(_)))
-            .map(|s| s.host.as_str())
-            .collect();
+        let opens = |egress: &&Egress| egress.listener.as_ref().is_some_and(|l| l.port.is_some());
+        let everywhere = self.context.port == 80 || egress.iter().any(opens);
         for (vs, routes) in std::mem::take(&mut self.routed) {
-            for host in &vs.spec.hosts {
-                let served = if host::is_wildcard(host) {
-                    known.iter().any(|service| host::subset_of(service, host))
-                } else {
-                    known.contains(host.as_str())
-                };
-                if !served {
+            // An alias has no virtual host of its own; a VirtualService gives it one.
+            let (served, others): (Vec<_>, Vec<_>) = vs.spec.hosts.iter().partition(|host| self.serves(host));
+            if everywhere || !served.is_empty() {
+                for host in others {
                     self.push(host, vec![host.clone()], routes.clone());
                     self.origins.add(&vs.origins);
                 }
             }
             self.routed.push((vs, routes));
+        }
+    }
+
+    /// Whether a service of the port has a host, or one that a wildcard stands for.
+    fn serves(&self, host: &str) -> bool {
+        match host::is_wildcard(host) {
+            true => self.services.keys().any(|service| host::subset_of(service, host)),
+            false => self.services.contains_key(host),
         }
     }
 
@@ -178,6 +173,10 @@ impl<'a> Build<'a> {
         let mut route = self
             .context
             .default_route(names::outbound_cluster(port, "", &service.host));
+        if let Some(announcement) = self.context.service_announcement(service, "", port) {
+            let settings = &mut route.typed_per_filter_config;
+            settings.insert(alpn::FILTER.to_owned(), announcement);
+        }
         if let Some(hash) = self.context.service_hash(service, port)
             && let Some(Action::Route(action)) = &mut route.action
         {
@@ -277,8 +276,12 @@ fn routed_as_http(protocol: Protocol) -> bool {
 /// Everything else: let through (`allow_any`) where connections keep their original destination, else 502 (`block_all`).
 fn catch_all(context: &RouteContext<'_>) -> pb::VirtualHost {
     let redirected = context.view.scope.interception != crate::proxy::Interception::None;
+    let mut settings = HashMap::new();
     let (name, action) = if redirected && context.view.allows_any() {
-        let cluster = context.view.egress_proxy().map(|to| context.cluster(to));
+        let proxy = context.view.egress_proxy();
+        let announcement = proxy.and_then(|to| context.announcement(to));
+        settings.extend(announcement.map(|announcement| (alpn::FILTER.to_owned(), announcement)));
+        let cluster = proxy.map(|to| context.cluster(to));
         let forward = pb::RouteAction {
             cluster_specifier: Some(ClusterSpecifier::Cluster(
                 cluster.unwrap_or_else(|| names::PASSTHROUGH_CLUSTER.to_owned()),
@@ -299,6 +302,7 @@ fn catch_all(context: &RouteContext<'_>) -> pb::VirtualHost {
         name: name.to_owned(),
         r#match: Some(super::matches::route_match(None)),
         action: Some(action),
+        typed_per_filter_config: settings,
         ..Default::default()
     };
     pb::VirtualHost {

@@ -37,6 +37,7 @@ const HARMLESS: &[&str] = &[
     "envoy.filters.http.header_to_metadata",
     "envoy.filters.http.grpc_stats",
     "envoy.filters.http.router",
+    "istio.alpn",
 ];
 
 /// All of several answers: no if one says no, none if one is open.
