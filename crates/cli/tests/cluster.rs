@@ -211,6 +211,45 @@ async fn a_caller_without_rights_is_told_what_was_not_looked_at() {
     .unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn before_an_installation_rights_and_what_is_in_the_way_are_looked_at() {
+    if !ApiServer::available().await.unwrap() {
+        return;
+    }
+    let server = ApiServer::start().await.unwrap();
+    let check = |kubeconfig: &Path| {
+        let output = argosy("check", kubeconfig, &["--before-install"], "");
+        (output.status.code(), text(&output.stdout))
+    };
+    let (code, told) = check(&server.kubeconfig());
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("may be created"), "{told}");
+    let nobody = server.kubeconfig_of("nobody", None).unwrap();
+    let (code, told) = check(&nobody);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(
+        told.contains("you may not create customresourcedefinitions.apiextensions.k8s.io")
+            && told.contains("unknown"),
+        "{told}"
+    );
+    let client = server.client().await.unwrap();
+    let definition = config::crd::all()
+        .into_iter()
+        .find(|one| one["metadata"]["name"] == "virtualservices.networking.istio.io")
+        .map(|mut one| {
+            one["metadata"]["labels"] = json!({"chart": "istio"});
+            one
+        });
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    apply(&client, path, &definition.unwrap()).await;
+    let (code, told) = check(&server.kubeconfig());
+    assert_eq!(code, Some(1), "{told}");
+    assert!(
+        told.contains("virtualservices.networking.istio.io and 0 others were installed by somebody else"),
+        "{told}"
+    );
+}
+
 #[test]
 fn a_cluster_that_does_not_answer_is_told_of() {
     let dir = tempfile::tempdir().unwrap();

@@ -64,7 +64,7 @@ impl fmt::Display for Row {
     }
 }
 
-fn row(object: impl Into<String>, verdict: Result<String, String>) -> Row {
+pub(super) fn row(object: impl Into<String>, verdict: Result<String, String>) -> Row {
     let (state, message) = match verdict {
         Ok(message) => (State::Well, message),
         Err(message) => (State::Wrong, message),
@@ -118,7 +118,7 @@ fn look(
     }
 }
 
-fn version((major, minor): &(String, String)) -> Result<String, String> {
+pub(super) fn version((major, minor): &(String, String)) -> Result<String, String> {
     let number: String = minor.chars().take_while(char::is_ascii_digit).collect();
     let text = format!("{major}.{minor}");
     match number.parse::<u32>() {
@@ -129,11 +129,11 @@ fn version((major, minor): &(String, String)) -> Result<String, String> {
     }
 }
 
-fn items(value: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.get("items").and_then(Value::as_array).into_iter().flatten()
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
@@ -214,7 +214,7 @@ fn roots(map: &Value) -> Result<String, String> {
     }
 }
 
-fn hooks(configuration: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn hooks(configuration: &Value) -> impl Iterator<Item = &Value> {
     configuration
         .get("webhooks")
         .and_then(Value::as_array)

@@ -1,6 +1,8 @@
 //! `argosy check`: whether a cluster's control plane is installed whole and ready, and if not, what is missing. With `--ready`
-//! it asks single services instead, without any rights in the cluster, as `helm test` does.
+//! it asks single services instead, without any rights in the cluster, as `helm test` does; with `--before-install`, whether the
+//! charts can be installed at all.
 
+mod before;
 mod cluster;
 mod judge;
 mod ready;
@@ -21,6 +23,9 @@ pub(crate) struct Args {
     /// Ask this page, http://HOST:PORT/readyz, until the service says that it is ready; may be repeated
     #[arg(long = "ready", value_name = "URL")]
     ready: Vec<http::Uri>,
+    /// Look, once, whether the charts can be installed: version, rights, what is in the way
+    #[arg(long, conflicts_with = "ready")]
+    before_install: bool,
     /// How long to wait until all is well
     #[arg(long, value_name = "DURATION", value_parser = runtime::args::duration, default_value = "60s")]
     timeout: Duration,
@@ -77,17 +82,18 @@ fn is_well(rows: &[Row]) -> bool {
 async fn watch(args: &Args) -> anyhow::Result<Vec<Row>> {
     let end = tokio::time::Instant::now() + args.timeout;
     loop {
-        let rows = if args.ready.is_empty() {
-            let facts = cluster::read(
-                args.kubeconfig.as_deref(),
-                args.context.as_deref(),
-                &args.istio_namespace,
-            );
-            judge::judge(&facts.await?, &args.istio_namespace)
+        let (kubeconfig, context) = (args.kubeconfig.as_deref(), args.context.as_deref());
+        let namespace = &args.istio_namespace;
+        let rows = if args.before_install {
+            let facts = cluster::before(kubeconfig, context, namespace);
+            before::judge(&facts.await?, namespace)
+        } else if args.ready.is_empty() {
+            let facts = cluster::read(kubeconfig, context, namespace);
+            judge::judge(&facts.await?, namespace)
         } else {
             ready::ask(&args.ready).await
         };
-        if is_well(&rows) || tokio::time::Instant::now() + PAUSE > end {
+        if args.before_install || is_well(&rows) || tokio::time::Instant::now() + PAUSE > end {
             return Ok(rows);
         }
         tokio::time::sleep(PAUSE).await;

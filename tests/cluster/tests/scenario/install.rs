@@ -33,6 +33,7 @@ impl Day {
             SYSTEM,
             "--create-namespace",
         ];
+        self.cluster.shell("argosy check --before-install")?;
         let started = std::time::Instant::now();
         self.cluster.helm(&[&chart[..], &["--values", VALUES]].concat())?;
         self.cluster.rolled_out(SYSTEM, BOUND)?;
@@ -104,7 +105,9 @@ impl Day {
         let path = "jsonpath={.items[*].spec.template.spec.containers[*].image}";
         let deployments = ["get", "deployments", "--namespace", SYSTEM, "--output", path];
         let images = self.cluster.kubectl(&deployments)?;
-        let tags = images.split_whitespace().filter_map(|image| image.rsplit(':').next());
+        let tags = images
+            .split_whitespace()
+            .filter_map(|image| image.rsplit(':').next());
         let tags: std::collections::BTreeSet<&str> = tags.collect();
         Ok(tags.into_iter().collect::<Vec<_>>().join(" "))
     }
