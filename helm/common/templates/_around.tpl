@@ -89,7 +89,9 @@ spec:
   selector:
     matchLabels: {{- include "common.selector" $ | nindent 6 }}
   endpoints:
-  - {port: http-admin, path: /metrics, interval: {{ .interval }}}
+  {{- range $.pages | default (list "http-admin") }}
+  - {port: {{ . }}, path: /metrics, interval: {{ $.values.serviceMonitor.interval }}}
+  {{- end }}
 {{- end }}
 {{- end }}
 {{- end -}}
