@@ -155,7 +155,11 @@ async fn tasks(day: &Day, table: &mut Table) {
         )
         .await;
     table
-        .row("an Ingress", "200 through the same gateway", day.kubernetes_ingress())
+        .row(
+            "an Ingress",
+            "200 through the same gateway",
+            day.kubernetes_ingress(),
+        )
         .await;
     table
         .row(
@@ -192,11 +196,9 @@ async fn troubles(day: &Day, table: &mut Table) {
     // While catalog asks Mixer for a quota, which fails closed.
     table.row("services killed", none, async { day.killed() }).await;
     table
-        .row(
-            "upgrade and rollback",
-            "no request, apply or pod fails",
-            async { day.upgrade() },
-        )
+        .row("upgrade and rollback", "no request, apply or pod fails", async {
+            day.upgrade()
+        })
         .await;
     table
         .row(

@@ -124,7 +124,9 @@ impl Day {
         self.cluster.apply(SHOP, KUBERNETES_INGRESS)?;
         let address = self.at_gateway(80)?;
         let look = || {
-            let fetched = self.cluster.fetch("http://shop.example/", &["--resolve", &address]);
+            let fetched = self
+                .cluster
+                .fetch("http://shop.example/", &["--resolve", &address]);
             std::future::ready(fetched)
         };
         let (answer, took) = until("the Ingress", Duration::from_secs(60), look).await?;
