@@ -19,7 +19,7 @@ use kube::{Api, Client};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::meters::Meters;
-use super::{answer, code, istio_root};
+use super::{answer, code, istio_root, mark};
 use crate::ca::files::{self, FileError};
 use crate::ca::{CERT_FILE, KEY_FILE};
 
@@ -71,13 +71,26 @@ pub enum SecretError {
     },
     /// There are notes on an authority that was plugged in, and neither that nor another one.
     #[error(
-        "Secret {namespace}/{notes} has notes on an authority that was plugged in, but there is no Secret {PLUGGED_SECRET}: put that back, or delete {notes} to have a new root made, which no workload trusts yet"
+        "Secret {namespace}/{notes} has notes on an authority that was plugged in{}, but there is no Secret {PLUGGED_SECRET}: put that back, or delete {notes} to have a new root made, which no workload trusts yet",
+        of_root(.root.as_deref())
     )]
     PluggedMissing {
         /// The namespace.
         namespace: String,
         /// The name of the Secret of notes.
         notes: String,
+        /// SHA-256 of its root, where the notes say it.
+        root: Option<String>,
+    },
+    /// The folder has an authority that was plugged in, which is gone from the cluster.
+    #[error(
+        "{dir} has an authority that was plugged in, but there is no Secret {namespace}/{PLUGGED_SECRET}: put that back, {dir} has its files; or empty {dir} to have a new root made, which no workload trusts yet. Where it was plugged in by files, say so with an empty --ca-secret"
+    )]
+    PluggedLeft {
+        /// The namespace.
+        namespace: String,
+        /// The folder.
+        dir: PathBuf,
     },
     /// The root that Istio made cannot be used.
     #[error(
@@ -94,6 +107,12 @@ pub enum SecretError {
     /// A file of the copy.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+fn of_root(fingerprint: Option<&str>) -> String {
+    fingerprint.map_or_else(String::new, |root| {
+        format!(" (its root has the SHA-256 fingerprint {root})")
+    })
 }
 
 /// The values by name; wiped when dropped.
@@ -211,13 +230,36 @@ impl Store {
     /// A cluster with notes on an authority that was plugged in is no new one.
     async fn refuse_remains(&self) -> Result<(), SecretError> {
         let notes = self.notes_name();
-        if self.holds != Holds::Authority || self.get(&notes).await?.is_none() {
+        if self.holds != Holds::Authority {
             return Ok(());
         }
+        let Some(secret) = self.get(&notes).await? else {
+            return Ok(());
+        };
         Err(SecretError::PluggedMissing {
             namespace: self.namespace.clone(),
             notes,
+            root: mark::root(&secret),
         })
+    }
+
+    /// What a folder still has of an authority that was plugged in is none of its own, and goes into no Secret.
+    pub(crate) fn plugged_left(&self) -> SecretError {
+        SecretError::PluggedLeft {
+            namespace: self.namespace.clone(),
+            dir: self.dir.clone(),
+        }
+    }
+
+    /// Writes the mark where there is none.
+    fn mark(&self, text: &str) -> Result<(), SecretError> {
+        let path = self.dir.join(mark::FILE);
+        if path.exists() {
+            return Ok(());
+        }
+        files::private_dir(&self.dir)?;
+        let _lock = files::lock(&self.dir)?;
+        Ok(files::write_atomic(&path, text.as_bytes(), 0o600)?)
     }
 
     /// Writes the own Secret's values into the folder, and gives them.
@@ -322,9 +364,13 @@ impl Store {
     /// Creates the Secret from the folder. Of several replicas that do one succeeds: `None` for the others.
     ///
     /// # Errors
-    /// When the API server refuses, or the folder cannot be read.
+    /// When the API server refuses, or the folder cannot be read or lacks something.
     pub(crate) async fn create(&self) -> Result<Option<String>, SecretError> {
-        self.create_of(&self.read()?).await
+        let values = self.read()?;
+        match self.lacks(&values) {
+            Some(key) => Err(self.lacking(key)),
+            None => self.create_of(&values).await,
+        }
     }
 
     async fn create_of(&self, values: &Values) -> Result<Option<String>, SecretError> {
@@ -389,11 +435,13 @@ impl Store {
             told: Values::new(),
             store: notes,
             origin: Origin::Nothing,
+            mark: None,
         };
         let mut copy = Copy {
             told: self.read().unwrap_or_default(),
             store: self,
             origin,
+            mark: None,
         };
         loop {
             let is_plugged = copy.origin == Origin::Plugged;
@@ -408,7 +456,11 @@ impl Store {
                     }
                 },
                 Some(event) = plugged.next() => match event {
-                    Ok(Some(secret)) => copy.plug(secret),
+                    Ok(Some(secret)) => {
+                        let values = self::plugged(secret);
+                        notes.mark = mark::of(&values);
+                        copy.plug(&values)
+                    }
                     Ok(None) => Ok(()),
                     Err(error) => {
                         watch_failed(&meters, &error);
@@ -447,16 +499,18 @@ struct Copy {
     origin: Origin,
     /// What the Secret holds, as far as is known. What the folder has beyond it is a step that was taken there.
     told: Values,
+    /// Of notes: the mark that is to be among them.
+    mark: Option<String>,
 }
 
 impl Copy {
     /// Takes an authority that was plugged in.
-    fn plug(&mut self, secret: Secret) -> Result<(), SecretError> {
+    fn plug(&mut self, values: &Values) -> Result<(), SecretError> {
         if self.origin != Origin::Plugged {
             tracing::warn!(target: "citadel::audit", "an authority was plugged in by Secret {PLUGGED_SECRET}; the own root is not used any more");
         }
         self.origin = Origin::Plugged;
-        self.store.write(&plugged(secret), true)
+        self.store.write(values, true)
     }
 
     /// Takes what the watch of the own Secret tells.
@@ -482,12 +536,14 @@ impl Copy {
         if self.origin == Origin::Plugged {
             return Ok(());
         }
+        if let Some(mark) = &self.mark {
+            self.store.mark(mark)?;
+        }
         let now = self.store.read()?;
         let written = match &self.origin {
             Origin::Own(_) if now == self.told => return Ok(()),
             // A file was lost: the Secret has it still.
             Origin::Own(_) if self.store.lacks(&now).is_some() => None,
-            // There is nothing to note yet.
             Origin::Nothing if now.is_empty() => return Ok(()),
             Origin::Own(version) => self.store.replace(&now, version).await?,
             _ => match self.store.lacks(&now) {

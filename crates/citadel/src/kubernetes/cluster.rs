@@ -67,6 +67,9 @@ impl Cluster {
         let store = Store::new(client.clone(), &options.pod_namespace, &options.ca_secret, dir);
         let mut origin = store.pull().await?;
         if origin == Origin::Nothing {
+            if folder.plugged() {
+                return Err(store.plugged_left().into());
+            }
             store.inherit().await?;
             let made = folder.clone();
             tokio::task::spawn_blocking(move || made.load_or_create()).await??;

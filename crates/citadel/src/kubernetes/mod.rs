@@ -9,6 +9,7 @@ mod authority;
 pub(crate) mod cluster;
 pub(crate) mod grants;
 mod istio_root;
+mod mark;
 pub(crate) mod meters;
 pub mod review;
 pub(crate) mod root_cert;

@@ -191,7 +191,7 @@ async fn what_was_revoked_of_a_plugged_in_authority_all_replicas_know() {
         .await
         .unwrap();
     let names: Vec<&String> = noted["data"].as_object().unwrap().keys().collect();
-    assert_eq!(names, ["revoked.json"], "no key is in it");
+    assert_eq!(names, ["plugged.json", "revoked.json"], "no key is in it");
     for citadel in [one, two, late] {
         citadel.stop().await;
     }
@@ -212,6 +212,69 @@ async fn what_was_revoked_of_a_plugged_in_authority_all_replicas_know() {
         assert!(error.contains(part), "no {part:?} in: {error}");
     }
     assert!(!next.path("ca/root-key.pem").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_that_was_plugged_in_and_is_lost_is_replaced_by_none() {
+    let Some(server) = ApiServer::shared().await.unwrap() else {
+        return;
+    };
+    let cluster = Cluster::new(server, "unplugged").await;
+    let all = "/api/v1/namespaces/unplugged/secrets";
+    let secret = json!({"metadata": {"name": "cacerts"}, "stringData": plugged("lost")});
+    cluster.post(all, &secret).await.unwrap();
+    let mesh = Mesh::new();
+    let citadel = cluster.citadel(&mesh).await;
+    // Nothing was revoked; that it was plugged in is noted all the same.
+    let notes = format!("{all}/argosy-ca-secret-notes");
+    until("the mark", || async {
+        let notes = cluster.get(&notes).await.ok()?;
+        notes["data"]["plugged.json"].is_string().then_some(())
+    })
+    .await;
+    let (_, state) = admin(&citadel.context, "GET", "/ca/status").await;
+    let root = state["roots"][0]["fingerprint"].as_str().unwrap().to_owned();
+    citadel.stop().await;
+    let cacerts = format!("{all}/cacerts");
+    cluster.send("DELETE", &cacerts, &Value::Null).await.unwrap();
+    let refused = async |mesh: &Mesh, parts: &[&str]| {
+        let args = citadel::Args {
+            kubernetes: cluster.options(),
+            ..mesh.args()
+        };
+        let error = citadel::Ca::open(&args).await.unwrap_err().to_string();
+        for part in parts {
+            assert!(error.contains(part), "no {part:?} in: {error}");
+        }
+    };
+    let late = Mesh::new();
+    refused(
+        &late,
+        &["unplugged/argosy-ca-secret-notes", "no Secret cacerts", &root],
+    )
+    .await;
+    assert!(!late.path("ca/root-key.pem").exists());
+
+    // A container that is started again has the folder still: its files are nobody's to give away or to delete.
+    cluster.send("DELETE", &notes, &Value::Null).await.unwrap();
+    let (key, cert) = istio_root();
+    let data = json!({"ca-key.pem": key, "ca-cert.pem": cert});
+    let istio =
+        json!({"metadata": {"name": "istio-ca-secret"}, "type": "istio.io/ca-root", "stringData": data});
+    cluster.post(all, &istio).await.unwrap();
+    refused(
+        &mesh,
+        &["no Secret unplugged/cacerts", "has its files", "--ca-secret"],
+    )
+    .await;
+    assert!(mesh.path("ca/ca-key.pem").exists());
+    assert!(cluster.get(&format!("{all}/argosy-ca-secret")).await.is_err());
+    // With it put back all is well.
+    cluster.post(all, &secret).await.unwrap();
+    let again = cluster.citadel(&mesh).await;
+    let (_, state) = admin(&again.context, "GET", "/ca/status").await;
+    assert_eq!(state["roots"][0]["fingerprint"], root);
+    again.stop().await;
 }
 
 /// A root as Istio makes it for itself: RSA, in PKCS #1.
