@@ -79,6 +79,7 @@ fn main() {
                 not_after: leaf.not_after,
                 identity: id.to_string(),
                 at: 0,
+                renewed: false,
             };
             journal.note(issued).unwrap();
             std::hint::black_box(authority.answer(&leaf.der));

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ca::AuthorityError;
 use crate::keeper::{Command, RotateError};
-use crate::revoke::{RevokeError, Which};
+use crate::revoke::{self, RevokeError, Which};
 use crate::status::Status;
 
 /// Where the pages are mounted.
@@ -66,7 +66,10 @@ async fn taint(State(keeper): State<Keeper>, Query(Taint { fingerprint }): Query
     ask(&keeper, |answer| Command::Taint { fingerprint, answer }).await
 }
 
-async fn revoke(State(keeper): State<Keeper>, Query(query): Query<Revoke>) -> Answer {
+async fn revoke(
+    State(keeper): State<Keeper>,
+    Query(query): Query<Revoke>,
+) -> Result<Json<revoke::Answer>, (StatusCode, String)> {
     let refuse = |error: RevokeError| (revoke_code(&error), format!("{error}\n"));
     let which = Which::parse(query.serial.as_deref(), query.identity.as_deref(), query.force);
     let which = which.map_err(refuse)?;

@@ -9,6 +9,7 @@ use runtime::logging::utc;
 use runtime::spiffe::SpiffeId;
 use tokio::sync::watch;
 
+use crate::auth::Method;
 use crate::ca::rotation::Record;
 use crate::ca::{self, Authority, IssueError, Issued, Journal, Leaf, Serial, Terms};
 
@@ -103,13 +104,13 @@ impl Current {
     ) -> Result<(Leaf, Arc<Authority>), IssueError> {
         let authority = self.authority();
         let leaf = authority.issue_on(key, id, terms, ca::now())?;
-        self.note(&leaf, id);
+        self.note(&leaf, id, asked.by == Method::Certificate.as_str());
         tracing::info!(target: "citadel::audit", %id, serial = %leaf.serial, not_after = utc(leaf.not_after),
             by = asked.by, key = asked.key, remote = asked.remote, "certificate issued");
         Ok((leaf, authority))
     }
 
-    fn note(&self, leaf: &Leaf, id: &SpiffeId) {
+    fn note(&self, leaf: &Leaf, id: &SpiffeId, renewed: bool) {
         let Ok(serial) = Serial::parse(&leaf.serial) else {
             return;
         };
@@ -118,11 +119,14 @@ impl Current {
             not_after: leaf.not_after,
             identity: id.to_string(),
             at: ca::now().unix_timestamp(),
+            renewed,
         };
-        let noted = self.journal.note(issued);
-        let was_bad = self.unnoted.swap(noted.is_err(), Ordering::Relaxed);
-        if let (Err(error), false) = (noted, was_bad) {
-            tracing::error!(%error, "issued certificates cannot be noted; they are kept in memory until they can");
+        let Err(error) = self.journal.note(issued) else {
+            return;
+        };
+        // Said until the keeper looks after it, in a second at most: callers decide how often it happens.
+        if !self.unnoted.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "issued certificates cannot be noted: until they can, revoking by identity may miss some after a restart");
         }
     }
 
@@ -210,6 +214,7 @@ mod tests {
                 not_after,
                 identity,
                 at,
+                renewed: false,
             };
             current.journal().note(issued).unwrap();
         }

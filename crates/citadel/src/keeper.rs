@@ -70,7 +70,7 @@ pub(crate) enum Command {
     /// Revoke certificates.
     Revoke {
         which: Which,
-        answer: oneshot::Sender<Result<Status, RevokeError>>,
+        answer: oneshot::Sender<Result<revoke::Answer, RevokeError>>,
     },
     /// Tell the state.
     Status(oneshot::Sender<Result<Status, RotateError>>),
@@ -86,6 +86,8 @@ pub(crate) struct Keeper {
     looks: u32,
     /// Whether all that this authority has issued is in this journal: there are no other Citadels.
     alone: bool,
+    /// When this process began to note what it issues, in seconds since 1970.
+    started: i64,
     owed: Owed,
     /// What was last said of a broken folder; said once.
     complaint: Option<String>,
@@ -118,6 +120,7 @@ impl Keeper {
             seen,
             looks: 0,
             alone,
+            started: ca::now().unix_timestamp(),
             owed: Owed::default(),
             complaint: None,
         };
@@ -215,6 +218,8 @@ impl Keeper {
 
     /// Deletes what the journal has of certificates that have ended, and writes what it could not write before.
     fn tidy(&mut self) {
+        let dropped = i64::try_from(self.current.journal().dropped());
+        self.meters.journal_dropped.set(dropped.unwrap_or(i64::MAX));
         let unnoted = self.current.unnoted();
         self.looks = self.looks.wrapping_add(1);
         if self.looks % TIDY != 1 && !unnoted.load(Ordering::Relaxed) {
@@ -324,12 +329,18 @@ impl Keeper {
         Ok(self.status()?)
     }
 
-    fn revoke(&mut self, which: &Which) -> Result<Status, RevokeError> {
+    fn revoke(&mut self, which: &Which) -> Result<revoke::Answer, RevokeError> {
         let now = ca::now().unix_timestamp();
         let added = revoke::revoke(&self.folder, self.current.journal(), which, self.alone, now)?;
+        let listed = added.entries.len();
         self.owed.note(added, now);
         self.reload()?;
-        Ok(self.status()?)
+        let others = (!self.alone).then_some(self.started);
+        Ok(revoke::Answer {
+            listed,
+            warning: others.and_then(|started| revoke::warning(which, listed, started, now)),
+            status: self.status()?,
+        })
     }
 
     fn status(&self) -> Result<Status, AuthorityError> {
@@ -383,6 +394,7 @@ mod tests {
             not_after: now + 1000,
             identity: id.to_string(),
             at: now,
+            renewed: false,
         };
         _ = keeper.current.journal().note(issued);
     }

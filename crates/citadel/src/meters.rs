@@ -34,6 +34,7 @@ pub(crate) struct Meters {
     pub(crate) revoked: Gauge,
     pub(crate) crl_next_update: Gauge,
     pub(crate) journal_stale: Gauge,
+    pub(crate) journal_dropped: Gauge,
     pub(crate) roots: Gauge,
     pub(crate) rotation_steps: Counter,
     pub(crate) authority_errors: Counter,
@@ -91,6 +92,10 @@ impl Meters {
             journal_stale: metrics.gauge(
                 "citadel_journal_stale",
                 "1 while issued certificates cannot be noted: they cannot be revoked by identity after a restart",
+            ),
+            journal_dropped: metrics.gauge(
+                "citadel_journal_dropped_certificates",
+                "Certificates that were issued since the start and are in no journal, because it is full or their identity has its share: revoking by identity does not find them",
             ),
             roots: metrics.gauge(
                 "citadel_trusted_roots",

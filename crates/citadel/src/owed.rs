@@ -85,6 +85,7 @@ mod tests {
                 not_after: 1000,
                 identity: identity.to_owned(),
                 at,
+                renewed: false,
             };
             journal.note(issued).unwrap();
         }
@@ -122,6 +123,7 @@ mod tests {
             not_after: 1000,
             identity: ID.to_owned(),
             at: 35,
+            renewed: false,
         };
         journal.note(later).unwrap();
         assert_eq!(owed.missing(&done, &journal, 36).unwrap(), None);

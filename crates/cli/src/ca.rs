@@ -136,6 +136,9 @@ async fn ask(admin: SocketAddr, method: &str, path: &str) -> anyhow::Result<Stri
         text.trim_end()
     );
     let value: serde_json::Value = serde_json::from_str(&text).context("the answer is not JSON")?;
+    if let Some(warning) = value.get("warning").and_then(serde_json::Value::as_str) {
+        eprintln!("argosy: warning: {warning}");
+    }
     Ok(format!("{value:#}\n"))
 }
 

@@ -17,6 +17,6 @@ pub(crate) use authority::now;
 pub use authority::{Authority, AuthorityError};
 pub(crate) use folder::is_key_of;
 pub use folder::{CERT_FILE, Folder, KEY_FILE};
-pub use journal::{Issued, Journal};
+pub use journal::{Issued, Journal, JournalError};
 pub use leaf::{IssueError, Leaf, MAX_LEAF_TTL, Terms, proven};
 pub use revocation::{Cut, Entry, Revoked, Serial};

@@ -223,7 +223,7 @@ fn read_one(
         return Err("it has no nextUpdate (RFC 5280, section 5.1.2.5)".into());
     };
     if next_update.timestamp() <= now {
-        return Err("it has ended: proxies would refuse everybody; make a new one".into());
+        return Err("it has ended: proxies would refuse everybody, nothing can be revoked, and Citadel would not start again with it; put a new one in its place, or take it away".into());
     }
     let entries = list
         .iter_revoked_certificates()

@@ -40,6 +40,9 @@ async fn an_identity_is_revoked_wherever_its_certificates_were_issued() {
     let (code, state) = admin(&one.context, "PUT", &format!("/ca/revoke?identity={id}")).await;
     assert_eq!(code, 200, "{state}");
     assert_eq!(state["revokedIdentities"][0]["identity"], id.to_string());
+    // What the third has issued is in no journal: that is said.
+    assert_eq!(state["listed"], 3);
+    assert!(state["warning"].as_str().unwrap().contains("--force"), "{state}");
     // Who was asked knows its own at once; both lists have both in the end, and nobody else's.
     let all = until("both lists have all certificates", || async {
         let (first, second) = (revoked(&one).await, revoked(&two).await);
