@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use futures::{StreamExt, stream};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Url};
 use serde::Deserialize;
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 
 use super::jwks::{JwksError, KeySet};
 use crate::identity_file::{IdentityConfig, RemoteIssuer, TokenIssuer};
@@ -116,42 +118,90 @@ impl Fetched {
 
     /// Fetches until dropped.
     pub(crate) async fn run(self: Arc<Self>, config: Arc<ArcSwap<IdentityConfig>>) {
-        let mut asked: BTreeMap<String, Asked> = BTreeMap::new();
+        self.run_by(&config, |remote| async move { fetch(&remote).await })
+            .await;
+    }
+
+    /// As [`Fetched::run`], by whatever fetches. Who is slow holds up no other: not the first time, and not the next.
+    async fn run_by<F>(&self, config: &ArcSwap<IdentityConfig>, fetch: impl Fn(RemoteIssuer) -> F)
+    where
+        F: Future<Output = Result<KeySet, FetchError>>,
+    {
+        let mut asking = Asking::default();
+        let mut answers = FuturesUnordered::new();
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let hurried = tokio::time::timeout(LOOK, self.missed.notified()).await.is_ok();
-            let wanted = config.load_full();
-            // An issuer that is described in another way now is another one.
-            asked.retain(|name, asked| {
-                let same = |remote: &RemoteIssuer| remote.issuer == *name && *remote == asked.remote;
-                wanted.remote_issuers.iter().any(same)
-            });
-            let mut issuers = BTreeMap::clone(&self.issuers.load());
-            issuers.retain(|name, _| asked.contains_key(name));
-            let is_due = |remote: &&RemoteIssuer| {
-                let asked = asked.get(&remote.issuer);
-                asked.is_none_or(|asked| asked.is_due(hurried))
+            let hurried = tokio::select! {
+                Some((remote, result)) = answers.next() => {
+                    self.heard(&mut asking, &config.load().remote_issuers, remote, result);
+                    continue;
+                }
+                () = self.missed.notified() => true,
+                _ = looks.tick() => false,
             };
-            let due: Vec<RemoteIssuer> = wanted.remote_issuers.iter().filter(is_due).cloned().collect();
-            // One that is slow holds up no other; each is known as soon as it has answered.
-            let mut answers = stream::iter(due)
-                .map(|remote| async {
-                    let result = fetch(&remote).await;
-                    (remote, result)
-                })
-                .buffer_unordered(AT_ONCE);
-            self.issuers.store(Arc::new(issuers.clone()));
-            while let Some((remote, result)) = answers.next().await {
-                let failed = result.is_err();
-                take(&mut issuers, &remote, result);
-                self.issuers.store(Arc::new(issuers.clone()));
-                let now = Asked {
-                    at: Instant::now(),
-                    failed,
-                    remote,
-                };
-                asked.insert(now.remote.issuer.clone(), now);
+            let due = asking.due(&config.load().remote_issuers, hurried);
+            self.forget(&asking);
+            for remote in due {
+                let answer = fetch(remote.clone());
+                answers.push(async { (remote, answer.await) });
             }
         }
+    }
+
+    /// Takes an answer, unless the issuer is described in another way by now, or not at all.
+    fn heard(
+        &self,
+        asking: &mut Asking,
+        wanted: &[RemoteIssuer],
+        remote: RemoteIssuer,
+        result: Result<KeySet, FetchError>,
+    ) {
+        asking.under_way.retain(|other| *other != remote);
+        if !wanted.contains(&remote) {
+            return;
+        }
+        let failed = result.is_err();
+        let mut issuers = BTreeMap::clone(&self.issuers.load());
+        take(&mut issuers, &remote, result);
+        self.issuers.store(Arc::new(issuers));
+        let at = Instant::now();
+        let name = remote.issuer.clone();
+        asking.asked.insert(name, Asked { remote, at, failed });
+    }
+
+    /// Forgets the keys of issuers that are not wanted any more.
+    fn forget(&self, asking: &Asking) {
+        let known = self.issuers.load();
+        if known.keys().all(|name| asking.asked.contains_key(name)) {
+            return;
+        }
+        let mut issuers = BTreeMap::clone(&known);
+        issuers.retain(|name, _| asking.asked.contains_key(name));
+        self.issuers.store(Arc::new(issuers));
+    }
+}
+
+/// Who was asked, and who is.
+#[derive(Default)]
+struct Asking {
+    asked: BTreeMap<String, Asked>,
+    under_way: Vec<RemoteIssuer>,
+}
+
+impl Asking {
+    /// Whom to ask now, of those that are `wanted`.
+    fn due(&mut self, wanted: &[RemoteIssuer], hurried: bool) -> Vec<RemoteIssuer> {
+        // An issuer that is described in another way now is another one.
+        self.asked.retain(|_, asked| wanted.contains(&asked.remote));
+        let is_due = |remote: &&RemoteIssuer| {
+            let asked = self.asked.get(&remote.issuer);
+            !self.under_way.contains(remote) && asked.is_none_or(|asked| asked.is_due(hurried))
+        };
+        let room = AT_ONCE.saturating_sub(self.under_way.len());
+        let due: Vec<RemoteIssuer> = wanted.iter().filter(is_due).take(room).cloned().collect();
+        self.under_way.extend(due.iter().cloned());
+        due
     }
 }
 
@@ -318,20 +368,105 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_last_good_keys_stay() {
-        let remote = RemoteIssuer {
-            issuer: ISSUER.to_owned(),
+    fn remote(issuer: &str) -> RemoteIssuer {
+        RemoteIssuer {
+            issuer: issuer.to_owned(),
             audiences: ["argosy-ca".to_owned()].into(),
             jwks_uri: None,
             roots: None,
+        }
+    }
+
+    fn keys() -> KeySet {
+        KeySet::parse(&IssuerKey::generate().unwrap().jwks().unwrap()).unwrap()
+    }
+
+    async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+        let looking = async {
+            while !holds() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         };
+        let looked = tokio::time::timeout(Duration::from_secs(60), looking).await;
+        looked.unwrap_or_else(|_| panic!("never: {what}"));
+    }
+
+    #[tokio::test]
+    async fn who_never_answers_holds_up_no_other() {
+        let config = |issuers: &[&str]| IdentityConfig {
+            remote_issuers: issuers.iter().map(|issuer| remote(issuer)).collect(),
+            ..IdentityConfig::default()
+        };
+        let wanted = ArcSwap::from_pointee(config(&["silent", "good"]));
+        let fetched = Fetched::default();
+        let running = fetched.run_by(&wanted, |remote| async move {
+            match remote.issuer.as_str() {
+                "silent" => std::future::pending().await,
+                _ => Ok(keys()),
+            }
+        });
+        let knows = |name: &str| matches!(fetched.find(name), Some(Known::Keys(_)));
+        let looking = async {
+            until("the keys of the other", || knows("good")).await;
+            // One that is new, and one that is gone, while an answer is still awaited.
+            wanted.store(Arc::new(config(&["silent", "new"])));
+            until("those of a new one", || knows("new")).await;
+            assert!(fetched.find("good").is_none());
+        };
+        tokio::select! {
+            () = running => {}
+            () = looking => {}
+        }
+    }
+
+    #[test]
+    fn each_is_asked_when_it_is_due_and_once_at_a_time() {
+        let mut asking = Asking::default();
+        let [silent, broken, good] = ["silent", "broken", "good"].map(remote);
+        let mut check = |wanted: &[&RemoteIssuer],
+                         hurried,
+                         asked: &[(&RemoteIssuer, Duration, bool)],
+                         expected: &[&str]| {
+            for (remote, age, failed) in asked {
+                let at = Instant::now().checked_sub(*age).unwrap();
+                let (remote, failed) = ((*remote).clone(), *failed);
+                asking.under_way.retain(|other| *other != remote);
+                asking
+                    .asked
+                    .insert(remote.issuer.clone(), Asked { remote, at, failed });
+            }
+            let wanted: Vec<RemoteIssuer> = wanted.iter().map(|remote| (*remote).clone()).collect();
+            let due = asking.due(&wanted, hurried);
+            let names: Vec<&str> = due.iter().map(|remote| remote.issuer.as_str()).collect();
+            assert_eq!(names, expected);
+        };
+        let all = [&silent, &broken, &good];
+        check(&all, false, &[], &["silent", "broken", "good"]);
+        check(&all, true, &[], &[]);
+        let answered = [(&broken, RETRY, true), (&good, HURRY, false)];
+        check(&all, false, &answered, &["broken"]);
+        check(&all, true, &[], &["good"]);
+        check(&all, false, &[(&good, REFRESH, false)], &["good"]);
+        // Described in another way, it is another one, whatever is awaited.
+        let other = RemoteIssuer {
+            jwks_uri: Some("https://elsewhere".to_owned()),
+            ..remote("silent")
+        };
+        check(&[&other], false, &[], &["silent"]);
+        let many: Vec<RemoteIssuer> = (0..AT_ONCE * 2).map(|n| remote(&n.to_string())).collect();
+        let mut asking = Asking::default();
+        assert_eq!(asking.due(&many, false).len(), AT_ONCE);
+        assert_eq!(asking.due(&many, false).len(), 0);
+    }
+
+    #[test]
+    fn the_last_good_keys_stay() {
+        let remote = remote(ISSUER);
         let failure = || Err(FetchError::TooLarge("u".to_owned()));
         let mut issuers = BTreeMap::new();
         take(&mut issuers, &remote, failure());
         assert!(matches!(issuers.get(ISSUER), Some(Known::Nothing(_))));
-        let keys = IssuerKey::generate().unwrap().jwks().unwrap();
-        take(&mut issuers, &remote, Ok(KeySet::parse(&keys).unwrap()));
+        take(&mut issuers, &remote, Ok(keys()));
         take(&mut issuers, &remote, failure());
         assert!(matches!(issuers.get(ISSUER), Some(Known::Keys(_))));
     }
