@@ -290,10 +290,12 @@ impl Issuer for CitadelClient {
 }
 
 /// Whether a certificate may help where a token did not: Citadel refused the token, or could not have it looked at (the API
-/// server is away, or too many others are asking). What ended the connection ends the next one too; such a status has a source.
+/// server is away or silent, or too many others are asking). What ended the connection ends the next one too; such a status has a
+/// source.
 fn by_certificate(status: &Status) -> bool {
     match status.code() {
-        Code::Unauthenticated => true,
+        // The latter two when there was no answer in time: who asks an API server that is silent waits longer than we do.
+        Code::Unauthenticated | Code::DeadlineExceeded | Code::Cancelled => true,
         Code::Unavailable | Code::ResourceExhausted => status.source().is_none(),
         _ => false,
     }
@@ -336,4 +338,38 @@ fn accept(
         bundle = bundle.inherit(before);
     }
     Ok(Svid::new(key, certificates, Arc::new(bundle), UnixTime::now())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_stands_in_for_a_token_that_nobody_could_look_at() {
+        let broken = |code| {
+            let mut status = Status::new(code, "connection");
+            status.set_source(Arc::new(std::io::Error::other("reset")));
+            status
+        };
+        for code in [
+            Code::Unauthenticated,
+            Code::Unavailable,
+            Code::ResourceExhausted,
+            Code::DeadlineExceeded,
+            Code::Cancelled,
+        ] {
+            assert!(by_certificate(&Status::new(code, "")), "{code:?}");
+        }
+        // The end of a request's time has tonic's error for its source.
+        assert!(by_certificate(&broken(Code::Cancelled)));
+        for status in [
+            broken(Code::Unavailable),
+            broken(Code::ResourceExhausted),
+            Status::permission_denied(""),
+            Status::invalid_argument(""),
+            Status::internal(""),
+        ] {
+            assert!(!by_certificate(&status), "{status:?}");
+        }
+    }
 }

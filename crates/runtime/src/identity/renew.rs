@@ -291,8 +291,11 @@ impl<I: Issuer> Renewer<I> {
                         backoff = Backoff(FIRST_RETRY);
                     }
                     identity.replace(svid);
-                    self.refused.set(0);
-                    self.condition.set_ready();
+                    // Where that one is refused too, nothing is well yet.
+                    if self.issuer.refused_why(&identity.current()).is_none() {
+                        self.refused.set(0);
+                        self.condition.set_ready();
+                    }
                 }
                 Err(reason) => {
                     self.tell_useless(&current, refused.as_deref(), &reason);
@@ -450,6 +453,11 @@ mod tests {
         start(issuer, &context).await.unwrap();
         // By virtual time: twelve seconds until the waits have their longest.
         tokio::time::sleep(Duration::from_secs(300)).await;
+        let missing = context.readiness.missing();
+        assert!(
+            missing.iter().any(|missing| missing.reason.contains("always")),
+            "ready with a certificate that is refused: {missing:?}"
+        );
         context.shutdown.cancel();
         let given = given.load(Ordering::Relaxed);
         assert!((10..40).contains(&given), "{given} certificates in five minutes");
