@@ -1,11 +1,12 @@
 //! Credentials of Secrets for gateways: asks Citadel for those that Envoy names, and keeps what it got.
 //!
-//! One stream to Citadel carries all of them. What was got stays in use while Citadel is away.
+//! One stream to Citadel carries all of them. What was got stays in use while Citadel is away, and is forgotten some minutes after
+//! Envoy has stopped asking for it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use proto::trust::credential::Result as Outcome;
@@ -23,6 +24,11 @@ use zeroize::Zeroizing;
 const MAX_NAMES: usize = 1000;
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(15);
+
+/// How long a credential is kept that nobody asks for: Envoy replaces listeners, and asks again for what they had.
+const UNWANTED: Duration = Duration::from_secs(300);
+/// How often it is looked for such credentials.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// A credential that Citadel gave. Its key is wiped when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
@@ -118,6 +124,22 @@ impl Credentials {
         });
     }
 
+    /// Forgets what nobody has asked for in a while, with its keys; runs until dropped.
+    pub async fn forget(self) {
+        let mut unwanted = Unwanted::default();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let gone = unwanted.gone(&self.held.borrow(), &self.wanted.borrow(), Instant::now());
+            for name in &gone {
+                tracing::info!(name, "credential forgotten: Envoy does not ask for it any more");
+            }
+            self.held.send_if_modified(|held| {
+                held.retain(|name, _| !gone.contains(name));
+                !gone.is_empty()
+            });
+        }
+    }
+
     /// Follows Citadel for as long as names are wanted; runs until dropped.
     pub async fn run(self, identity: Identity, address: String) {
         let mut wanted = self.wanted.subscribe();
@@ -186,6 +208,24 @@ impl Credentials {
     }
 }
 
+/// Since when nobody has asked for credentials that there are.
+#[derive(Debug, Default)]
+struct Unwanted(BTreeMap<String, Instant>);
+
+impl Unwanted {
+    /// Those that nobody has asked for in [`UNWANTED`] by `now`.
+    fn gone(&mut self, held: &Held, wanted: &BTreeSet<Arc<str>>, now: Instant) -> BTreeSet<String> {
+        let is_unwanted = |name: &str| held.contains_key(name) && !wanted.contains(name);
+        self.0.retain(|name, _| is_unwanted(name));
+        for name in held.keys().filter(|name| is_unwanted(name)) {
+            self.0.entry(name.clone()).or_insert(now);
+        }
+        let old = |since: &Instant| now.saturating_duration_since(*since) >= UNWANTED;
+        let gone = self.0.iter().filter(|(_, since)| old(since));
+        gone.map(|(name, _)| name.clone()).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +253,30 @@ mod tests {
         assert_eq!(wanted(), "a b c");
         credentials.want(StreamId(2), Vec::new(), &[]);
         assert_eq!(wanted(), "b c");
+    }
+
+    #[test]
+    fn what_nobody_asks_for_any_more_is_forgotten() {
+        let roots = || Material::Roots {
+            certificates: String::new(),
+            crl: String::new(),
+        };
+        let held = Held::from([("a".to_owned(), roots()), ("b".to_owned(), roots())]);
+        let mut unwanted = Unwanted::default();
+        let start = Instant::now();
+        let mut check = |seconds: u64, wanted: &str, expected: &[&str]| {
+            let wanted = names(wanted).into_iter().collect();
+            let gone = unwanted.gone(&held, &wanted, start + Duration::from_secs(seconds));
+            assert!(gone.iter().eq(expected), "{seconds} s: {gone:?}");
+        };
+        check(0, "a", &[]);
+        check(299, "a", &[]);
+        check(300, "a", &["b"]);
+        // Asked for again, its time begins anew.
+        check(310, "a b", &[]);
+        check(320, "", &[]);
+        check(619, "", &[]);
+        check(620, "", &["a", "b"]);
     }
 
     #[test]

@@ -55,9 +55,10 @@ pub fn add(routes: Routes, identity: &Identity, citadel: &str, end: &Cancellatio
     let (sender, tables) = watch::channel(secrets::table(&identity.current(), &held.borrow()));
     let following = follow(identity.watch(), held, sender);
     let asking = credentials.clone().run(identity.clone(), citadel.to_owned());
+    let forgetting = credentials.clone().forget();
     let end = end.clone();
     tokio::spawn(async move {
-        end.run_until_cancelled(async { tokio::join!(following, asking) })
+        end.run_until_cancelled(async { tokio::join!(following, asking, forgetting) })
             .await
     });
     let stream = Settings {
