@@ -34,6 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "feed",
             "kubernetes",
             "model",
+            "policy",
             "runtime",
             "xds",
         ],

@@ -158,6 +158,7 @@ impl Day {
     pub(crate) fn uninstall(&self) -> anyhow::Result<Seen> {
         self.cluster
             .kubectl(&["delete", "namespace", SHOP, TOOLS, "--timeout=90s"])?;
+        self.cluster.kubectl(&["delete", "ingressclass", "istio"])?;
         self.cluster.helm(&[
             "uninstall",
             "istio-ingressgateway",

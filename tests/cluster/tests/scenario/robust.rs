@@ -45,7 +45,7 @@ impl Day {
             let mut refused = 0;
             let names = self.deployments()?;
             for name in &names {
-                let pods = self.pods(SYSTEM, &format!("app.kubernetes.io/instance={name}"))?;
+                let pods = self.staying(&format!("app.kubernetes.io/instance={name}"))?;
                 let [first, second, ..] = pods.as_slice() else {
                     anyhow::bail!("{name} has fewer than two pods");
                 };
@@ -62,6 +62,13 @@ impl Day {
                 names.len()
             ))
         })
+    }
+
+    /// The control plane's pods that a selector chooses, without those that are ending since the row before.
+    fn staying(&self, selector: &str) -> anyhow::Result<Vec<Value>> {
+        let mut pods = self.pods(SYSTEM, selector)?;
+        pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        Ok(pods)
     }
 
     fn deployments(&self) -> anyhow::Result<Vec<String>> {
@@ -124,15 +131,11 @@ impl Day {
     /// The API server is away, and all processes of the control plane start anew meanwhile.
     pub(crate) fn api_server_away(&self) -> anyhow::Result<Seen> {
         let seconds = budget("ARGOSY_API_AWAY_SECONDS", 10);
-        let galley = self.pods(SYSTEM, "app.kubernetes.io/name=galley")?;
-        // Not one that the row before has ended.
-        let mut galley = galley
-            .into_iter()
-            .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-        let galley = galley.next().context("no Galley")?;
+        let galley = self.staying("app.kubernetes.io/name=galley")?;
+        let galley = galley.first().context("no Galley")?;
         self.under_load(|| {
             self.cluster.part("stop", "kube-apiserver")?;
-            let reason = self.cold_start(&galley, Duration::from_secs(seconds));
+            let reason = self.cold_start(galley, Duration::from_secs(seconds));
             self.cluster.part("start", "kube-apiserver")?;
             self.api_back()?;
             self.all_ready()?;

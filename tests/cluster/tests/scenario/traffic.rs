@@ -36,6 +36,11 @@ spec:
 
 const KUBERNETES_INGRESS: &str = "
 apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: istio}
+spec: {controller: istio.io/ingress-controller}
+---
+apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata: {name: shop}
 spec:

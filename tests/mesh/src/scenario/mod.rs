@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod change;
+mod churn;
 mod keys;
 mod outage;
 mod policy;
@@ -40,12 +41,13 @@ pub fn options(layout: Layout) -> Options {
 }
 
 /// The parts of the scenario, in their order.
-pub const PARTS: [&str; 9] = [
+pub const PARTS: [&str; 10] = [
     "traffic",
     "security",
     "keys",
     "policy",
     "change",
+    "churn",
     "bad-input",
     "start",
     "proxies",
@@ -62,6 +64,7 @@ pub async fn drive(mesh: &mut Mesh, table: &mut Table, parts: &[&str]) {
             "keys" => keys::rows(mesh, table).await,
             "policy" => policy::rows(mesh, table).await,
             "change" => change::rows(mesh, table).await,
+            "churn" => churn::rows(mesh, table).await,
             "bad-input" => bad_input::rows(mesh, table).await,
             "start" => start::rows(mesh, table).await,
             "proxies" => proxies::rows(mesh, table).await,
@@ -97,6 +100,12 @@ pub async fn drive(mesh: &mut Mesh, table: &mut Table, parts: &[&str]) {
     if !table.failed().is_empty() {
         mesh.failed();
     }
+}
+
+/// A number from the environment, for a soak.
+fn budget(name: &str, unless: u64) -> u64 {
+    let given = std::env::var(name).ok().and_then(|text| text.parse().ok());
+    given.unwrap_or(unless)
 }
 
 /// A plain request of the frontend to the catalog.

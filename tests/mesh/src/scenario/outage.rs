@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use testkit::wait;
 
-use super::{PATIENCE, RATE, Siege, browse, until_call};
+use super::{PATIENCE, RATE, Siege, browse, budget, until_call};
 use crate::control::{Layout, Service};
 use crate::mesh::{Call, Mesh};
 use crate::table::{Seen, Table};
@@ -73,14 +73,6 @@ pub(super) async fn rows(mesh: &mut Mesh, table: &mut Table) {
         .await;
 }
 
-/// How often each service is killed; more for a soak.
-fn rounds() -> u32 {
-    std::env::var("ARGOSY_KILL_ROUNDS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(1)
-}
-
 /// Starts again what is not running, whatever happened before.
 async fn restore(mesh: &mut Mesh) -> anyhow::Result<()> {
     for service in Service::ALL {
@@ -97,7 +89,7 @@ async fn restore(mesh: &mut Mesh) -> anyhow::Result<()> {
 async fn killed(mesh: &mut Mesh, service: Service) -> anyhow::Result<Seen> {
     let siege = Siege::lay(mesh, RATE);
     let mut result = siege.answered(50).await;
-    for _ in 0..rounds() {
+    for _ in 0..budget("ARGOSY_KILL_ROUNDS", 1) {
         if result.is_ok() {
             result = kill_once(mesh, service, &siege).await;
         }
