@@ -1,7 +1,7 @@
 //! The whole way of a gateway's credential: a Secret at a real API server, Citadel with its watch and its questions about rights,
 //! the agent, and a real Envoy that serves TLS with it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::Request;
 use serde_json::{Value, json};
@@ -11,6 +11,9 @@ use crate::common::{Tables, until};
 use crate::credentials::{Outside, Pair, call, credential, works};
 use crate::ground::Ground;
 use crate::listener;
+
+/// Within this time of a Secret's change a gateway is to use it.
+const SOON: Duration = Duration::from_secs(1);
 
 async fn send(admin: &Client, method: &str, path: &str, body: &Value) -> Value {
     let kind = match method {
@@ -54,7 +57,7 @@ async fn a_secret_of_the_cluster_is_what_envoy_serves_with_and_so_is_its_change(
     let admin = server.client().await.unwrap();
     prepare(&admin).await;
     let outside = Outside::new();
-    let (first, second) = (outside.pair(1), outside.pair(2));
+    let first = outside.pair(1);
     let secret = json!({"metadata": {"name": "web"}, "type": "kubernetes.io/tls",
         "stringData": credential(&first, &outside)});
     send(&admin, "POST", "/api/v1/namespaces/shop/secrets", &secret).await;
@@ -88,11 +91,19 @@ async fn a_secret_of_the_cluster_is_what_envoy_serves_with_and_so_is_its_change(
     serves(&first).await.unwrap();
 
     let path = "/api/v1/namespaces/shop/secrets/web";
-    let change = json!({"stringData": credential(&second, &outside)});
-    let start = Instant::now();
-    send(&admin, "PATCH", path, &change).await;
-    until("the changed Secret in use", || serves(&second)).await;
-    println!("a changed Secret is in use after {:?}", start.elapsed());
+    // Each change comes to be used. One that takes less than a second shows that nothing on the way waits for that long by a clock,
+    // whatever else the machine has to do.
+    let (mut number, mut last, mut took) = (2, first, Vec::new());
+    while number < 12 && took.iter().all(|took| *took >= SOON) {
+        last = outside.pair(number);
+        let change = json!({"stringData": credential(&last, &outside)});
+        let start = Instant::now();
+        send(&admin, "PATCH", path, &change).await;
+        until("the changed Secret in use", || serves(&last)).await;
+        took.push(start.elapsed());
+        number += 1;
+    }
+    assert!(took.iter().any(|took| *took < SOON), "always later: {took:?}");
 
     // One that is deleted is not missed by who has it: Envoy goes on with what it was given, as in Istio.
     send(&admin, "DELETE", path, &Value::Null).await;
@@ -104,7 +115,7 @@ async fn a_secret_of_the_cluster_is_what_envoy_serves_with_and_so_is_its_change(
         }
     })
     .await;
-    serves(&second).await.unwrap();
+    serves(&last).await.unwrap();
     drop(agent);
     pilot.stop().await;
     citadel.stop().await;
