@@ -33,8 +33,16 @@ pub const TABLE: &[(Kind, &[&str])] = &[
             "subsets[].trafficPolicy.portLevelSettings[].loadBalancer.zoneAwareLbSetting",
         ],
     ),
-    (Kind::Gateway, &["servers[].defaultEndpoint"]),
-    (Kind::EnvoyFilter, &["filters"]),
+    (Kind::Gateway, &["servers[].defaultEndpoint", "servers[].name"]),
+    (
+        Kind::EnvoyFilter,
+        &[
+            "filters",
+            "configPatches[].patch.filterClass",
+            "configPatches[].match.listener.portName",
+            "configPatches[].match.listener.filterChain.transportSocket",
+        ],
+    ),
     (Kind::Telemetry, &["metrics[].reportingInterval"]),
     (Kind::WasmPlugin, &["imagePullPolicy", "imagePullSecret"]),
     (
@@ -99,7 +107,6 @@ pub const TABLE: &[(Kind, &[&str])] = &[
             "defaultConfig.availabilityZone",
             "defaultConfig.customConfigFile",
             "defaultConfig.proxyBootstrapTemplatePath",
-            "defaultConfig.gatewayTopology.proxyProtocol",
             "defaultConfig.readinessProbe",
             "defaultConfig.caCertificatesPem",
             "defaultConfig.privateKeyProvider",

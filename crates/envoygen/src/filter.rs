@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::extensions::filters::http::{
 };
 use envoy_types::pb::envoy::extensions::filters::listener::{
     http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst, original_src::v3::OriginalSrc,
-    tls_inspector::v3::TlsInspector,
+    proxy_protocol::v3::ProxyProtocol, tls_inspector::v3::TlsInspector,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpFilter, http_filter::ConfigType as HttpConfig,
@@ -91,6 +91,14 @@ pub(crate) fn http_inspector() -> ListenerFilter {
     listener(
         "envoy.filters.listener.http_inspector",
         plain_any(&HttpInspector {}),
+    )
+}
+
+/// Reads by the PROXY protocol who the client is.
+pub(crate) fn proxy_protocol() -> ListenerFilter {
+    listener(
+        "envoy.filters.listener.proxy_protocol",
+        plain_any(&ProxyProtocol::default()),
     )
 }
 

@@ -111,13 +111,18 @@ impl Merged {
 
     /// Adds a server on each port that it opens.
     fn add_all(&mut self, gateway: &ObjectKey, server: &Server, ports: &Ports<'_>) -> Result<(), String> {
+        // A Unix socket has no port.
+        let least = u16::from(!server.bind.starts_with("unix://"));
         let declared = server
             .port
             .as_ref()
             .and_then(|port| u16::try_from(port.number).ok())
-            .filter(|p| *p > 0);
+            .filter(|p| *p >= least);
         let declared = declared.ok_or_else(|| "the port's number is not 1 to 65535".to_owned())?;
-        let opened = ports.opened(declared);
+        let opened = match declared {
+            0 => BTreeSet::from([0]),
+            declared => ports.opened(declared),
+        };
         if opened.is_empty() {
             return Err(format!(
                 "none of the Services that the Gateway is for has port {declared}, so the server is not opened"

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use config::Finding;
+use config::mesh::{MeshConfig, MeshOutboundTrafficPolicyMode};
 use model::Snapshot;
 use policy::Rules;
 
@@ -31,6 +32,7 @@ impl Generator {
         let patches = Patches::new(&snapshot);
         let selected = Selected::new(&snapshot);
         findings.extend(patches.findings.iter().cloned());
+        findings.extend(unserved_mode(snapshot.mesh()));
         Generator {
             snapshot,
             settings,
@@ -70,4 +72,16 @@ impl Generator {
     pub fn inbound(&self, scope: &Inbound) -> Output {
         crate::inbound::generate(self, scope)
     }
+}
+
+/// A mode for unknown hosts that is another here.
+fn unserved_mode(mesh: &MeshConfig) -> Option<Finding> {
+    let asked = mesh.outbound_traffic_policy.as_ref()?.mode;
+    (asked == MeshOutboundTrafficPolicyMode::AllowAnyDynamicDns).then(|| {
+        Finding::warning(
+            "ALLOW_ANY_DYNAMIC_DNS is served as ALLOW_ANY: connections keep their original destination",
+        )
+        .at("outboundTrafficPolicy.mode")
+        .help("write ALLOW_ANY, or ServiceEntries for the hosts that proxies shall resolve")
+    })
 }

@@ -33,6 +33,7 @@ mod scope;
 mod selected;
 mod settings;
 mod telemetry;
+mod topology;
 mod view;
 mod wire;
 
@@ -45,3 +46,4 @@ pub use proxy::{Interception, Proxy, ProxyError, ProxyKind};
 pub use reflect::{ReflectError, to_json};
 pub use scope::{GatewayTarget, Inbound, Outbound, Scope};
 pub use settings::Settings;
+pub use topology::Topology;

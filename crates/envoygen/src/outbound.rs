@@ -73,7 +73,20 @@ fn sidecar(generator: &Generator, scope: &Outbound) -> Output {
             gateway: MESH_GATEWAY,
             tls: false,
         };
-        let egress: Vec<&Egress> = egress_of(&view, port);
+        let (forwarding, egress): (Vec<&Egress>, Vec<&Egress>) = egress_of(&view, port)
+            .into_iter()
+            .partition(|egress| egress.forwards());
+        for egress in forwarding {
+            let Some(listener) = &egress.listener else {
+                continue;
+            };
+            let (routes, mut origins) = route::forward::configure(&view, egress, listener);
+            origins.add(scope.sidecar.iter());
+            push(&mut out, type_url::ROUTES, &routes.name, &routes, origins);
+        }
+        if egress.is_empty() {
+            continue;
+        }
         let hosts = route::sidecar::Hosts::new(&context, &egress);
         for name in names {
             let routes = hosts.configuration(&name);

@@ -8,6 +8,8 @@ use config::mesh::InboundInterceptionMode;
 use envoy_types::pb::google::protobuf::{Struct, value::Kind};
 use model::{Snapshot, Workload};
 
+use crate::topology::Topology;
+
 /// Longest node id that is read; Kubernetes' names fit many times.
 const MAX_NODE_ID: usize = 1024;
 /// Most entries of metadata that are kept, and the longest value; others count as absent.
@@ -67,6 +69,10 @@ pub struct Proxy {
     pub interception: Option<Interception>,
     /// Whether its agent answers DNS, if the node's metadata says so.
     pub dns_capture: bool,
+    /// Whether HTTP/1.0 is taken (`HTTP10`, Istio's).
+    pub http10: bool,
+    /// What lies between clients and a gateway, if the node's metadata says so.
+    pub topology: Option<Topology>,
     /// The texts in its node's metadata, such as `ISTIO_VERSION`. The client states them, so nothing that protects others may
     /// depend on them.
     pub metadata: BTreeMap<String, String>,
@@ -104,6 +110,8 @@ impl Proxy {
             dns_domain: (*domain).to_owned(),
             interception: interception(metadata),
             dns_capture: text(metadata, "DNS_CAPTURE").is_some_and(|value| value == "true"),
+            http10: text(metadata, "HTTP10").is_some_and(|value| matches!(value, "1" | "true")),
+            topology: Topology::of_node(metadata),
             metadata: metadata.map(texts).unwrap_or_default(),
         })
     }

@@ -14,6 +14,7 @@ use crate::generator::Generator;
 use crate::mixer::{Asks, PortAsks};
 use crate::patch::PatchId;
 use crate::proxy::{Interception, Proxy, ProxyKind};
+use crate::topology::Topology;
 
 /// Everything that a proxy's configuration depends on, beside the snapshot and the settings.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -49,6 +50,10 @@ pub struct Outbound {
     pub network: String,
     /// The Kubernetes node that it runs on, where any service looks at that; else empty.
     pub node: String,
+    /// What lies between clients and a router.
+    pub topology: Topology,
+    /// Whether HTTP/1.0 is taken.
+    pub http10: bool,
     /// Whether its agent answers DNS, so that addresses of the reserved ranges are used.
     pub dns_capture: bool,
     /// Ports that its services have on a router: (service port, its own port), sorted.
@@ -99,6 +104,8 @@ pub struct Inbound {
     pub address: Option<IpAddr>,
     /// Families of its addresses.
     pub families: Families,
+    /// Whether HTTP/1.0 is taken.
+    pub http10: bool,
     /// Its own address, where a Sidecar declares ports, whose chains and default endpoints have it.
     pub ip: Option<IpAddr>,
     /// Ports that its services have on it: (service's host, service port, its own port), sorted.
@@ -146,6 +153,7 @@ impl Scope {
             .is_some_and(|s| !s.spec.ingress.is_empty());
         let inbound = (proxy.kind == ProxyKind::Sidecar).then(|| Inbound {
             ip: (declares && !own.is_unspecified()).then_some(own),
+            http10: proxy.http10,
             namespace: proxy.namespace.clone(),
             labels: labels.clone(),
             sidecar: sidecar.clone(),
@@ -172,6 +180,13 @@ impl Scope {
             families,
             locality: workload.map(|w| w.locality.clone()).unwrap_or_default(),
             network: workload.map(|w| w.network.clone()).unwrap_or_default(),
+            topology: match proxy.kind {
+                ProxyKind::Router => proxy
+                    .topology
+                    .unwrap_or_else(|| Topology::of_mesh(snapshot.mesh())),
+                ProxyKind::Sidecar => Topology::default(),
+            },
+            http10: proxy.http10,
             dns_capture: proxy.dns_capture,
             node: workload
                 .filter(|_| snapshot.reads_nodes())

@@ -9,7 +9,8 @@ use config::networking::{
     Destination, IstioEgressListener, OutboundTrafficPolicy, OutboundTrafficPolicyMode,
 };
 use model::{
-    DestinationRule, ExportTo, MESH_GATEWAY, Resolution, Service, Sidecar, Snapshot, VirtualService, host,
+    DestinationRule, ExportTo, MESH_GATEWAY, Protocol, Resolution, Service, Sidecar, Snapshot,
+    VirtualService, host,
 };
 
 use crate::cluster::Effective;
@@ -205,6 +206,12 @@ impl<'a> View<'a> {
 }
 
 impl Egress {
+    /// Whether its requests name any service with its port: a forward proxy's port, or a Unix socket, which has none.
+    pub(crate) fn forwards(&self) -> bool {
+        let port = self.listener.as_ref().and_then(|listener| listener.port.as_ref());
+        port.is_some_and(|port| port.number == 0 || Protocol::parse(&port.protocol) == Protocol::HttpProxy)
+    }
+
     fn new(
         snapshot: &Snapshot,
         scope: &Outbound,

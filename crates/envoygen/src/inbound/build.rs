@@ -22,6 +22,7 @@ use crate::route::retry;
 use crate::scope::Inbound;
 use crate::telemetry::metrics::{self, Peer};
 use crate::telemetry::{Side, Telemetry};
+use crate::topology::Topology;
 use crate::wire::{duration, pipe_address, tcp_address};
 
 /// Builds what belongs to a port.
@@ -161,6 +162,8 @@ impl Build<'_> {
             routes: Routes::Inline(Box::new(inbound_routes(port, limits))),
             replies: mixer::replies(refusals),
             http3: false,
+            http10: self.scope.http10,
+            topology: Topology::default(),
             decides: self.authz.decides()
                 || !refusals.is_empty()
                 || (!asks.checks.is_empty() && self.mixers.check.is_some()),

@@ -75,8 +75,12 @@ impl Gateways<'_> {
             let mut origins = Origins::of(bound.servers.iter().map(|server| &server.gateway));
             let mut aside = Vec::new();
             let chains = self.chains(&bind, bound, &mut origins, &mut aside, findings);
-            let listener =
+            let mut listener =
                 (!chains.is_empty()).then(|| listener(&bind, TrafficDirection::Outbound, chains, None));
+            if self.view.scope.topology.proxy_protocol {
+                let filters = listener.iter_mut().map(|listener| &mut listener.listener_filters);
+                filters.for_each(|filters| filters.insert(0, filter::proxy_protocol()));
+            }
             let over_udp = quic::listener(self, &bind, bound);
             out.extend(over_udp.map(|listener| Built {
                 name: listener.name.clone(),
@@ -329,6 +333,8 @@ impl Gateways<'_> {
             tracing: self.tracing.clone(),
             replies: Vec::new(),
             http3,
+            http10: self.view.scope.http10,
+            topology: self.view.scope.topology,
             decides: self.decides,
         }
         .build()

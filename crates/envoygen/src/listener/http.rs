@@ -1,8 +1,8 @@
 //! HTTP connection managers.
 
-use config::mesh::{ForwardClientCertDetails as Forward, MeshConfig, NormalizationType};
+use config::mesh::{MeshConfig, NormalizationType};
 use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
-use envoy_types::pb::envoy::config::core::v3::Http3ProtocolOptions;
+use envoy_types::pb::envoy::config::core::v3::{Http1ProtocolOptions, Http3ProtocolOptions};
 use envoy_types::pb::envoy::config::listener::v3::Filter;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::cluster::ads;
 use crate::filter;
 use crate::telemetry::{Traced, request_ids};
+use crate::topology::Topology;
 use crate::wire::{any, bool_value, duration};
 
 /// Where a connection manager stands.
@@ -52,6 +53,10 @@ pub(crate) struct Http<'a> {
     pub(crate) replies: Vec<ResponseMapper>,
     /// Whether it stands on QUIC.
     pub(crate) http3: bool,
+    /// Whether it takes HTTP/1.0.
+    pub(crate) http10: bool,
+    /// What lies between clients and a gateway.
+    pub(crate) topology: Topology,
     /// Whether policies decide by path here, so that a path must have one spelling only.
     pub(crate) decides: bool,
 }
@@ -92,8 +97,12 @@ impl Http<'_> {
             manager.codec_type = CodecType::Http3 as i32;
             manager.http3_protocol_options = Some(Http3ProtocolOptions::default());
         }
+        manager.http_protocol_options = self.http10.then(|| Http1ProtocolOptions {
+            accept_http_10: true,
+            ..Default::default()
+        });
         normalize(&mut manager, self.mesh, self.decides);
-        client_certificate(&mut manager, self.class, self.mesh);
+        client_certificate(&mut manager, self.class, self.topology);
         filter::network(filter::HTTP_CONNECTION_MANAGER, any(&manager))
     }
 }
@@ -133,26 +142,13 @@ fn normalize(manager: &mut HttpConnectionManager, mesh: &MeshConfig, decides: bo
 
 /// What becomes of `x-forwarded-client-cert`: sidecars add the peer's identity to what trusted peers sent, gateways replace
 /// what clients send unless the topology says otherwise.
-fn client_certificate(manager: &mut HttpConnectionManager, class: Class, mesh: &MeshConfig) {
-    let topology = mesh
-        .default_config
-        .as_ref()
-        .and_then(|config| config.gateway_topology.as_ref());
+fn client_certificate(manager: &mut HttpConnectionManager, class: Class, topology: Topology) {
     let forward = match class {
         Class::SidecarOutbound => ForwardClientCertDetails::Sanitize,
         Class::SidecarInbound => ForwardClientCertDetails::AppendForward,
         Class::Gateway => {
-            manager.xff_num_trusted_hops = topology.map_or(0, |topology| topology.num_trusted_proxies);
-            match topology
-                .map(|topology| topology.forward_client_cert_details)
-                .unwrap_or_default()
-            {
-                Forward::Undefined | Forward::SanitizeSet => ForwardClientCertDetails::SanitizeSet,
-                Forward::Sanitize => ForwardClientCertDetails::Sanitize,
-                Forward::ForwardOnly => ForwardClientCertDetails::ForwardOnly,
-                Forward::AppendForward => ForwardClientCertDetails::AppendForward,
-                Forward::AlwaysForwardOnly => ForwardClientCertDetails::AlwaysForwardOnly,
-            }
+            manager.xff_num_trusted_hops = topology.trusted_proxies;
+            topology.forward()
         }
     };
     manager.forward_client_cert_details = forward as i32;

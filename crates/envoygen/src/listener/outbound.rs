@@ -25,6 +25,7 @@ use crate::proxy::Interception;
 use crate::route::RouteContext;
 use crate::scope::Outbound;
 use crate::telemetry::{Side, Traced};
+use crate::topology::Topology;
 use crate::view::{Egress, View};
 
 /// A sidecar's outbound listeners.
@@ -101,7 +102,12 @@ impl Sidecar<'_> {
         let own_socket = settings.capture_mode == CaptureMode::None;
         if protocol.is_http() || protocol == Protocol::Auto {
             let bind = self.bind(&settings.bind, port, own_socket);
-            let chains = vec![Chain::http(port.to_string(), self.sniffs(&bind))];
+            // Where there is no port, the routes have the socket's name (Istio).
+            let routes = match port {
+                0 => settings.bind.clone(),
+                port => port.to_string(),
+            };
+            let chains = vec![Chain::http(routes, self.sniffs(&bind))];
             let entry = entries
                 .entry(bind)
                 .or_insert_with(|| Entry::new(Protocol::Http, chains));
@@ -353,6 +359,8 @@ impl Sidecar<'_> {
             tracing: self.tracing.clone(),
             replies: Vec::new(),
             http3: false,
+            http10: self.view.scope.http10,
+            topology: Topology::default(),
             decides: false,
         }
         .build()

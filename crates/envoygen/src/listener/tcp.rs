@@ -89,7 +89,7 @@ pub(crate) fn governed(
 /// The hash of the client's address, all that a connection has to be hashed.
 fn source_hash(policy: &Effective) -> Option<HashPolicy> {
     let hash = policy.load_balancer.as_ref()?.consistent_hash.as_ref()?;
-    (hash.use_source_ip == Some(true)).then(|| HashPolicy {
+    (hash.use_source_ip == Some(true)).then_some(HashPolicy {
         policy_specifier: Some(hash_policy::PolicySpecifier::SourceIp(hash_policy::SourceIp {})),
     })
 }

@@ -4,6 +4,7 @@
 mod action;
 mod claims;
 mod filters;
+pub(crate) mod forward;
 pub(crate) mod gateway;
 mod headers;
 mod matches;

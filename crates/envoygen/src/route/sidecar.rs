@@ -17,7 +17,7 @@ use crate::view::Egress;
 /// A port's virtual hosts for a sidecar, and the objects behind them.
 pub(crate) struct Hosts<'a> {
     context: &'a RouteContext<'a>,
-    hosts: Vec<pb::VirtualHost>,
+    pub(super) hosts: Vec<pb::VirtualHost>,
     pub(crate) origins: Origins,
 }
 
@@ -109,29 +109,28 @@ impl<'a> Build<'a> {
         }
     }
 
-    /// Hosts of VirtualServices that no service of the port has. They count on port 80, on ports that a Sidecar opens, and on
-    /// those of services that the same VirtualService is about (Istio, `BuildSidecarVirtualHostWrapper`).
+    /// Hosts of VirtualServices that no service of the port has. They count on port 80 and on the ports of services that the same
+    /// VirtualService is about (Istio, `BuildSidecarVirtualHostWrapper`), and on ports that a Sidecar opens if no service at
+    /// all has them.
     fn virtual_service_hosts(&mut self, egress: &[&Egress]) {
         let opens = |egress: &&Egress| egress.listener.as_ref().is_some_and(|l| l.port.is_some());
-        let everywhere = self.context.port == 80 || egress.iter().any(opens);
+        let opened = egress.iter().any(opens);
+        // An alias has no virtual host of its own; a VirtualService gives it one.
+        let all = egress.iter().flat_map(|egress| &egress.services);
+        let all = all.filter(|service| !matches!(service.resolution, Resolution::Alias(_)));
+        let all: HashSet<&str> = all.map(|service| service.host.as_str()).collect();
+        let here: HashSet<&str> = self.services.keys().copied().collect();
         for (vs, routes) in std::mem::take(&mut self.routed) {
-            // An alias has no virtual host of its own; a VirtualService gives it one.
-            let (served, others): (Vec<_>, Vec<_>) = vs.spec.hosts.iter().partition(|host| self.serves(host));
-            if everywhere || !served.is_empty() {
-                for host in others {
+            let (served, others): (Vec<_>, Vec<_>) =
+                vs.spec.hosts.iter().partition(|host| covers(&here, host));
+            let counts = self.context.port == 80 || !served.is_empty();
+            for host in others {
+                if counts || (opened && !covers(&all, host)) {
                     self.push(host, vec![host.clone()], routes.clone());
                     self.origins.add(&vs.origins);
                 }
             }
             self.routed.push((vs, routes));
-        }
-    }
-
-    /// Whether a service of the port has a host, or one that a wildcard stands for.
-    fn serves(&self, host: &str) -> bool {
-        match host::is_wildcard(host) {
-            true => self.services.keys().any(|service| host::subset_of(service, host)),
-            false => self.services.contains_key(host),
         }
     }
 
@@ -268,13 +267,21 @@ impl<'a> Build<'a> {
     }
 }
 
+/// Whether one of some services has a host, or one that a wildcard stands for.
+fn covers(services: &HashSet<&str>, host: &str) -> bool {
+    match host::is_wildcard(host) {
+        true => services.iter().any(|service| host::subset_of(service, host)),
+        false => services.contains(host),
+    }
+}
+
 /// Whether a service's port is routed as HTTP on a listener for HTTP.
-fn routed_as_http(protocol: Protocol) -> bool {
+pub(super) fn routed_as_http(protocol: Protocol) -> bool {
     protocol.is_http() || protocol == Protocol::Auto
 }
 
 /// Everything else: let through (`allow_any`) where connections keep their original destination, else 502 (`block_all`).
-fn catch_all(context: &RouteContext<'_>) -> pb::VirtualHost {
+pub(super) fn catch_all(context: &RouteContext<'_>) -> pb::VirtualHost {
     let redirected = context.view.scope.interception != crate::proxy::Interception::None;
     let mut settings = HashMap::new();
     let (name, action) = if redirected && context.view.allows_any() {
