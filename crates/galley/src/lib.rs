@@ -238,10 +238,18 @@ pub async fn run_prepared(
         webhook.identify(&identity);
     }
     if let Some(client) = client {
+        let (told, compiled) = channel::channel(Arc::default());
+        tasks.spawn(status::compiled::run(
+            published.clone(),
+            leader.clone(),
+            told,
+            context.shutdown.clone(),
+        ));
         let sources = status::writer::Sources {
             states: published.clone(),
             analyses,
             reports: reports.clone(),
+            compiled,
         };
         let (rate, context) = (args.status.status_rate, context.clone());
         tasks.spawn(status::writer::run(client, sources, leader, rate, context));

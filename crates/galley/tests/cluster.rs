@@ -70,7 +70,8 @@ fn route(name: &str, namespace: &str, regex: &str) -> DynamicObject {
 async fn install(client: &Client) {
     for definition in config::crd::all() {
         let name = definition["metadata"]["name"].as_str().unwrap();
-        if name.starts_with("virtualservices.") || name.starts_with("sidecars.") {
+        let wanted = ["virtualservices.", "sidecars.", "rules."];
+        if wanted.iter().any(|wanted| name.starts_with(wanted)) {
             apply(client, definition).await;
         }
     }
@@ -348,6 +349,23 @@ async fn a_bad_object_is_refused_and_a_good_one_is_told_what_became_of_it() {
         "{:?}",
         again.data["status"]
     );
+
+    // A rule of Mixer's is told what proxies do for it by themselves; this one names a handler that is not there.
+    let kind = resource("config.istio.io", "v1alpha2", "rule");
+    let rules: Api<DynamicObject> = Api::namespaced_with(client.clone(), NAMESPACE, &kind);
+    let rule = DynamicObject::new("lost", &kind)
+        .data(json!({"spec": {"actions": [{"handler": "gone", "instances": ["nothing"]}]}}));
+    eventually(|| async {
+        let created = rules.create(&params, &rule).await;
+        created.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
+    let rule = status(&rules, "lost", |status| {
+        condition(status, "Compiled")["reason"] == "ErrorsFound"
+    })
+    .await;
+    let said = &condition(&rule.data["status"], "Compiled")["message"];
+    assert!(said.as_str().unwrap().contains("\"gone\""), "{said}");
 
     // Who is no Pilot may not report.
     let mut stranger = DistributionClient::new(root.channel(galley.feed, "shop", "pilot"));

@@ -3,6 +3,7 @@
 //!
 //! It does not decide what is wrong (that is `config` and `analysis`) nor what proxies need (that is Pilot).
 
+pub mod compiled;
 pub mod election;
 pub mod lease;
 mod owner;

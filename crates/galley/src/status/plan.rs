@@ -107,6 +107,7 @@ mod tests {
                     text: format!("text {number}"),
                 })
                 .collect(),
+            compiled: None,
         }
     }
 

@@ -100,6 +100,7 @@ mod tests {
                 served: true,
                 progress: Some(progress),
                 messages: Vec::new(),
+                compiled: None,
             },
         }
     }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use analysis::{Analysis, Message};
 use config::{Kind, Object, ObjectKey, legacy};
 
+use super::compiled::Compiled;
 use super::progress::{Distribution, Progress};
 use super::wanted::{Said, Wanted};
 use crate::store::State;
@@ -34,6 +35,7 @@ pub fn subjects(
     state: &State,
     analysis: &Analysis,
     distribution: &Distribution,
+    compiled: &Compiled,
 ) -> BTreeMap<ObjectKey, Subject> {
     let messages = |key: &ObjectKey| analysis.of(key).iter().map(said).collect();
     let translated = translated(state, distribution);
@@ -46,6 +48,7 @@ pub fn subjects(
             served: true,
             progress: own.or_else(of_made),
             messages: messages(&key),
+            compiled: compiled.get(&key).cloned(),
         };
         let uid = meta.uid.clone();
         (key, Subject { uid, wanted })
@@ -159,7 +162,7 @@ spec: {selector: {app: a}, ports: [{name: http, port: 80}]}
             objects: Arc::new(objects),
             ..State::default()
         };
-        let subjects = subjects(&state, &Analysis::default(), &told);
+        let subjects = subjects(&state, &Analysis::default(), &told, &Compiled::new());
         let seen: Vec<_> = subjects
             .iter()
             .map(|(key, subject)| {
@@ -194,7 +197,12 @@ spec: {ports: [{name: http, port: 80}]}
             findings: parsed.findings,
             ..State::default()
         };
-        let subjects = subjects(&state, &Analysis::default(), &Distribution::default());
+        let subjects = subjects(
+            &state,
+            &Analysis::default(),
+            &Distribution::default(),
+            &Compiled::new(),
+        );
         let seen: Vec<_> = subjects
             .iter()
             .map(|(key, each)| {

@@ -50,6 +50,8 @@ pub struct Wanted {
     pub progress: Option<Progress>,
     /// What is said of it.
     pub messages: Vec<Said>,
+    /// Of a rule: what proxies do for it by themselves.
+    pub compiled: Option<Condition>,
 }
 
 /// A condition without times.
@@ -57,7 +59,7 @@ pub struct Wanted {
 pub struct Condition {
     /// Its type.
     pub r#type: &'static str,
-    /// `True` or `False`.
+    /// `True`, `False` or `Unknown`.
     pub status: &'static str,
     /// One word.
     pub reason: &'static str,
@@ -71,6 +73,10 @@ impl Wanted {
     pub fn conditions(&self) -> Vec<Condition> {
         let mut conditions: Vec<Condition> = self.reconciled().into_iter().collect();
         conditions.push(self.passed_analysis());
+        conditions.extend(self.compiled.clone().map(|condition| Condition {
+            message: cut(condition.message),
+            ..condition
+        }));
         conditions
     }
 
@@ -158,7 +164,10 @@ impl Wanted {
     #[must_use]
     pub fn patience(&self, written: &Self) -> Duration {
         let state = |wanted: &Self| wanted.reconciled().map(|condition| condition.reason);
-        let others = |wanted: &Self| (wanted.generation, wanted.served, wanted.messages.clone());
+        let others = |wanted: &Self| {
+            let said = (wanted.messages.clone(), wanted.compiled.clone());
+            (wanted.generation, wanted.served, said)
+        };
         match (state(written), state(self)) {
             _ if others(self) != others(written) => Duration::ZERO,
             (Some("UpToDate" | "NoProxies"), Some("Propagating")) => RELAPSE,
@@ -212,6 +221,7 @@ mod tests {
             served: true,
             progress,
             messages: severities.iter().map(said).collect(),
+            compiled: None,
         }
     }
 
@@ -255,6 +265,21 @@ mod tests {
                 "PassedAnalysis=False ErrorsFound: 2 errors, 0 warnings; see validationMessages",
             ],
         );
+        let compiled = Condition {
+            r#type: "Compiled",
+            status: "True",
+            reason: "InProxies",
+            message: "x".repeat(2000),
+        };
+        let rule = Wanted {
+            compiled: Some(compiled),
+            ..wanted(None, &[])
+        };
+        check(
+            rule.clone(),
+            &[PASSED, &format!("Compiled=True InProxies: {}…", "x".repeat(1023))],
+        );
+        assert_eq!(rule.patience(&wanted(None, &[])), Duration::ZERO);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::compiled::Compiled;
 use super::lease::Leader;
 use super::pace::Pace;
 use super::plan::plan;
@@ -53,6 +54,8 @@ pub struct Sources {
     pub analyses: watch::Receiver<Arc<Analysis>>,
     /// What Pilots say.
     pub reports: Reports,
+    /// What proxies do for rules by themselves.
+    pub compiled: watch::Receiver<Arc<Compiled>>,
 }
 
 /// Writes until the context's shutdown, while `leader` says that this process leads.
@@ -72,6 +75,7 @@ pub async fn run(
             () = context.shutdown.cancelled() => return,
             changed = sources.states.changed() => if changed.is_err() { return } else { stale = true },
             changed = sources.analyses.changed() => if changed.is_err() { return } else { stale = true },
+            changed = sources.compiled.changed() => if changed.is_err() { return } else { stale = true },
             changed = changes.changed() => if changed.is_err() { return } else { stale = true },
             changed = leader.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(rest) => {}
@@ -177,7 +181,10 @@ impl Writer {
         if analysis.version == 0 {
             return false;
         }
-        self.subjects = sources.reports.read(|told| subjects(&state, &analysis, told));
+        let compiled = sources.compiled.borrow_and_update().clone();
+        self.subjects = sources
+            .reports
+            .read(|told| subjects(&state, &analysis, told, &compiled));
         self.queue.want(&self.subjects, self.start.elapsed());
         true
     }

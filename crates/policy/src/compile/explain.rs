@@ -60,7 +60,14 @@ impl Rules {
         }
     }
 
-    fn parts(&self, rule: &Rule, own: &WorkloadView, compiler: &Compiler<'_>, tcp: bool) -> Vec<Part> {
+    /// A rule's parts at a workload to which it may apply.
+    pub(crate) fn parts(
+        &self,
+        rule: &Rule,
+        own: &WorkloadView,
+        compiler: &Compiler<'_>,
+        tcp: bool,
+    ) -> Vec<Part> {
         let part = |what: String, place: Place| Part { what, place };
         let decided = match compiler.native(rule) {
             Ok(_) => Place::Proxy,
