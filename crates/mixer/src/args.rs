@@ -34,12 +34,12 @@ pub struct Args {
         default_value_t = Args::default().prometheus_series
     )]
     pub prometheus_series: usize,
-    /// How long a request waits for a quota's Redis
+    /// How long a request waits for a quota's Redis, at most 1s
     #[arg(
         long,
         env = "ARGOSY_REDIS_DEADLINE",
         value_name = "DURATION",
-        value_parser = runtime::args::duration,
+        value_parser = redis_deadline,
         default_value = "15ms"
     )]
     pub redis_deadline: Duration,
@@ -60,6 +60,16 @@ pub struct Args {
     pub handler_certificates: Option<PathBuf>,
 }
 
+/// A request may be charged several quotas, one after the other, and its proxy waits 5 s for all.
+fn redis_deadline(text: &str) -> Result<Duration, String> {
+    let deadline = runtime::args::duration(text)?;
+    match deadline {
+        Duration::ZERO => Err("must be longer than 0s".to_owned()),
+        long if long > Duration::from_secs(1) => Err(format!("{text} is longer than 1s")),
+        deadline => Ok(deadline),
+    }
+}
+
 impl Default for Args {
     fn default() -> Self {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -72,6 +82,20 @@ impl Default for Args {
             adapter_deadline: Duration::from_millis(100),
             handler_files: None,
             handler_certificates: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_request_waits_long_for_redis() {
+        assert_eq!(redis_deadline("15ms"), Ok(Duration::from_millis(15)));
+        assert_eq!(redis_deadline("1s"), Ok(Duration::from_secs(1)));
+        for wrong in ["0s", "1001ms", "1h", "x"] {
+            assert!(redis_deadline(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -42,7 +42,12 @@ pub(crate) async fn follow(
                 _ = tidy.tick() => {
                     engine.tidy();
                     let engine = engine.clone();
-                    tokio::task::spawn_blocking(move || engine.refresh());
+                    tokio::spawn(async move {
+                        let refreshing = engine.clone();
+                        if tokio::task::spawn_blocking(move || refreshing.refresh()).await.is_ok() {
+                            engine.greet().await;
+                        }
+                    });
                 }
             }
         }
@@ -51,8 +56,10 @@ pub(crate) async fn follow(
 
 async fn build(engine: &Arc<Engine>, state: Arc<State>, told: &mut Told) {
     let building = engine.clone();
-    match tokio::task::spawn_blocking(move || building.configure(state)).await {
+    match tokio::task::spawn_blocking(move || building.prepare(state)).await {
         Ok(policies) => {
+            engine.greet().await;
+            let policies = engine.install(policies);
             told.tell(&policies.findings);
             count(engine, &policies.findings);
         }
@@ -105,7 +112,68 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
+    use runtime::Metrics;
+    use runtime::readiness::Readiness;
+
     use super::*;
+    use crate::args::Args;
+    use crate::clock::Clock;
+    use crate::testing::{SAMPLE_MIXER, SAMPLE_SERVICES, SAMPLE_WORKLOADS, state};
+
+    /// Only a failing test waits that long.
+    const BOUND: Duration = Duration::from_secs(60);
+
+    /// What a Redis says of itself: `NAME:VALUE`, a line each.
+    async fn info(redis: &testkit::redis::Redis) -> String {
+        let client = ::redis::Client::open(format!("redis://{}/", redis.address())).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        ::redis::cmd("INFO").query_async(&mut connection).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_quotas_redis_is_reached_before_the_first_request() {
+        let redis = testkit::redis::Redis::start().await.unwrap();
+        let params = format!(
+            "  params:\n    redisServerUrl: {}\n    connectionPoolSize: 2\n    quotas:",
+            redis.address()
+        );
+        let mixer = SAMPLE_MIXER
+            .replace("compiledAdapter: memquota", "compiledAdapter: redisquota")
+            .replace("  params:\n    quotas:", &params);
+        let args = Args {
+            redis_deadline: BOUND,
+            ..Args::default()
+        };
+        let engine = Arc::new(Engine::new(&args, Clock::system(), &Metrics::new()));
+        let readiness = Readiness::new();
+        let (_states, followed) = watch::channel(Some(state(&[&mixer, SAMPLE_SERVICES, SAMPLE_WORKLOADS])));
+        let ready = readiness.condition("configuration");
+        let following = tokio::spawn(follow(engine, followed, ready));
+        tokio::time::timeout(BOUND, readiness.wait_ready()).await.unwrap();
+        let said = info(&redis).await;
+        // Both, and the one that asks.
+        for expected in ["connected_clients:3", "number_of_cached_scripts:2"] {
+            assert!(said.contains(expected), "{expected}: {said}");
+        }
+        following.abort();
+    }
+
+    #[tokio::test]
+    async fn a_redis_that_is_away_does_not_keep_mixer_from_serving() {
+        let mixer = SAMPLE_MIXER
+            .replace("compiledAdapter: memquota", "compiledAdapter: redisquota")
+            .replace(
+                "  params:\n    quotas:",
+                "  params:\n    redisServerUrl: 127.0.0.1:1\n    quotas:",
+            );
+        let engine = Arc::new(Engine::new(&Args::default(), Clock::system(), &Metrics::new()));
+        let readiness = Readiness::new();
+        let (_states, followed) = watch::channel(Some(state(&[&mixer, SAMPLE_SERVICES, SAMPLE_WORKLOADS])));
+        let ready = readiness.condition("configuration");
+        let following = tokio::spawn(follow(engine, followed, ready));
+        tokio::time::timeout(BOUND, readiness.wait_ready()).await.unwrap();
+        following.abort();
+    }
 
     #[test]
     fn a_finding_is_told_once_and_again_after_it_had_gone() {

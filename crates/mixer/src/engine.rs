@@ -42,6 +42,9 @@ pub(crate) enum Undecided {
         "no workload of {0} is known at this address (yet); try again, and see that its WorkloadEntry or Pod names this account and address"
     )]
     UnknownCaller(String),
+    /// What counts a quota did not answer, and its rule fails closed.
+    #[error("{0}")]
+    Uncounted(String),
     /// The message makes no sense.
     #[error("{0}")]
     Malformed(String),
@@ -141,6 +144,11 @@ impl Engine {
 
     /// Builds configuration from the feed's objects and puts it in force. Takes time: not for a request's path.
     pub(crate) fn configure(&self, state: Arc<State>) -> Arc<Policies> {
+        self.install(self.prepare(state))
+    }
+
+    /// Builds configuration from the feed's objects. Takes time: not for a request's path.
+    pub(crate) fn prepare(&self, state: Arc<State>) -> Policies {
         let previous = self.policies.load_full();
         let mut policies = Policies::build(state, previous.as_deref());
         if previous
@@ -156,6 +164,16 @@ impl Engine {
             let findings = policies.findings.iter().cloned().chain(away);
             policies.findings = Arc::new(findings.collect());
         }
+        policies
+    }
+
+    /// Connects to what prepared configuration counts quotas in, for a bounded time.
+    pub(crate) async fn greet(&self) {
+        self.stores.greet().await;
+    }
+
+    /// Puts configuration in force.
+    pub(crate) fn install(&self, policies: Policies) -> Arc<Policies> {
         let policies = Arc::new(policies);
         self.meters
             .rules
@@ -198,7 +216,7 @@ impl Engine {
     ) -> Result<Decision, Undecided> {
         let start = self.clock.now();
         let decided = match self.decide(message, caller, asked) {
-            Ok((verdict, due, adapters)) => Ok(self.conclude(verdict, due, &adapters).await),
+            Ok((verdict, due, adapters)) => self.conclude(verdict, due, &adapters).await,
             Err(why) => {
                 self.undecided(&why);
                 Err(why)
@@ -235,20 +253,28 @@ impl Engine {
     }
 
     /// Asks the adapters that a verdict waits for, and then, if it stands, makes the charges.
-    async fn conclude(&self, verdict: Verdict, due: Charges, adapters: &Adapters) -> Decision {
+    async fn conclude(
+        &self,
+        verdict: Verdict,
+        due: Charges,
+        adapters: &Adapters,
+    ) -> Result<Decision, Undecided> {
         let verdict = adapters.consult(verdict).await;
         if !verdict.is_ok() {
-            return verdict.into();
+            return Ok(verdict.into());
         }
         let refused = match due {
-            Ok(due) => self.settle(&due, adapters).await,
+            Ok(due) => self.settle(&due, adapters).await?,
             Err(denial) => Some(denial),
         };
-        refused.map_or_else(|| verdict.into(), Decision::from)
+        Ok(refused.map_or_else(|| verdict.into(), Decision::from))
     }
 
     /// Makes the charges until one refuses, which is given.
-    async fn settle(&self, due: &[Due], adapters: &Adapters) -> Option<Box<QuotaDenial>> {
+    ///
+    /// # Errors
+    /// When one cannot be made and its rule fails closed: the store may be late for once, so the proxy asks again.
+    async fn settle(&self, due: &[Due], adapters: &Adapters) -> Result<Option<Box<QuotaDenial>>, Undecided> {
         for due in due {
             let now = self.clock.now();
             let settled = match &due.store {
@@ -268,11 +294,15 @@ impl Engine {
                     )
                 }
             };
-            if let Err(denial) = settled {
-                return Some(denial);
+            match settled {
+                Ok(()) => {}
+                Err(denial) if denial.code == Code::UNAVAILABLE => {
+                    return Err(Undecided::Uncounted(denial.body));
+                }
+                Err(denial) => return Ok(Some(denial)),
             }
         }
-        None
+        Ok(None)
     }
 
     fn answered(
@@ -304,7 +334,7 @@ impl Engine {
         wall: expr::Timestamp,
     ) -> Result<Option<Box<QuotaDenial>>, Undecided> {
         match self.due(descriptor, caller, wall) {
-            Ok((Ok(due), adapters)) => Ok(self.settle(&due, &adapters).await),
+            Ok((Ok(due), adapters)) => self.settle(&due, &adapters).await,
             Ok((Err(denial), _)) => Ok(Some(denial)),
             Err(why) => {
                 self.undecided(&why);

@@ -1,6 +1,8 @@
 //! Puts Mixer's parts together and on the network.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_server::AccessLogServiceServer;
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
@@ -116,10 +118,15 @@ impl Mixer {
     }
 }
 
-/// Bounds of Mixer's listener: checks may name some thousand rules ([`policy::RULES_METADATA`]).
+/// When a proxy is asked to connect anew, in seconds: each Mixer takes its own time, so that a mesh's proxies do not all come at once.
+const CONNECTION_AGE: RangeInclusive<u64> = 240..=360;
+
+/// Bounds of Mixer's listener: checks may name some thousand rules ([`policy::RULES_METADATA`]). Connections have an age, since behind
+/// a Service's address each stays with the Mixer that it was made to: one that is added later would have nothing to do.
 fn limits() -> Limits {
     Limits {
         header_list: 64 << 10,
+        connection_age: Some(Duration::from_secs(rand::random_range(CONNECTION_AGE))),
         ..Limits::default()
     }
 }

@@ -12,15 +12,14 @@ mod common;
 
 use std::collections::BTreeMap;
 
+use common::attributes::Attributes;
 use common::server::{FRONTEND, SAMPLE, Server};
 use common::state;
 use proto::mixer::check_request::QuotaParams;
 use proto::mixer::mixer_client::MixerClient;
 use proto::mixer::referenced_attributes::Condition;
 use proto::mixer::report_request::RepeatedAttributesSemantics;
-use proto::mixer::{
-    CheckRequest, CheckResponse, CompressedAttributes, ReferencedAttributes, ReportRequest, StringMap,
-};
+use proto::mixer::{CheckRequest, CheckResponse, ReferencedAttributes, ReportRequest, StringMap};
 use tonic::{Code, Status};
 
 /// Words of the global dictionary, by their places in Istio's table.
@@ -30,33 +29,6 @@ const REQUEST_HEADERS: i32 = 15;
 const REQUEST_PATH: i32 = 17;
 const REQUEST_METHOD: i32 = 19;
 const GET: i32 = 90;
-
-/// Attributes as a proxy compresses them: what the global dictionary lacks goes into `words`.
-#[derive(Default)]
-struct Attributes(CompressedAttributes);
-
-impl Attributes {
-    fn word(&mut self, word: &str) -> i32 {
-        let words = &mut self.0.words;
-        let at = words.iter().position(|known| known == word).unwrap_or_else(|| {
-            words.push(word.to_owned());
-            words.len() - 1
-        });
-        -i32::try_from(at).unwrap() - 1
-    }
-
-    fn text(mut self, name: &str, value: &str) -> Self {
-        let (name, value) = (self.word(name), self.word(value));
-        self.0.strings.insert(name, value);
-        self
-    }
-
-    fn int(mut self, name: &str, value: i64) -> Self {
-        let name = self.word(name);
-        self.0.int64s.insert(name, value);
-        self
-    }
-}
 
 /// A request of `user` from the frontend to catalog-v1, as its proxy tells of it.
 fn request(path: &str, user: &str) -> Attributes {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use config::mesh::MeshConfig;
 use config::mixer::{self, ValueType};
+use config::templates::{self, OwnTemplate};
 use config::{Finding, Kind, Object, Severity, Spec};
 use expr::{LANGUAGE_ANNOTATION, Language, Manifest, Speaking, Use};
 
@@ -60,7 +61,11 @@ impl Rules {
         objects.iter().for_each(|object| builder.remote(object));
         objects.iter().for_each(|object| builder.parts(object));
         objects.iter().for_each(|object| builder.binding(object));
-        for object in &objects {
+        // A namespace's handler must not take away the name of a metric of the mesh's: the first one has it.
+        let (of_mesh, others): (Vec<&Object>, Vec<&Object>) = objects
+            .iter()
+            .partition(|object| object.meta.namespace == mesh.root_namespace);
+        for object in of_mesh.into_iter().chain(others) {
             if let Spec::Rule(rule) = &object.spec {
                 builder.rule(object, rule, mesh);
             }
@@ -149,6 +154,14 @@ impl<'a> Builder<'a> {
             }
             Spec::Template(template) => {
                 self.remotes.templates.insert(key(), template);
+                if !templates::is_served(&object.meta.name) {
+                    match OwnTemplate::read(&template.descriptor) {
+                        Ok(own) => _ = self.remotes.own.insert(key(), Arc::new(own)),
+                        Err(problem) => {
+                            self.say(Severity::Error, object, "spec.descriptor", problem.to_string());
+                        }
+                    }
+                }
             }
             _ => {}
         }
@@ -168,7 +181,7 @@ impl<'a> Builder<'a> {
                 self.instances.insert(name, instance);
             }
             Spec::QuotaSpec(spec) => {
-                if let Err(problem) = QuotaSpecs::check(spec) {
+                if let Err(problem) = QuotaSpecs::check(spec, &self.manifest) {
                     self.say(
                         Severity::Error,
                         object,
@@ -223,7 +236,11 @@ impl<'a> Builder<'a> {
             }
         }
         let language = self.language(object);
-        let instance = Instance::new(name, spec, &Speaking(&self.manifest, language));
+        let own = match spec.compiled_template.is_empty() {
+            true => self.remotes.own_template(&spec.template, &name.namespace),
+            false => None,
+        };
+        let instance = Instance::new(name, spec, own, &Speaking(&self.manifest, language));
         self.usable(object, instance)
     }
 
@@ -232,7 +249,13 @@ impl<'a> Builder<'a> {
         match &object.spec {
             Spec::QuotaSpecBinding(binding) => {
                 let specs = &mut self.rules.quota_specs;
-                specs.bind(namespace, binding, &self.quota_specs, &mut problems);
+                specs.bind(
+                    namespace,
+                    binding,
+                    &self.quota_specs,
+                    &self.manifest,
+                    &mut problems,
+                );
             }
             Spec::HttpApiSpecBinding(binding) => {
                 let specs = &mut self.rules.api_specs;

@@ -10,7 +10,7 @@ use crate::instance::InstanceValue;
 use crate::request::Request;
 use crate::rules::{CheckAction, Checker, Rule, Rules};
 use crate::sampling::Aspect;
-use config::adapters::{Code, Denial, DirectResponse};
+use config::adapters::{Code, Denial, DirectResponse, Validity};
 
 /// A change of a header.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +42,8 @@ pub struct Verdict {
     pub response_headers: Vec<HeaderChange>,
     /// Rules whose predicate could not be evaluated for malformed values, or whose headers' values no header may have, and why.
     pub errors: Vec<(ObjectKey, String)>,
+    /// How long it may be used again, as the handlers say that had a say.
+    pub validity: Validity,
     /// Adapters beside the decision that are still to be asked; [`Verdict::answered`] takes what they say.
     pub asks: Vec<Ask>,
 }
@@ -66,6 +68,8 @@ pub struct Answer {
     pub code: Code,
     /// Why not.
     pub message: String,
+    /// How long that may be used again.
+    pub validity: Validity,
 }
 
 impl Answer {
@@ -74,6 +78,7 @@ impl Answer {
         Self {
             code: Code::OK,
             message: String::new(),
+            validity: Validity::DENIER,
         }
     }
 
@@ -82,6 +87,7 @@ impl Answer {
         Self {
             code,
             message: message.into(),
+            validity: Validity::DENIER,
         }
     }
 }
@@ -97,6 +103,7 @@ impl Verdict {
             request_headers: Vec::new(),
             response_headers: Vec::new(),
             errors: Vec::new(),
+            validity: Validity::UNSAID,
             asks: Vec::new(),
         }
     }
@@ -105,14 +112,17 @@ impl Verdict {
     pub fn answered(&mut self, ask: &Ask, answer: Result<Answer, String>) {
         let answer = match answer {
             Ok(answer) => answer,
-            Err(_) if ask.fail_open => return,
+            Err(_) if ask.fail_open => {
+                self.validity = Validity::NONE;
+                return;
+            }
             Err(why) => Answer::refusal(Code::UNAVAILABLE, format!("cannot be asked: {why}")),
         };
+        self.validity = self.validity.and(answer.validity);
         if answer.code != Code::OK {
             let denial = Denial {
-                code: answer.code,
-                message: answer.message,
-                direct: None,
+                validity: answer.validity,
+                ..Denial::plain(answer.code, answer.message)
             };
             self.refuse(&ask.rule, &ask.handler.name, &denial);
         }
@@ -155,6 +165,7 @@ impl Verdict {
         }
         *self = Self {
             rule: Some(rule.clone()),
+            validity: self.validity.and(denial.validity),
             errors: std::mem::take(&mut self.errors),
             asks: std::mem::take(&mut self.asks),
             ..Self::denied(handler, denial)
@@ -182,13 +193,7 @@ fn direct_headers(direct: &DirectResponse) -> Vec<HeaderChange> {
 /// What an action says, or `None` when it has nothing against the request, or asks an adapter that runs beside the decision.
 fn refusal(action: &CheckAction, rule: &Rule, bag: &dyn Attributes, asks: &mut Vec<Ask>) -> Option<Denial> {
     // Fails closed: what cannot be asked refuses.
-    let broken = |message: String| {
-        Some(Denial {
-            code: Code::INTERNAL,
-            message,
-            direct: None,
-        })
-    };
+    let broken = |message: String| Some(Denial::plain(Code::INTERNAL, message));
     match &action.check {
         Checker::Deny(denial) => Some(denial.clone()),
         Checker::List(list, value) => match value.eval(bag) {
@@ -201,7 +206,7 @@ fn refusal(action: &CheckAction, rule: &Rule, bag: &dyn Attributes, asks: &mut V
                     rule: rule.key.clone(),
                     handler: handler.clone(),
                     instance,
-                    fail_open: rule.fail_open,
+                    fail_open: rule.fail_open || handler.backend.fails_open(),
                 });
                 None
             }
@@ -281,11 +286,7 @@ impl Rules {
                     verdict.errors.push((rule.key.clone(), error.to_string()));
                     if !rule.checks.is_empty() {
                         let message = "the rule's match cannot be evaluated for this request".to_owned();
-                        let denial = Denial {
-                            code: Code::INTERNAL,
-                            message,
-                            direct: None,
-                        };
+                        let denial = Denial::plain(Code::INTERNAL, message);
                         verdict.refuse(&rule.key, &rule.full_name(), &denial);
                     }
                 }
@@ -297,6 +298,9 @@ impl Rules {
 
 fn apply(rule: &Rule, request: &Request<'_>, verdict: &mut Verdict) {
     for action in &rule.checks {
+        if let Checker::List(list, _) = &action.check {
+            verdict.validity = verdict.validity.and(list.validity());
+        }
         if let Some(denial) = refusal(action, rule, request, &mut verdict.asks) {
             verdict.refuse(&rule.key, &action.handler, &denial);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use config::adapters::Problem;
 use config::mixer;
-use config::templates::{self, Record};
+use config::templates::{self, OwnTemplate, Record};
 use expr::{Attributes, Expression, Use, Vocabulary};
 
 use crate::record::{self, Fields};
@@ -20,6 +20,7 @@ pub(crate) struct Instance {
     pub(crate) name: Name,
     pub(crate) template: Template,
     full_name: Arc<str>,
+    template_name: Arc<str>,
     record: Record,
 }
 
@@ -39,6 +40,8 @@ pub(crate) enum Template {
     Kubernetes,
     /// One that only adapters beside the decision take.
     Other(&'static str),
+    /// One that is none of Istio's, `NAME.NAMESPACE`.
+    Own(String),
 }
 
 /// An instance for one request: what an adapter is given.
@@ -46,8 +49,8 @@ pub(crate) enum Template {
 pub struct InstanceValue {
     /// `NAME.KIND.NAMESPACE`, as Istio shows it: `accesslog.instance.istio-system`.
     pub name: Arc<str>,
-    /// The template: `logentry`, `authorization`, ….
-    pub template: &'static str,
+    /// The template: `logentry`, `authorization`, …; of one that is none of Istio's `NAME.NAMESPACE`.
+    pub template: Arc<str>,
     /// The name by which the handler's parameters speak of the instance, where they list instances.
     pub key: Option<Arc<str>>,
     /// The fields' values.
@@ -55,7 +58,7 @@ pub struct InstanceValue {
 }
 
 impl Template {
-    pub(crate) fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &str {
         match self {
             Self::CheckNothing => "checknothing",
             Self::ListEntry(_) => "listentry",
@@ -64,17 +67,24 @@ impl Template {
             Self::ReportNothing => "reportnothing",
             Self::Kubernetes => "kubernetes",
             Self::Other(name) => name,
+            Self::Own(name) => name,
         }
     }
 }
 
 impl Instance {
-    /// Reads an instance. The error names the parameter.
+    /// Reads an instance; `own` is its template if that is none of Istio's. The error names the parameter.
     pub(crate) fn new(
         name: Name,
         spec: &mixer::Instance,
+        own: Option<(String, Arc<OwnTemplate>)>,
         vocabulary: &dyn Vocabulary,
     ) -> Result<Self, Problem> {
+        if let Some((template, own)) = own {
+            let read = own.record(&spec.params, vocabulary);
+            let record = read.map_err(|problems| first(problems, &template))?;
+            return Ok(Self::of(name, Template::Own(template), record));
+        }
         let template = match spec.compiled_template.as_str() {
             "" => &spec.template,
             compiled => compiled,
@@ -84,13 +94,18 @@ impl Instance {
         }
         let read = templates::read(template, &spec.params, vocabulary);
         let (known, record) = read.map_err(|problems| first(problems, template))?;
-        Ok(Self {
+        Ok(Self::of(name, parts(known, &record)?, record))
+    }
+
+    fn of(name: Name, template: Template, record: Record) -> Self {
+        Self {
             short_name: name.name.clone(),
             full_name: name.full().into(),
             name,
-            template: parts(known, &record)?,
+            template_name: template.name().into(),
+            template,
             record,
-        })
+        }
     }
 
     /// `NAME.KIND.NAMESPACE`, as Istio shows it.
@@ -112,7 +127,7 @@ impl Instance {
     pub(crate) fn eval(&self, key: Option<&Arc<str>>, bag: &dyn Attributes) -> Result<InstanceValue, String> {
         Ok(InstanceValue {
             name: self.full_name.clone(),
-            template: self.template.name(),
+            template: self.template_name.clone(),
             key: key.cloned(),
             fields: record::eval(&self.record, bag)?,
         })
@@ -160,7 +175,7 @@ mod tests {
             params,
             ..Default::default()
         };
-        Instance::new(name, &spec, &expr::STANDARD)
+        Instance::new(name, &spec, None, &expr::STANDARD)
     }
 
     #[test]
@@ -185,7 +200,7 @@ mod tests {
     fn an_instance_for_a_request() {
         let instance = instance("logentry", r#"{"severity":"\"info\""}"#).unwrap();
         let value = instance.eval(None, &expr::Bag::default()).unwrap();
-        assert_eq!((&*value.name, value.template), ("i.instance.shop", "logentry"));
+        assert_eq!((&*value.name, &*value.template), ("i.instance.shop", "logentry"));
         assert_eq!(value.fields.text("severity"), "info");
     }
 }

@@ -34,7 +34,7 @@ mod services;
 mod window;
 mod workload;
 
-pub use backend::{Backend, BackendHandler, Remote};
+pub use backend::{Backend, BackendHandler, Remote, Taken};
 pub use check::{Answer, Ask, Asked, HeaderChange, Verdict};
 pub use compile::{
     Amount, BodyPart, Change, Count, Fact, Field, HeaderText, Line, Matcher, Mutation, Part, Place, Reason,
@@ -43,7 +43,7 @@ pub use compile::{
 pub use config::adapters::{
     Algorithm, Buckets, Code, Dogstatsd, DogstatsdMetric, Fluentd, Level, Limit, List, ListSource,
     MetricDefinition, MetricKind, NamePart, Opa, OpenTelemetry, OtlpMetric, Rbac, RedisPlace, RedisServer,
-    Rotation, Security, Statsd, StatsdKind, StatsdMetric, Stdio, Stream, Tls, Zipkin,
+    Rotation, Security, Statsd, StatsdKind, StatsdMetric, Stdio, Stream, Tls, Validity, Zipkin,
 };
 pub use datum::Datum;
 pub use descriptor::{DescriptorFacts, DescriptorProblem};

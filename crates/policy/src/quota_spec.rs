@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use config::mixer::{QuotaSpec, QuotaSpecBinding};
 use config::networking::StringMatch;
-use expr::{Attributes, Value};
+use expr::{Attributes, Manifest, Value, Vocabulary};
 use regex::Regex;
 
 use crate::services::Services;
@@ -62,7 +62,7 @@ impl Comparison {
 }
 
 /// Reads a specification's charges.
-fn charges(spec: &QuotaSpec) -> Result<Vec<Charge>, Problem> {
+fn charges(spec: &QuotaSpec, known: &Manifest) -> Result<Vec<Charge>, Problem> {
     let mut charges = Vec::new();
     for (i, rule) in spec.rules.iter().enumerate() {
         let mut matches = Vec::new();
@@ -70,8 +70,11 @@ fn charges(spec: &QuotaSpec) -> Result<Vec<Charge>, Problem> {
             let mut clause = Vec::new();
             for (attribute, comparison) in &given.clause {
                 let path = || format!("rules[{i}].match[{j}].clause[{attribute}]");
-                if expr::Vocabulary::attribute(&expr::STANDARD, attribute).is_none() {
-                    return Err(Problem::new(path(), format!("unknown attribute {attribute}")));
+                if known.attribute(attribute).is_none() {
+                    return Err(Problem::new(
+                        path(),
+                        format!("unknown attribute {attribute}; declare it in an attributemanifest"),
+                    ));
                 }
                 let comparison =
                     Comparison::new(comparison).map_err(|message| Problem::new(path(), message))?;
@@ -103,6 +106,7 @@ impl QuotaSpecs {
         namespace: &str,
         binding: &QuotaSpecBinding,
         specs: &BTreeMap<(String, String), &QuotaSpec>,
+        known: &Manifest,
         problems: &mut Vec<Problem>,
     ) {
         let services = Services::of_binding(&binding.services, namespace, problems);
@@ -115,7 +119,7 @@ impl QuotaSpecs {
             };
             match specs.get(&(own.to_owned(), reference.name.clone())) {
                 // A bad specification is reported where it stands.
-                Some(spec) => all.extend(charges(spec).unwrap_or_default()),
+                Some(spec) => all.extend(charges(spec, known).unwrap_or_default()),
                 None => {
                     let message = format!("there is no QuotaSpec {own}/{}", reference.name);
                     problems.push(Problem::new(format!("quotaSpecs[{i}]"), message));
@@ -129,8 +133,8 @@ impl QuotaSpecs {
     }
 
     /// Checks a specification by itself.
-    pub(crate) fn check(spec: &QuotaSpec) -> Result<(), Problem> {
-        charges(spec).map(|_| ())
+    pub(crate) fn check(spec: &QuotaSpec, known: &Manifest) -> Result<(), Problem> {
+        charges(spec, known).map(|_| ())
     }
 
     fn charges(&self, service: &ServiceView) -> impl Iterator<Item = &Charge> {

@@ -421,3 +421,117 @@ spec:
     let (v3, ratings) = (workload("reviews", "v3"), workload("ratings", "v1"));
     assert!(!rules.check(&request(Some(&v3), &ratings), None).is_ok());
 }
+
+/// The tier is a manifest's attribute that a specification gives.
+const TIERS: &str = r#"
+---
+apiVersion: config.istio.io/v1alpha2
+kind: attributemanifest
+metadata: {name: own, namespace: istio-system}
+spec: {attributes: {shop.tier: {valueType: STRING}}}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: HTTPAPISpec
+metadata: {name: tiers, namespace: shop}
+spec: {patterns: [{httpMethod: GET, uriTemplate: "/gold/{id}", attributes: {attributes: {shop.tier: {stringValue: gold}}}}]}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: HTTPAPISpecBinding
+metadata: {name: tiers, namespace: shop}
+spec: {services: [{name: ratings}], apiSpecs: [{name: tiers}]}
+"#;
+
+#[test]
+fn a_quota_is_charged_by_an_attribute_of_ones_own() {
+    let charged = "  - match: [{clause: {shop.tier: {exact: gold}}}]\n    quotas:\n    - charge: 1";
+    let yaml = QUOTA.replace("  - quotas:\n    - charge: 1", charged);
+    let rules = rules(&(yaml.clone() + TIERS));
+    let ratings = workload("ratings", "v1");
+    let due = |path: &'static str| {
+        let request = Request {
+            method: Some("GET"),
+            path: Some(path),
+            ..request(None, &ratings)
+        };
+        rules.due("quota.istio-system", &request).unwrap().len()
+    };
+    assert_eq!((due("/gold/1"), due("/tin/1")), (1, 0));
+    let (_, findings) = build(&yaml);
+    let said = findings
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n");
+    assert!(said.contains("unknown attribute shop.tier"), "{said}");
+}
+
+#[test]
+fn an_answer_is_valid_as_long_as_the_least_of_its_handlers_says() {
+    const LIST: &str = r#"
+---
+apiVersion: config.istio.io/v1alpha2
+kind: handler
+metadata: {name: versions, namespace: shop}
+spec: {compiledAdapter: listchecker, params: {overrides: [v1, v3], cachingInterval: 2s, cachingUseCount: 20}}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: instance
+metadata: {name: version, namespace: shop}
+spec: {compiledTemplate: listentry, params: {value: 'source.labels["version"] | "none"'}}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: rule
+metadata: {name: a, namespace: shop}
+spec: {match: 'destination.labels["app"] == "ratings"', actions: [{handler: versions, instances: [version]}]}
+"#;
+    let denier = DENIER.replace(
+        "params: {status:",
+        "params: {validDuration: 9s, validUseCount: 3, status:",
+    );
+    let yaml = denier + LIST;
+    let ratings = workload("ratings", "v1");
+    let check = |source: &str, version: &str, to: &WorkloadView, code: Code, seconds: i64, uses: i32| {
+        let verdict = check(&yaml, Some(&workload(source, version)), to);
+        let validity = verdict.validity;
+        assert_eq!(
+            (verdict.code, validity.duration, validity.uses),
+            (code, seconds * 1_000_000_000, uses)
+        );
+    };
+    check("web", "v1", &ratings, Code::OK, 2, 20);
+    check("web", "v2", &ratings, Code::NOT_FOUND, 2, 20);
+    check("reviews", "v3", &ratings, Code::PERMISSION_DENIED, 2, 3);
+    check("web", "v1", &workload("web", "v1"), Code::OK, 60, 10_000);
+}
+
+#[test]
+fn a_namespace_cannot_take_the_name_of_a_metric_of_the_mesh() {
+    let of = |namespace: &str| {
+        format!(
+            r#"
+---
+apiVersion: config.istio.io/v1alpha2
+kind: handler
+metadata: {{name: prom, namespace: {namespace}}}
+spec: {{compiledAdapter: prometheus, params: {{metrics: [{{name: visits, instance_name: v.instance.{namespace}, kind: COUNTER}}]}}}}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: instance
+metadata: {{name: v, namespace: {namespace}}}
+spec: {{compiledTemplate: metric, params: {{value: "1"}}}}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: rule
+metadata: {{name: r, namespace: {namespace}}}
+spec: {{actions: [{{handler: prom, instances: [v]}}]}}
+"#
+        )
+    };
+    // Istio's root namespace comes later by name.
+    let (rules, findings) = build(&(of("aaa") + &of("istio-system")));
+    assert_eq!(rules.metrics().len(), 1);
+    let [finding] = findings.as_slice() else {
+        panic!("{findings:?}")
+    };
+    assert_eq!(finding.object.as_ref().unwrap().namespace, "aaa");
+}

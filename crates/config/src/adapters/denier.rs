@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::code::Code;
 use super::params::{self, Problem};
+use super::validity::Validity;
 
 /// What a denier answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +18,8 @@ pub struct Denial {
     pub message: String,
     /// A response instead of the code's own.
     pub direct: Option<DirectResponse>,
+    /// How long it may be used again.
+    pub validity: Validity,
 }
 
 /// An HTTP response given instead of the code's own (istio.policy.v1beta1.DirectHttpResponse).
@@ -30,15 +33,23 @@ pub struct DirectResponse {
     pub headers: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct Params {
     status: Option<Status>,
-    /// How long and how often a caller may keep the answer: Envoy's ext_authz keeps none.
-    #[serde(rename = "validDuration")]
-    _valid_duration: Option<crate::Duration>,
-    #[serde(rename = "validUseCount", deserialize_with = "params::integer")]
-    _valid_use_count: i64,
+    valid_duration: Option<crate::Duration>,
+    #[serde(deserialize_with = "params::integer")]
+    valid_use_count: i64,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            status: None,
+            valid_duration: None,
+            valid_use_count: Validity::DENIER.uses.into(),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -51,12 +62,32 @@ struct Status {
 }
 
 impl Denial {
+    /// A refusal with this code and message, valid as long as adapters' answers are that say nothing of it.
+    pub fn plain(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            direct: None,
+            validity: Validity::DENIER,
+        }
+    }
+
     pub(super) fn new(params: Params) -> Result<Self, Problem> {
+        let validity = Validity {
+            duration: match params.valid_duration {
+                None => Validity::DENIER.duration,
+                Some(duration) => i64::try_from(duration.0.as_nanos())
+                    .map_err(|_| Problem::new("validDuration", "longer than 292 years"))?,
+            },
+            uses: i32::try_from(params.valid_use_count)
+                .ok()
+                .filter(|uses| *uses >= 0)
+                .ok_or_else(|| Problem::new("validUseCount", "is not from 0 to 2147483647"))?,
+        };
         let Some(status) = params.status else {
-            return Ok(Denial {
-                code: Code::FAILED_PRECONDITION,
-                message: String::new(),
-                direct: None,
+            return Ok(Self {
+                validity,
+                ..Self::plain(Code::FAILED_PRECONDITION, "")
             });
         };
         if !(1..=16).contains(&status.code) {
@@ -85,6 +116,7 @@ impl Denial {
             code,
             message: status.message,
             direct,
+            validity,
         })
     }
 }

@@ -11,6 +11,7 @@ use super::code::Code;
 use super::denier::Denial;
 use super::named::named;
 use super::params::Problem;
+use super::validity::Validity;
 
 /// Most entries of a list.
 const MAX_ENTRIES: usize = 100_000;
@@ -22,9 +23,8 @@ pub(super) struct Params {
     pub(super) provider_url: String,
     pub(super) refresh_interval: Option<crate::Duration>,
     pub(super) ttl: Option<crate::Duration>,
-    /// How long and how often a caller may keep the answer: Envoy keeps none.
     caching_interval: Option<crate::Duration>,
-    caching_use_count: i32,
+    caching_use_count: Option<i32>,
     pub(super) overrides: Vec<String>,
     entry_type: EntryType,
     blacklist: bool,
@@ -64,6 +64,7 @@ pub enum Entries {
 pub struct List {
     entries: Entries,
     blacklist: bool,
+    validity: Validity,
 }
 
 impl Entries {
@@ -126,7 +127,13 @@ impl List {
         Ok(Self {
             entries,
             blacklist: params.blacklist,
+            validity: validity(params)?,
         })
+    }
+
+    /// How long what it says of a value may be used again, whatever that is.
+    pub fn validity(&self) -> Validity {
+        self.validity
     }
 
     /// What the list has against a value, in Istio's words.
@@ -141,9 +148,8 @@ impl List {
             ),
         };
         Some(Denial {
-            code,
-            message,
-            direct: None,
+            validity: self.validity,
+            ..Denial::plain(code, message)
         })
     }
 
@@ -169,6 +175,19 @@ impl List {
             (false, false) => Listed::NotOnWhitelist,
             _ => Listed::Pass,
         }
+    }
+}
+
+fn validity(params: &Params) -> Result<Validity, Problem> {
+    let duration = match params.caching_interval {
+        None => Validity::LIST.duration,
+        Some(interval) => i64::try_from(interval.0.as_nanos())
+            .map_err(|_| Problem::new("cachingInterval", "longer than 292 years"))?,
+    };
+    let uses = params.caching_use_count.unwrap_or(Validity::LIST.uses);
+    match uses {
+        0.. => Ok(Validity { duration, uses }),
+        _ => Err(Problem::new("cachingUseCount", format!("{uses} is negative"))),
     }
 }
 

@@ -5,6 +5,7 @@
 mod code;
 mod denier;
 mod fluentd;
+mod idle;
 mod list;
 mod list_source;
 mod named;
@@ -20,6 +21,7 @@ mod stdio;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod validity;
 mod zipkin;
 
 use serde_json::{Map, Value};
@@ -27,6 +29,7 @@ use serde_json::{Map, Value};
 pub use code::Code;
 pub use denier::{Denial, DirectResponse};
 pub use fluentd::Fluentd;
+pub use idle::idle;
 pub use list::{Entries, List};
 pub use list_source::ListSource;
 pub use opa::Opa;
@@ -40,6 +43,7 @@ pub use redis_quota::{Algorithm, RedisPlace, RedisServer, Security};
 pub use statsd::{Dogstatsd, DogstatsdMetric, NamePart, Statsd, StatsdKind, StatsdMetric};
 pub use stdio::{Level, Rotation, Stdio, Stream};
 pub use tls::Tls;
+pub use validity::Validity;
 pub use zipkin::Zipkin;
 
 /// Most quotas, overrides, metrics, labels or buckets of one handler.
@@ -80,7 +84,7 @@ pub enum Adapter {
     OpenTelemetry(OpenTelemetry),
     /// `noop`: takes everything and does nothing.
     Noop,
-    /// `kubernetesenv`: attributes of workloads come from the feed, so nothing is left to do, and its parameters say nothing.
+    /// `kubernetesenv`: attributes of workloads come from the feed, so nothing is left to do.
     KubernetesEnv,
 }
 
@@ -136,7 +140,7 @@ impl Adapter {
                 .and_then(opentelemetry::read)
                 .map(Self::OpenTelemetry),
             "noop" => params::read(params).map(|Nothing {}| Self::Noop),
-            "kubernetesenv" => Ok(Self::KubernetesEnv),
+            "kubernetesenv" => params::read(params).map(|_: idle::KubernetesEnv| Self::KubernetesEnv),
             _ => return None,
         })
     }

@@ -14,6 +14,8 @@ pub struct Opa {
     pub policies: Vec<String>,
     /// The rule that is true for what may pass: `data.PACKAGE.RULE`.
     pub check_method: String,
+    /// Whether what the policies fail on, or say nothing of, passes. What they refuse never does.
+    pub fail_open: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -25,13 +27,6 @@ pub(super) struct Params {
 }
 
 pub(super) fn read(params: Params) -> Result<Opa, Problem> {
-    if params.fail_close == Some(false) {
-        // Istio's default: whatever cannot be decided passes. Authorization fails closed here.
-        return Err(Problem::new(
-            "failClose",
-            "false is not served: a policy that fails refuses the request; take the parameter out",
-        ));
-    }
     if params.policy.is_empty() {
         return Err(Problem::new("policy", "is empty; write a Rego module"));
     }
@@ -54,5 +49,7 @@ pub(super) fn read(params: Params) -> Result<Opa, Problem> {
     Ok(Opa {
         policies: params.policy,
         check_method: params.check_method,
+        // Istio's default is open. Authorization fails closed here unless somebody says otherwise.
+        fail_open: params.fail_close == Some(false),
     })
 }

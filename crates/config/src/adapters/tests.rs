@@ -83,11 +83,9 @@ fn what_is_wrong_is_named() {
         json!({"policy": ["package a"], "checkMethod": "allow"}),
         "checkMethod",
     );
-    check(
-        "opa",
-        json!({"policy": ["package a"], "checkMethod": "data.a.b", "failClose": false}),
-        "failClose",
-    );
+    check("kubernetesenv", json!({"kubeconfig_pat": "x"}), "kubeconfigPat");
+    check("denier", json!({"validUseCount": -1}), "validUseCount");
+    check("listchecker", json!({"cachingUseCount": -1}), "cachingUseCount");
     check(
         "opentelemetry",
         json!({"metrics": {"a": {"name": "", "kind": "GAUGE"}}}),
@@ -143,4 +141,82 @@ fn the_values_of_an_enum_are_named() {
         "logStream",
         "\"STDOUR\" is not one of STDOUT (0), STDERR (1), FILE (2), ROTATED_FILE (3); did you mean \"STDOUT\"?",
     );
+}
+
+#[test]
+fn answers_are_valid_as_long_as_told_and_else_as_in_istio() {
+    let denier = |params: Value| match read("denier", params) {
+        Ok(Adapter::Denier(denial)) => (denial.validity.duration, denial.validity.uses),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(denier(json!({})), (5_000_000_000, 1_000));
+    assert_eq!(
+        denier(json!({"valid_duration": "1.5s", "valid_use_count": "7"})),
+        (1_500_000_000, 7)
+    );
+    let list = |params: Value| match read("listchecker", params) {
+        Ok(Adapter::List(list)) => (list.validity().duration, list.validity().uses),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(list(json!({})), (300_000_000_000, 10_000));
+    assert_eq!(
+        list(json!({"cachingInterval": "2s", "cachingUseCount": 3})),
+        (2_000_000_000, 3)
+    );
+}
+
+#[test]
+fn a_policy_fails_open_only_where_somebody_says_so() {
+    let fails_open = |more: Value| {
+        let mut params = json!({"policy": ["package a"], "checkMethod": "data.a.b"});
+        let more = more.as_object().cloned().unwrap();
+        params.as_object_mut().unwrap().extend(more);
+        match read("opa", params) {
+            Ok(Adapter::Opa(opa)) => opa.fail_open,
+            other => panic!("{other:?}"),
+        }
+    };
+    let all = [
+        json!({}),
+        json!({"failClose": true}),
+        json!({"fail_close": false}),
+    ];
+    assert_eq!(all.map(fails_open), [false, false, true]);
+}
+
+#[test]
+fn parameters_without_effect_are_named() {
+    let check = |adapter: &str, params: Value, expected: &[&str]| {
+        read(adapter, params.clone()).unwrap();
+        let idle = idle(adapter, params.as_object().unwrap());
+        let paths: Vec<&str> = idle.iter().map(|problem| problem.path.as_str()).collect();
+        assert_eq!(paths, expected, "{adapter}");
+    };
+    check(
+        "kubernetesenv",
+        json!({"kubeconfig_path": "x", "cacheRefreshDuration": "5m"}),
+        &["kubeconfigPath", "cacheRefreshDuration"],
+    );
+    check(
+        "memquota",
+        json!({"min_deduplication_duration": "1s"}),
+        &["minDeduplicationDuration"],
+    );
+    let policy = |more: Value| {
+        let mut policy = json!({"metricsExpiryDuration": "1s"});
+        let more = more.as_object().cloned().unwrap();
+        policy.as_object_mut().unwrap().extend(more);
+        json!({ "metricsExpirationPolicy": policy })
+    };
+    check("prometheus", policy(json!({})), &[]);
+    check(
+        "prometheus",
+        policy(json!({"expiry_check_interval_duration": "1s"})),
+        &["metricsExpirationPolicy.expiryCheckIntervalDuration"],
+    );
+    // Told where it stands, once, when the object is read.
+    let text = "{apiVersion: config.istio.io/v1alpha2, kind: handler, metadata: {name: env, namespace: a}, spec: {compiledAdapter: kubernetesenv, params: {kubeconfigPath: x}}}";
+    let findings = crate::parse("x.yaml", text.as_bytes(), "a").findings;
+    let seen: Vec<_> = findings.iter().map(|f| (f.path.as_str(), f.severity)).collect();
+    assert_eq!(seen, [("spec.params.kubeconfigPath", crate::Severity::Warning)]);
 }

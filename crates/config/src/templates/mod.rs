@@ -1,17 +1,21 @@
 //! The templates that are built in. Their fields are tables: which there are, and of which type an expression must be that
 //! fills one. From the `template.proto` of each template in Istio 1.4 (istio.io, "Policies and Telemetry: Templates").
 
+mod own;
 mod record;
+
+use std::borrow::Cow;
 
 use expr::{ValueType, Vocabulary};
 use serde_json::{Map, Value as Json};
 
+pub use own::{OwnError, OwnTemplate, Variety, method};
 pub use record::{Record, Slot};
 
 use crate::adapters::Problem;
 
 /// What a field takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum FieldType {
     /// Text of any kind: STRING, EMAIL_ADDRESS, URI, DNS_NAME.
     Text,
@@ -21,22 +25,42 @@ enum FieldType {
     Value,
     /// Values of any type by names of the user's own.
     Values,
+    /// Values of exactly this type (for text: of any kind of it) by names of the user's own.
+    Each(ValueType),
     /// Fields of its own.
-    Message(&'static [Field]),
+    Message(Fields),
+}
+
+/// The fields of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Fields {
+    /// Of a template that is built in.
+    Known(&'static [Field]),
+    /// Of one that is not.
+    Own(Vec<Field>),
+}
+
+impl Fields {
+    fn all(&self) -> &[Field] {
+        match self {
+            Self::Known(fields) => fields,
+            Self::Own(fields) => fields,
+        }
+    }
 }
 
 /// A field of a template.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Field {
     /// In camelCase, as protobuf's JSON has it.
-    name: &'static str,
+    name: Cow<'static, str>,
     ty: FieldType,
     required: bool,
 }
 
 const fn field(name: &'static str, ty: FieldType) -> Field {
     Field {
-        name,
+        name: Cow::Borrowed(name),
         ty,
         required: false,
     }
@@ -44,7 +68,7 @@ const fn field(name: &'static str, ty: FieldType) -> Field {
 
 const fn required(name: &'static str, ty: FieldType) -> Field {
     Field {
-        name,
+        name: Cow::Borrowed(name),
         ty,
         required: true,
     }
@@ -87,8 +111,8 @@ const ACTION: &[Field] = &[
     field("properties", Values),
 ];
 const AUTHORIZATION: &[Field] = &[
-    field("subject", Message(SUBJECT)),
-    field("action", Message(ACTION)),
+    field("subject", Message(Fields::Known(SUBJECT))),
+    field("action", Message(Fields::Known(ACTION))),
 ];
 const TRACE_SPAN: &[Field] = &[
     required("traceId", Text),

@@ -43,15 +43,15 @@ impl Record {
         problems.extend(names.filter_map(|name| unknown(name, fields)));
         let mut slots = Vec::new();
         for field in fields {
-            match params.get(field.name).filter(|value| !value.is_null()) {
+            match params.get(&*field.name).filter(|value| !value.is_null()) {
                 Some(value) => {
                     let mut own = Vec::new();
                     let slot = slot(field, value, vocabulary, &mut own);
-                    slots.extend(slot.map(|slot| (field.name.to_owned(), slot)));
-                    problems.extend(own.into_iter().map(|problem| problem.below(field.name)));
+                    slots.extend(slot.map(|slot| (field.name.to_string(), slot)));
+                    problems.extend(own.into_iter().map(|problem| problem.below(&field.name)));
                 }
                 None if field.required => {
-                    problems.push(Problem::new(field.name, "is empty; write an expression"));
+                    problems.push(Problem::new(&*field.name, "is empty; write an expression"));
                 }
                 None => {}
             }
@@ -96,7 +96,7 @@ impl Record {
 }
 
 fn unknown(name: &str, fields: &[Field]) -> Option<Problem> {
-    let known = || fields.iter().map(|field| field.name);
+    let known = || fields.iter().map(|field| &*field.name);
     if known().any(|known| known == name) {
         return None;
     }
@@ -118,10 +118,16 @@ fn slot(
     vocabulary: &dyn Vocabulary,
     problems: &mut Vec<Problem>,
 ) -> Option<Slot> {
-    match field.ty {
-        FieldType::Values => Some(Slot::Many(values(given, vocabulary, problems))),
+    match &field.ty {
+        FieldType::Values => Some(Slot::Many(values(None, given, vocabulary, problems))),
+        FieldType::Each(ty) => Some(Slot::Many(values(Some(*ty), given, vocabulary, problems))),
         FieldType::Message(fields) => match given.as_object() {
-            Some(params) => Some(Slot::Message(Record::read(fields, params, vocabulary, problems))),
+            Some(params) => Some(Slot::Message(Record::read(
+                fields.all(),
+                params,
+                vocabulary,
+                problems,
+            ))),
             None => {
                 problems.push(Problem::new("", "must be a map of fields"));
                 None
@@ -141,7 +147,9 @@ fn slot(
     }
 }
 
+/// Expressions by name, of one type if that is given.
 fn values(
+    ty: Option<ValueType>,
     given: &Value,
     vocabulary: &dyn Vocabulary,
     problems: &mut Vec<Problem>,
@@ -157,7 +165,16 @@ fn values(
     }
     let mut values = BTreeMap::new();
     for (name, given) in map {
-        match text(given).and_then(|text| compile(&text, vocabulary)) {
+        let made = text(given).and_then(|text| compile(&text, vocabulary));
+        let wanted = ty.map(|ty| match ty {
+            ValueType::String => FieldType::Text,
+            ty => FieldType::Exactly(ty),
+        });
+        let checked = made.and_then(|expression| match &wanted {
+            Some(wanted) => check(wanted, expression.ty()).map(|()| expression),
+            None => Ok(expression),
+        });
+        match checked {
             Ok(expression) => {
                 values.insert(name.clone(), expression);
             }
@@ -184,14 +201,14 @@ fn compile(text: &str, vocabulary: &dyn Vocabulary) -> Result<Expression, Proble
     Expression::compile(text, vocabulary).map_err(|error| Problem::expression("", &error))
 }
 
-fn check(wanted: FieldType, ty: ValueType) -> Result<(), Problem> {
+fn check(wanted: &FieldType, ty: ValueType) -> Result<(), Problem> {
     use ValueType::{DnsName, EmailAddress, String, StringMap, Uri};
     let (fits, wanted) = match wanted {
         FieldType::Text => (
             matches!(ty, String | EmailAddress | Uri | DnsName),
             "STRING".to_owned(),
         ),
-        FieldType::Exactly(exactly) => (ty == exactly, exactly.to_string()),
+        FieldType::Exactly(exactly) => (ty == *exactly, exactly.to_string()),
         _ => (ty != StringMap, "one value".to_owned()),
     };
     match fits {

@@ -11,6 +11,7 @@ use crate::mixer::{
 use crate::networking::StringMatch;
 use crate::path::At;
 use crate::structure::nearest;
+use crate::templates::{OwnError, OwnTemplate};
 use crate::{Kind, Meta, adapters, meta, mixer, syntax};
 
 /// Checks a rule.
@@ -120,10 +121,20 @@ pub(super) fn attribute_manifest(spec: &AttributeManifest, at: &At<'_>) {
 }
 
 /// Checks a template.
-pub(super) fn template(spec: &Template, at: &At<'_>) {
+pub(super) fn template(spec: &Template, meta: &Meta, at: &At<'_>) {
     at.key("descriptor")
         .require(!spec.descriptor.is_empty(), "this field is required");
-    descriptor(&spec.descriptor, &at.key("descriptor"));
+    let at = at.key("descriptor");
+    descriptor(&spec.descriptor, &at);
+    // One that is built in is known by its own table.
+    let own = match crate::templates::is_served(&meta.name) {
+        true => Ok(()),
+        false => OwnTemplate::read(&spec.descriptor).map(|_| ()),
+    };
+    match own {
+        Ok(()) | Err(OwnError::Descriptor(_)) => {}
+        Err(problem) => at.warning(format!("{problem}: rules cannot use the template")),
+    }
 }
 
 /// Checks an adapter.

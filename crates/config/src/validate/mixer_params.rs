@@ -50,6 +50,13 @@ pub(super) fn handler(kind: Kind, spec: &Handler, at: &At<'_>) {
     if spec.compiled_adapter.is_empty() {
         return;
     }
+    for problem in adapters::idle(&spec.compiled_adapter, &spec.params) {
+        let warn = |at: &At<'_>| at.warning(problem.message.clone());
+        match kind == Kind::Handler {
+            true => descend(&problem.path, &at.key("params"), &warn),
+            false => descend(&problem.path, at, &warn),
+        }
+    }
     match Adapter::read(&spec.compiled_adapter, &spec.params) {
         Some(Ok(_)) => {}
         Some(Err(problem)) if kind == Kind::Handler => say(&problem, &at.key("params")),
@@ -72,6 +79,10 @@ pub(super) fn instance(kind: Kind, spec: &Instance, meta: &Meta, at: &At<'_>) {
         compiled => compiled,
     };
     if template.is_empty() {
+        return;
+    }
+    // One that is not built in is described by a template object, with which `policy` reads the instance.
+    if spec.compiled_template.is_empty() && !templates::is_served(template) {
         return;
     }
     if !templates::is_served(template) {

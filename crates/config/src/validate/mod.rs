@@ -59,7 +59,7 @@ pub(crate) fn spec(kind: Kind, meta: &Meta, spec: &Spec, at: &At<'_>) {
         Spec::Handler(spec) => mixer::handler(kind, spec, at),
         Spec::Instance(spec) => mixer::instance(kind, spec, meta, at),
         Spec::AttributeManifest(spec) => mixer::attribute_manifest(spec, at),
-        Spec::Template(spec) => mixer::template(spec, at),
+        Spec::Template(spec) => mixer::template(spec, meta, at),
         Spec::Adapter(spec) => mixer::adapter(spec, at),
         Spec::QuotaSpec(spec) => mixer::quota_spec(spec, at),
         Spec::QuotaSpecBinding(spec) => mixer::quota_spec_binding(spec, at),

@@ -161,57 +161,16 @@ impl tower::Service<Uri> for Dialer {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     use runtime::Metrics;
-    use rustls::server::WebPkiClientVerifier;
+    use testkit::tls::Authority;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
-    use tokio_rustls::TlsAcceptor;
 
     use super::*;
 
-    struct Authority {
-        issuer: Issuer<'static, KeyPair>,
-        pem: String,
-    }
-
-    fn authority() -> Authority {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        Authority {
-            issuer: Issuer::new(params, key),
-            pem,
-        }
-    }
-
-    impl Authority {
-        fn sign(&self, name: &str) -> (String, KeyPair) {
-            let key = KeyPair::generate().unwrap();
-            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-            (params.signed_by(&key, &self.issuer).unwrap().pem(), key)
-        }
-    }
-
     /// A server for `backend.test` that wants a certificate of the same authority and says "hello".
     async fn serve(authority: &Authority) -> String {
-        let (leaf, key) = authority.sign("backend.test");
-        let mut roots = RootCertStore::empty();
-        let root = CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap();
-        roots.add(root).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_client_cert_verifier(clients.build().unwrap())
-            .with_single_cert(
-                vec![CertificateDer::from_pem_slice(leaf.as_bytes()).unwrap()],
-                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-            )
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = authority.acceptor("backend.test").unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         tokio::spawn(async move {
@@ -244,13 +203,13 @@ mod tests {
 
     #[tokio::test]
     async fn both_ends_prove_who_they_are() {
-        let (own, other) = (authority(), authority());
+        let (own, other) = (Authority::new().unwrap(), Authority::new().unwrap());
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        write("ca.pem", &own.pem);
-        write("other.pem", &other.pem);
+        write("ca.pem", own.pem());
+        write("other.pem", other.pem());
         write("none.pem", "nothing");
-        let (leaf, key) = own.sign("mixer.test");
+        let (leaf, key) = own.sign("mixer.test").unwrap();
         write("mixer.pem", &leaf);
         write("mixer-key.pem", &key.serialize_pem());
         let address = serve(&own).await;

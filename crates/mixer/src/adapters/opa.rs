@@ -19,6 +19,8 @@ pub(super) struct Adapter {
     /// With the policies; copied for each check.
     engine: Engine,
     rule: Arc<str>,
+    /// What becomes of a request on which the policies fail.
+    fail_open: bool,
 }
 
 impl Adapter {
@@ -34,6 +36,7 @@ impl Adapter {
         Ok(Self {
             engine,
             rule: opa.check_method.as_str().into(),
+            fail_open: opa.fail_open,
         })
     }
 }
@@ -63,12 +66,17 @@ impl super::Adapter for Adapter {
         });
         match decided.await.map_err(|_| Fault::Panicked)? {
             Ok(Value::Bool(true)) => Ok(Answer::ok()),
+            // As in Istio: what is neither true nor false is no decision.
+            Ok(value) if self.fail_open && value != Value::Bool(false) => Ok(Answer::ok()),
             Ok(_) => Ok(Answer::refusal(
                 Code::PERMISSION_DENIED,
                 "opa: request was rejected",
             )),
             Err(error) => {
-                tracing::debug!(rule = &*self.rule, %error, "a policy failed; the request is refused");
+                tracing::debug!(rule = &*self.rule, %error, "a policy failed");
+                if self.fail_open {
+                    return Ok(Answer::ok());
+                }
                 Ok(Answer::refusal(
                     Code::PERMISSION_DENIED,
                     "opa: request was rejected: the policy failed",
@@ -120,7 +128,14 @@ mod tests {
     use crate::adapters::tests::{backend, instance};
 
     fn adapter(policy: &str) -> Result<Adapter, String> {
-        let params = json!({"policy": [policy], "checkMethod": "data.mixerauthz.allow"});
+        adapter_with(policy, json!({}))
+    }
+
+    /// One with these further parameters.
+    fn adapter_with(policy: &str, more: serde_json::Value) -> Result<Adapter, String> {
+        let mut params = json!({"policy": [policy], "checkMethod": "data.mixerauthz.allow"});
+        let more = more.as_object().cloned().unwrap();
+        params.as_object_mut().unwrap().extend(more);
         let policy::Backend::Opa(opa) = backend("opa", params) else {
             panic!("no opa")
         };
@@ -166,6 +181,24 @@ mod tests {
     async fn what_cannot_be_decided_is_refused() {
         let adapter = adapter("package mixerauthz\nallow := 1").unwrap();
         assert_eq!(code(&adapter, "jason", "").await, Code::PERMISSION_DENIED);
+    }
+
+    #[tokio::test]
+    async fn with_fail_close_false_what_cannot_be_decided_passes_and_what_is_refused_does_not() {
+        let cases = [
+            ("allow := 1", Code::OK),
+            ("allow if input.subject.user == \"anna\"", Code::OK),
+            ("default allow := false", Code::PERMISSION_DENIED),
+            (
+                "allow := true if numbers.range(1, input.subject.user) else := false",
+                Code::OK,
+            ),
+        ];
+        for (policy, expected) in cases {
+            let policy = format!("package mixerauthz\n{policy}");
+            let adapter = adapter_with(&policy, json!({"failClose": false})).unwrap();
+            assert_eq!(code(&adapter, "jason", "").await, expected, "{policy}");
+        }
     }
 
     #[test]

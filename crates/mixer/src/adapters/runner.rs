@@ -187,10 +187,13 @@ impl Sender {
                 return;
             }
             let mut rooms = Vec::with_capacity(batch.len());
-            let mut by_template: BTreeMap<&str, Vec<InstanceValue>> = BTreeMap::new();
+            let mut by_template: BTreeMap<Arc<str>, Vec<InstanceValue>> = BTreeMap::new();
             for Waiting { instance, room } in batch {
                 rooms.push(room);
-                by_template.entry(instance.template).or_default().push(instance);
+                by_template
+                    .entry(instance.template.clone())
+                    .or_default()
+                    .push(instance);
             }
             // Each template by itself: what its backend has taken is not sent again with another's.
             for instances in by_template.into_values() {

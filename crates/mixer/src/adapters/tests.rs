@@ -98,10 +98,10 @@ fn fields(values: &Value) -> Fields {
 }
 
 /// An instance with these values; texts that are times are TIMESTAMPs.
-pub(super) fn instance(template: &'static str, values: &Value) -> InstanceValue {
+pub(super) fn instance(template: &str, values: &Value) -> InstanceValue {
     InstanceValue {
         name: "i.instance.shop".into(),
-        template,
+        template: template.into(),
         key: Some("i".into()),
         fields: fields(values),
     }
@@ -112,6 +112,16 @@ fn handler(name: &str) -> Arc<BackendHandler> {
         name: name.to_owned(),
         backend: Backend::Stdio(stdio(json!({}))),
     })
+}
+
+/// How many reports were dropped since there was no room for them.
+fn dropped_for_room(metrics: &Metrics) -> f64 {
+    let text = metrics.encode();
+    let line = text
+        .lines()
+        .find(|line| line.contains("reason=\"full\""))
+        .unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 fn kit() -> (Kit, Metrics) {
@@ -228,13 +238,8 @@ async fn what_does_not_fit_is_dropped_and_counted() {
         hangs.report(instance("logentry", &json!({})));
     }
     // Ten wait and up to four are being sent.
-    let text = metrics.encode();
-    let line = text
-        .lines()
-        .find(|line| line.contains("reason=\"full\""))
-        .unwrap();
-    let dropped: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
-    assert!((86.0..=90.0).contains(&dropped), "{line}");
+    let dropped = dropped_for_room(&metrics);
+    assert!((86.0..=90.0).contains(&dropped), "{dropped}");
 }
 
 /// Clients make paths and headers as long as they like.
@@ -255,13 +260,8 @@ async fn long_reports_that_wait_are_bounded_in_bytes() {
     for _ in 0..50 {
         hangs.report(instance("logentry", &json!({"severity": long})));
     }
-    let text = metrics.encode();
-    let line = text
-        .lines()
-        .find(|line| line.contains("reason=\"full\""))
-        .unwrap();
-    let dropped: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
-    assert!((18.0..30.0).contains(&dropped), "{line}");
+    let dropped = dropped_for_room(&metrics);
+    assert!((18.0..30.0).contains(&dropped), "{dropped}");
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use expr::Use;
-use policy::{Code, Due, HeaderChange, QuotaDenial, ReporterKind, Request as Described, Rules, Verdict};
+use policy::{
+    Code, Due, HeaderChange, QuotaDenial, ReporterKind, Request as Described, Rules, Validity, Verdict,
+};
 use proto::mixer::check_response::{PreconditionResult, QuotaResult};
 use proto::mixer::header_operation::Operation;
 use proto::mixer::mixer_server::Mixer;
@@ -30,10 +32,6 @@ const MAX_SETS: usize = 5_000;
 /// Sets after which other tasks get their turn.
 const TURN: usize = 256;
 const SECOND: i64 = 1_000_000_000;
-/// How long (nanoseconds) and how often a consent may be used again: Istio's defaults where no adapter has a say.
-const CONSENT: (i64, i32) = (60 * SECOND, 10_000);
-/// How long and how often a refusal, or what an adapter was asked about, may be used again: Istio's defaults of the denier.
-const REFUSAL: (i64, i32) = (5 * SECOND, 1_000);
 
 /// The service.
 #[derive(Debug)]
@@ -71,7 +69,6 @@ impl Mixer for MixerApi {
         let request = request.into_inner();
         let policies = self.engine.policies()?;
         let weighed = self.weigh(&policies, &request, &caller)?;
-        let asked = !weighed.verdict.asks.is_empty();
         let verdict = self.engine.consulted(&policies, weighed.verdict).await;
         let mut quotas = BTreeMap::new();
         if verdict.is_ok() {
@@ -83,7 +80,7 @@ impl Mixer for MixerApi {
                 quotas.insert(name, result);
             }
         }
-        let precondition = precondition(&verdict, asked, weighed.referenced);
+        let precondition = precondition(&verdict, weighed.referenced);
         Ok(Response::new(CheckResponse {
             precondition: Some(precondition),
             quotas,
@@ -201,17 +198,16 @@ fn due(
     }
 }
 
-fn precondition(verdict: &Verdict, asked: bool, referenced: ReferencedAttributes) -> PreconditionResult {
-    let (valid, uses) = match verdict.code {
+fn precondition(verdict: &Verdict, referenced: ReferencedAttributes) -> PreconditionResult {
+    let validity = match verdict.code {
         // It cannot be told for how long that will last.
-        Code::INTERNAL | Code::UNAVAILABLE => (0, 0),
-        Code::OK if !asked => CONSENT,
-        _ => REFUSAL,
+        Code::INTERNAL | Code::UNAVAILABLE => Validity::NONE,
+        _ => verdict.validity,
     };
     PreconditionResult {
         status: Some(status(verdict.code, verdict.message.clone())),
-        valid_duration: Some(duration(valid)),
-        valid_use_count: uses,
+        valid_duration: Some(duration(validity.duration)),
+        valid_use_count: validity.uses,
         referenced_attributes: Some(referenced),
         route_directive: directive(verdict),
     }
@@ -220,7 +216,7 @@ fn precondition(verdict: &Verdict, asked: bool, referenced: ReferencedAttributes
 fn quota_result(grant: Grant, referenced: ReferencedAttributes) -> QuotaResult {
     let (code, message) = grant.failure.unwrap_or((Code::OK, String::new()));
     QuotaResult {
-        valid_duration: Some(duration(grant.valid.unwrap_or(CONSENT.0))),
+        valid_duration: Some(duration(grant.valid.unwrap_or(Validity::UNSAID.duration))),
         granted_amount: i64::try_from(grant.amount).unwrap_or(i64::MAX),
         referenced_attributes: Some(referenced),
         status: Some(status(code, message)),

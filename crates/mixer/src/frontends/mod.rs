@@ -39,7 +39,9 @@ fn caller(extensions: &Extensions) -> Result<String, Status> {
 impl From<Undecided> for Status {
     fn from(why: Undecided) -> Self {
         match why {
-            Undecided::NoConfiguration | Undecided::UnknownCaller(_) => Self::unavailable(why.to_string()),
+            Undecided::NoConfiguration | Undecided::UnknownCaller(_) | Undecided::Uncounted(_) => {
+                Self::unavailable(why.to_string())
+            }
             Undecided::Malformed(_) => Self::invalid_argument(why.to_string()),
         }
     }

@@ -29,6 +29,9 @@ impl Refusal {
     }
 }
 
+/// Shortest time between two searches for room, in nanoseconds.
+const SEARCH: i64 = 1_000_000_000;
+
 /// What a series holds.
 #[derive(Clone, Debug)]
 pub(super) enum State {
@@ -51,6 +54,8 @@ struct Series {
 pub(super) struct Family {
     definition: MetricDefinition,
     series: HashMap<Vec<String>, Series>,
+    /// When series were last looked through for room.
+    searched: Option<i64>,
 }
 
 impl Family {
@@ -58,6 +63,7 @@ impl Family {
         Self {
             definition,
             series: HashMap::new(),
+            searched: None,
         }
     }
 
@@ -96,7 +102,7 @@ impl Family {
         }
         labels.iter_mut().for_each(cut);
         if !self.series.contains_key(&labels) && self.series.len() >= limit {
-            self.expire(now);
+            self.make_room(now);
             if self.series.len() >= limit {
                 return Err(Refusal::Cardinality);
             }
@@ -109,6 +115,15 @@ impl Family {
         series.written = now;
         series.state.add(definition, value);
         Ok(())
+    }
+
+    /// Looking through all series takes long: whoever sends ever new labels must not have it done for each of them.
+    fn make_room(&mut self, now: i64) {
+        let rested = |at: i64| now.saturating_sub(at) >= SEARCH;
+        if self.searched.is_none_or(rested) {
+            self.searched = Some(now);
+            self.expire(now);
+        }
     }
 
     /// Forgets series that were not written for the definition's time.
@@ -182,19 +197,26 @@ pub(super) mod tests {
     #[test]
     fn cardinality_is_bounded_and_expiry_makes_room() {
         let mut family = family(MetricKind::Counter);
-        family.definition.expiry = Some(100);
-        let mut add = |label: &str, now| family.observe(vec![label.into()], 1.0, now, 2);
+        // In thousandths of the shortest time between two searches for room.
+        let mut add = |label: &str, now: i64| {
+            family.definition.expiry = Some(100_000 * (SEARCH / 1000));
+            family.observe(vec![label.into()], 1.0, now * (SEARCH / 1000), 2)
+        };
         assert_eq!(add("x", 0), Ok(()));
-        assert_eq!(add("y", 50), Ok(()));
-        assert_eq!(add("z", 99), Err(Refusal::Cardinality));
-        assert_eq!(add("y", 99), Ok(()));
-        assert_eq!(add("z", 100), Ok(()));
+        assert_eq!(add("y", 50_000), Ok(()));
+        assert_eq!(add("z", 99_000), Err(Refusal::Cardinality));
+        assert_eq!(add("y", 99_500), Ok(()));
+        assert_eq!(add("z", 100_000), Ok(()));
+        assert_eq!(add("w", 199_600), Ok(()));
+        // There is room, and nobody has looked for it since.
+        assert_eq!(add("y", 200_100), Err(Refusal::Cardinality));
+        assert_eq!(add("y", 200_600), Ok(()));
         let left: Vec<_> = family
             .sorted()
             .iter()
             .map(|(labels, _)| labels[0].clone())
             .collect();
-        assert_eq!(left, ["y", "z"]);
+        assert_eq!(left, ["w", "y"]);
     }
 
     #[test]

@@ -164,6 +164,16 @@ impl Link {
         }
     }
 
+    /// All of its connections.
+    pub(super) async fn all(&self) -> Result<Vec<Connection>, RedisError> {
+        match self {
+            Self::Server { connections, .. } => {
+                Ok(connections.iter().cloned().map(Connection::Server).collect())
+            }
+            Self::Made { .. } => Ok(vec![self.connection().await?]),
+        }
+    }
+
     /// Says that a charge failed: the master may be another one by now.
     pub(super) fn failed(&self) {
         let Self::Made { maker, made } = self else {

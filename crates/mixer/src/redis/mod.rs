@@ -10,10 +10,11 @@ mod tls;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use ::redis::{RedisError, Script};
+use futures::future::join_all;
 use parking_lot::Mutex;
 use policy::{Algorithm, Charge, Due, RedisPlace, RedisServer};
 
@@ -24,6 +25,8 @@ use tls::Certificates;
 const FAILURES: u32 = 3;
 /// For how long it is, in nanoseconds.
 const REST: i64 = 250_000_000;
+/// Longest time for the first connections to all servers that are new.
+const GREETING: Duration = Duration::from_secs(3);
 /// Longest dimensions that are kept as they are, in bytes.
 const MAX_DIMENSIONS: usize = 256;
 /// Nanoseconds in a millisecond, Redis' unit of time.
@@ -107,7 +110,7 @@ impl Stores {
         }
     }
 
-    /// The store of a server; connects with the first charge.
+    /// The store of a server; connects with the first charge, unless it was greeted.
     pub(crate) fn of(&self, server: &RedisServer) -> Result<Arc<Redis>, Away> {
         let mut stores = self.by_server.lock();
         if let Some(store) = stores.get(server) {
@@ -142,6 +145,24 @@ impl Stores {
         }
     }
 
+    /// Connects to the servers that are new, so that no request pays for that within its deadline. Bounded: one that is away
+    /// is tried again by the charges.
+    pub(crate) async fn greet(&self) {
+        let all = self.by_server.lock().clone();
+        let new = all
+            .into_iter()
+            .filter(|(_, store)| !store.greeted.swap(true, Ordering::Relaxed));
+        let greetings = new.map(|(server, store)| async move {
+            let why = match tokio::time::timeout(GREETING, store.greet()).await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => failed(&error),
+                Err(_) => Away::Late(GREETING),
+            };
+            tracing::warn!(redis = %server.place, %why, "a quota's Redis cannot be reached yet");
+        });
+        join_all(greetings).await;
+    }
+
     /// Closes connections to servers that no rule names any more, and gets ready for those that one names; tells those for which
     /// that cannot be done. Reads files, so it is not for a request's path.
     pub(crate) fn keep(&self, named: &[Arc<RedisServer>]) -> Vec<(RedisPlace, Away)> {
@@ -166,6 +187,7 @@ pub(crate) struct Redis {
     link: Link,
     certificates: Option<Certificates>,
     deadline: Duration,
+    greeted: AtomicBool,
     failures: AtomicU32,
     rests_until: AtomicI64,
     fixed: Script,
@@ -188,11 +210,21 @@ impl Redis {
             link: Link::new(server, deadline, certificates.as_ref())?,
             certificates,
             deadline,
+            greeted: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             rests_until: AtomicI64::new(i64::MIN),
             fixed: Script::new(FIXED),
             rolling: Script::new(ROLLING),
         })
+    }
+
+    /// Makes its connections, and leaves the scripts with it.
+    async fn greet(&self) -> Result<(), RedisError> {
+        for mut connection in self.link.all().await? {
+            self.fixed.load_async(&mut connection).await?;
+            self.rolling.load_async(&mut connection).await?;
+        }
+        Ok(())
     }
 
     /// Makes the charge. `now` is the process's clock in nanoseconds.

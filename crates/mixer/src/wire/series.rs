@@ -45,9 +45,30 @@ impl Reported<'_> {
     }
 }
 
+/// How long a counter of which nothing more is heard takes up room, in nanoseconds. Its proxy's Pod may be gone.
+const KEPT: i64 = 600_000_000_000;
+/// Shortest time between two searches for room.
+const SEARCH: i64 = 10_000_000_000;
+
 /// The last values of counters.
 #[derive(Debug, Default)]
-pub(crate) struct Series(Mutex<HashMap<String, u64>>);
+pub(crate) struct Series(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// With the time when they were told.
+    last: HashMap<String, (u64, i64)>,
+    searched: Option<i64>,
+}
+
+impl Known {
+    fn make_room(&mut self, now: i64) {
+        if self.searched.is_none_or(|at| now.saturating_sub(at) >= SEARCH) {
+            self.searched = Some(now);
+            self.last.retain(|_, (_, told)| now.saturating_sub(*told) < KEPT);
+        }
+    }
+}
 
 impl Series {
     /// Takes a counter of the proxy `(caller, node)`.
@@ -65,7 +86,7 @@ impl Series {
         let count = match reported.delta {
             true => reported.value,
             false => match reported.identity(caller, node) {
-                Some(identity) => self.rise(identity, reported.value),
+                Some(identity) => self.rise(identity, reported.value, now),
                 None => 0,
             },
         };
@@ -80,17 +101,20 @@ impl Series {
     }
 
     /// What a counter rose by; all of it when it is new or has begun anew.
-    fn rise(&self, identity: String, value: u64) -> u64 {
-        let mut last = self.0.lock();
-        if let Some(before) = last.get_mut(&identity) {
+    fn rise(&self, identity: String, value: u64, now: i64) -> u64 {
+        let mut known = self.0.lock();
+        if let Some((before, told)) = known.last.get_mut(&identity) {
             let rise = if value >= *before { value - *before } else { value };
-            *before = value;
+            (*before, *told) = (value, now);
             return rise;
         }
-        if last.len() >= MAX_SERIES {
+        if known.last.len() >= MAX_SERIES {
+            known.make_room(now);
+        }
+        if known.last.len() >= MAX_SERIES {
             return 0;
         }
-        last.insert(identity, value);
+        known.last.insert(identity, (value, now));
         value
     }
 }
@@ -214,6 +238,19 @@ mod tests {
         assert_eq!(edge.source.workload, "frontend");
         // Its own end is who its certificate says, here nobody that is known.
         assert_eq!(edge.destination.workload, "unknown");
+    }
+
+    #[test]
+    fn counters_of_proxies_that_are_gone_make_room() {
+        let series = Series::default();
+        let rise = |name: &str, now: i64| series.rise(name.to_owned(), 1, now);
+        for number in 0..MAX_SERIES {
+            assert_eq!(rise(&number.to_string(), 0), 1);
+        }
+        assert_eq!(rise("new", KEPT - 1), 0, "there is no room");
+        assert_eq!(rise("0", KEPT - 1), 0, "it has not risen");
+        assert_eq!(rise("new", KEPT - 1 + SEARCH), 1);
+        assert_eq!(series.0.lock().last.len(), 2, "what was told goes on");
     }
 
     #[test]

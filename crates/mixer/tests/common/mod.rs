@@ -1,6 +1,7 @@
 //! For tests: objects as a state of the feed; identities of a root of their own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up must fail")]
 
+pub(crate) mod attributes;
 pub(crate) mod reports;
 pub(crate) mod server;
 

@@ -1,83 +1,31 @@
 //! TLS to Redis: a real one behind an end of TLS that wants a certificate, since the pinned build of Redis speaks none itself.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
-use testkit::redis::Redis;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tempfile::TempDir;
+use testkit::redis::{Cluster, Redis, Watched};
+use testkit::tls::Authority;
 
 use crate::common::server::Server;
-use crate::{BOUND, ask, common, granted, sample_at};
+use crate::{BOUND, ask, common, decided_again, sample_at};
 
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
+/// The files of a Mixer with a certificate of the authority's.
+const FILES: &str = "caCertificates: ca.pem, clientCertificate: mixer.pem, privateKey: mixer-key.pem";
+
+/// A folder with the authority's certificate, and with a certificate and its key for Mixer.
+fn folder(authority: &Authority) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("ca.pem", authority.pem());
+    let (leaf, key) = authority.sign("mixer.test").unwrap();
+    write("mixer.pem", &leaf);
+    write("mixer-key.pem", &key.serialize_pem());
+    folder
 }
 
-fn authority() -> Authority {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let pem = params.self_signed(&key).unwrap().pem();
-    Authority {
-        issuer: Issuer::new(params, key),
-        pem,
-    }
-}
-
-impl Authority {
-    fn sign(&self, name: &str) -> (String, KeyPair) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap().pem(), key)
-    }
-}
-
-/// The address of an end of TLS before a Redis; both sides' certificates are of the authority.
-async fn secured(redis: &Redis, authority: &Authority) -> String {
-    let (leaf, key) = authority.sign("127.0.0.1");
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap())
-        .unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(clients.build().unwrap())
-        .with_single_cert(
-            vec![CertificateDer::from_pem_slice(leaf.as_bytes()).unwrap()],
-            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        )
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, to) = (listener.local_addr().unwrap(), redis.address());
-    tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                if let (Ok(mut tls), Ok(mut redis)) =
-                    tokio::join!(acceptor.accept(tcp), TcpStream::connect(to))
-                {
-                    let _ = tokio::io::copy_bidirectional(&mut tls, &mut redis).await;
-                }
-            });
-        }
-    });
-    address.to_string()
-}
-
-/// A Mixer with the quota in the Redis of this address, by these parameters of `tls`.
-async fn mixer(address: &str, tls: &str, folder: &Path) -> Server {
-    let url = format!("rediss://{address}\n    tls: {{{tls}}}");
+/// A Mixer with the quota in the Redis of this URL, by these parameters of `tls`.
+async fn mixer(url: &str, tls: &str, folder: &Path) -> Server {
+    let url = format!("{url}\n    tls: {{{tls}}}");
     let texts = sample_at(&url, 2, "1h", "");
     let server = Server::start_with(mixer::Args {
         redis_deadline: BOUND,
@@ -93,19 +41,14 @@ async fn mixer(address: &str, tls: &str, folder: &Path) -> Server {
 
 #[tokio::test]
 async fn both_ends_prove_who_they_are() {
-    let (redis, own, other) = (Redis::start().await.unwrap(), authority(), authority());
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    write("ca.pem", &own.pem);
-    write("other.pem", &other.pem);
-    let (leaf, key) = own.sign("mixer.test");
-    write("mixer.pem", &leaf);
-    write("mixer-key.pem", &key.serialize_pem());
-    let address = secured(&redis, &own).await;
+    let (own, other) = (Authority::new().unwrap(), Authority::new().unwrap());
+    let (redis, folder) = (Redis::start().await.unwrap(), folder(&own));
+    std::fs::write(folder.path().join("other.pem"), other.pem()).unwrap();
+    let address = format!("rediss://{}", own.front(redis.address()).await.unwrap());
 
-    let files = "caCertificates: ca.pem, clientCertificate: mixer.pem, privateKey: mixer-key.pem";
-    let known = mixer(&address, files, folder.path()).await;
+    let known = mixer(&address, FILES, folder.path()).await;
     assert!(known.mixer.findings().is_empty(), "{:?}", known.mixer.findings());
+    decided_again(&known).await;
     assert!(ask(&known, "jason").await && ask(&known, "jason").await);
     assert!(!ask(&known, "jason").await, "two units and no more");
 
@@ -114,14 +57,54 @@ async fn both_ends_prove_who_they_are() {
         "caCertificates: other.pem, clientCertificate: mixer.pem, privateKey: mixer-key.pem",
     ] {
         let refused = mixer(&address, files, folder.path()).await;
-        let answer = refused.limit("catalog", "anna").await.unwrap();
-        assert!(!granted(&answer), "{files}");
-        let body = String::from_utf8(answer.raw_body).unwrap();
-        assert!(body.starts_with("UNAVAILABLE:Quota cannot be asked"), "{body}");
+        let status = refused.limit("catalog", "anna").await.unwrap_err();
+        assert!(
+            status.message().starts_with("UNAVAILABLE:Quota cannot be asked"),
+            "{files}: {status}"
+        );
     }
 
     let gone = mixer(&address, "caCertificates: gone.pem", folder.path()).await;
     let said = format!("{:?}", gone.mixer.findings());
-    assert!(said.contains(&address) && said.contains("gone.pem"), "{said}");
+    assert!(said.contains("gone.pem"), "{said}");
     assert!(!ask(&gone, "anna").await, "the quota is closed");
+}
+
+#[tokio::test]
+async fn a_cluster_is_reached_by_tls_at_all_of_its_nodes() {
+    let own = Authority::new().unwrap();
+    let (_cluster, fronts) = Cluster::start_behind(&own).await.unwrap();
+    let folder = folder(&own);
+    let server = mixer(&format!("rediss+cluster://{}", fronts[0]), FILES, folder.path()).await;
+    assert_eq!(server.mixer.findings().len(), 0, "{:?}", server.mixer.findings());
+    decided_again(&server).await;
+    // Keys of several masters.
+    for user in ["jason", "mallory", "nobody", "frontend", "x"] {
+        assert!(ask(&server, user).await && ask(&server, user).await, "{user}");
+        assert!(!ask(&server, user).await, "{user}: two units and no more");
+    }
+    let without = mixer(
+        &format!("rediss+cluster://{}", fronts[0]),
+        "caCertificates: ca.pem",
+        folder.path(),
+    )
+    .await;
+    assert!(without.limit("catalog", "new").await.is_err());
+}
+
+#[tokio::test]
+async fn sentinels_and_their_master_are_reached_by_tls() {
+    let own = Authority::new().unwrap();
+    let (master, folder) = (Redis::start().await.unwrap(), folder(&own));
+    let known = own.front(master.address()).await.unwrap();
+    let watched = Watched::watch(master, known).await.unwrap();
+    let sentinel = own.front(watched.sentinel()).await.unwrap();
+    let url = format!("rediss+sentinel://{sentinel}/{}", Watched::NAME);
+    let server = mixer(&url, FILES, folder.path()).await;
+    assert_eq!(server.mixer.findings().len(), 0, "{:?}", server.mixer.findings());
+    decided_again(&server).await;
+    assert!(ask(&server, "jason").await && ask(&server, "jason").await);
+    assert!(!ask(&server, "jason").await, "two units and no more");
+    let without = mixer(&url, "caCertificates: ca.pem", folder.path()).await;
+    assert!(without.limit("catalog", "new").await.is_err());
 }

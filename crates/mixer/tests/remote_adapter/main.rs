@@ -9,6 +9,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod own;
 mod quota;
 
 use std::collections::HashMap;
@@ -173,6 +174,8 @@ struct Heard {
     metrics: Vec<MetricRequest>,
     configurations: Vec<Configuration>,
     quotas: Vec<quota::HandleQuotaRequest>,
+    visas: Vec<own::HandleVisaRequest>,
+    stamps: Vec<own::HandleStampRequest>,
     /// Units that are left.
     units: i64,
 }
@@ -233,6 +236,24 @@ async fn serve(State(heard): State<Adapter>, request: HttpRequest) -> HttpRespon
                 async { answer.map(|()| Response::new(Nothing {})) }
             });
             Grpc::new(ProstCodec::<Nothing, MetricRequest>::default())
+                .unary(service, request)
+                .await
+        }
+        "/visa.HandleVisaService/HandleVisa" => {
+            let service = service_fn(|request: Request<own::HandleVisaRequest>| {
+                let result = own::decide(&heard, request.into_inner());
+                async { Ok::<_, Status>(Response::new(result)) }
+            });
+            Grpc::new(ProstCodec::<CheckResult, own::HandleVisaRequest>::default())
+                .unary(service, request)
+                .await
+        }
+        "/stamp.HandleStampService/HandleStamp" => {
+            let service = service_fn(|request: Request<own::HandleStampRequest>| {
+                heard.lock().stamps.push(request.into_inner());
+                async { Ok::<_, Status>(Response::new(Nothing {})) }
+            });
+            Grpc::new(ProstCodec::<Nothing, own::HandleStampRequest>::default())
                 .unary(service, request)
                 .await
         }
@@ -439,14 +460,7 @@ async fn an_adapter_outside_is_asked_with_its_parameters() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_stands_for_the_parameters() {
     let (server, heard) = configured(true).await;
-    let report = ReportRequest {
-        attributes: vec![request("jason")],
-        ..ReportRequest::default()
-    };
-    MixerClient::new(server.proxy("catalog"))
-        .report(report)
-        .await
-        .unwrap();
+    tell(&server).await;
     let told = async || {
         let heard = heard.lock();
         if heard.metrics.is_empty() {

@@ -24,8 +24,14 @@ impl Answer {
     /// What a list says of a value.
     pub fn of_list(list: &List, value: &str) -> Self {
         match list.denial(value) {
-            None => Self::ok(),
-            Some(denial) => Self::refusal(denial.code, denial.message),
+            None => Self {
+                validity: list.validity(),
+                ..Self::ok()
+            },
+            Some(denial) => Self {
+                validity: denial.validity,
+                ..Self::refusal(denial.code, denial.message)
+            },
         }
     }
 }

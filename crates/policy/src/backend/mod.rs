@@ -7,9 +7,10 @@ mod remote;
 use std::sync::Arc;
 
 use config::adapters::{Dogstatsd, Fluentd, ListSource, Opa, OpenTelemetry, Rbac, Statsd, Stdio, Zipkin};
+use config::templates;
 
-pub use remote::Remote;
 pub(crate) use remote::Remotes;
+pub use remote::{Remote, Taken};
 
 /// What stands behind a handler beside the decision.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +63,11 @@ impl Backend {
         }
     }
 
+    /// Whether a request passes about which the adapter cannot be asked, whatever its rule says.
+    pub(crate) fn fails_open(&self) -> bool {
+        matches!(self, Self::Opa(opa) if opa.fail_open)
+    }
+
     /// The instances of `template` that the parameters name; `None` when the adapter takes all.
     pub(crate) fn named(&self, template: &str) -> Option<Vec<&Arc<str>>> {
         match self {
@@ -82,4 +88,14 @@ pub(crate) enum Variety {
     Report,
     /// For units, before it passes.
     Quota,
+}
+
+impl From<templates::Variety> for Variety {
+    fn from(variety: templates::Variety) -> Self {
+        match variety {
+            templates::Variety::Check => Self::Check,
+            templates::Variety::Report => Self::Report,
+            templates::Variety::Quota => Self::Quota,
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use config::adapters::{Problem, Tls, connection_address};
+use config::templates::OwnTemplate;
 use config::{descriptor, mixer, templates};
 use serde_json::{Map, Value};
 
@@ -27,8 +28,24 @@ pub struct Remote {
     pub descriptor: Arc<str>,
     /// The parameters as given.
     pub params: Map<String, Value>,
-    /// The descriptors of the templates that it takes, by name: FileDescriptorSets in base64.
-    pub templates: BTreeMap<String, Arc<str>>,
+    /// The templates that it takes, by name: of Istio's the short one, of others `NAME.NAMESPACE`.
+    pub templates: BTreeMap<String, Taken>,
+}
+
+/// A template that an adapter takes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    /// Its descriptor, a FileDescriptorSet in base64.
+    pub descriptor: Arc<str>,
+    /// Of one that is not Istio's, what the descriptor says.
+    own: Option<Arc<OwnTemplate>>,
+}
+
+impl Taken {
+    /// Whether it is none of Istio's.
+    pub fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
 }
 
 /// The `adapter` and `template` objects of a mesh, by namespace and name.
@@ -36,6 +53,8 @@ pub struct Remote {
 pub(crate) struct Remotes<'a> {
     pub(crate) adapters: BTreeMap<(String, String), &'a mixer::Adapter>,
     pub(crate) templates: BTreeMap<(String, String), &'a mixer::Template>,
+    /// Those of the templates that are none of Istio's.
+    pub(crate) own: BTreeMap<(String, String), Arc<OwnTemplate>>,
 }
 
 /// What `NAME` or `NAME.NAMESPACE` means in an object of `namespace`.
@@ -54,7 +73,26 @@ fn find<'a, T>(
         .find_map(|key| of.get(&key).map(|found| (key, *found)))
 }
 
+/// `NAME.NAMESPACE` of a namespace and a name.
+fn full_name((namespace, name): &(String, String)) -> String {
+    format!("{name}.{namespace}")
+}
+
 impl Remotes<'_> {
+    /// What `NAME` or `NAME.NAMESPACE` means in an instance of `namespace`, if it is a template that is none of Istio's.
+    pub(crate) fn own_template(
+        &self,
+        reference: &str,
+        namespace: &str,
+    ) -> Option<(String, Arc<OwnTemplate>)> {
+        if templates::is_served(reference) {
+            return None;
+        }
+        let (key, _) = find(&self.templates, reference, namespace)?;
+        let own = self.own.get(&key)?.clone();
+        Some((full_name(&key), own))
+    }
+
     /// Reads a handler of `namespace` whose adapter is outside of the process.
     pub(crate) fn handler(&self, namespace: &str, spec: &mixer::Handler) -> Result<Remote, Problem> {
         let missing = || {
@@ -72,8 +110,8 @@ impl Remotes<'_> {
         let timeout = connection.timeout.map(|timeout| timeout.0.as_nanos());
         let mut templates = BTreeMap::new();
         for reference in &adapter.templates {
-            let (name, descriptor) = self.template(reference, &key.0)?;
-            templates.insert(name, descriptor);
+            let (name, taken) = self.template(reference, &key.0)?;
+            templates.insert(name, taken);
         }
         Ok(Remote {
             address: connection_address(&connection.address)?,
@@ -81,7 +119,7 @@ impl Remotes<'_> {
             timeout: timeout
                 .and_then(|nanos| i64::try_from(nanos).ok())
                 .filter(|nanos| *nanos > 0),
-            adapter: format!("{}.{}", key.1, key.0),
+            adapter: full_name(&key),
             session_based: adapter.session_based,
             descriptor: adapter.config.as_str().into(),
             params: spec.params.clone(),
@@ -89,19 +127,33 @@ impl Remotes<'_> {
         })
     }
 
-    /// A template of the adapter's, by its short name.
-    fn template(&self, reference: &str, namespace: &str) -> Result<(String, Arc<str>), Problem> {
+    /// A template of the adapter's.
+    fn template(&self, reference: &str, namespace: &str) -> Result<(String, Taken), Problem> {
         let missing =
             || format!("the adapter takes {reference}, but there is no such template in {namespace}");
-        let ((_, name), template) =
+        let (key, template) =
             find(&self.templates, reference, namespace).ok_or_else(|| Problem::new("adapter", missing()))?;
-        if !templates::is_served(&name) {
-            let message =
-                format!("the template {name} is none of Istio's; templates of your own are not served yet");
-            return Err(Problem::new("adapter", message));
-        }
         bounded("adapter", &template.descriptor)?;
-        Ok((name, template.descriptor.as_str().into()))
+        let descriptor = template.descriptor.as_str().into();
+        if templates::is_served(&key.1) {
+            return Ok((
+                key.1,
+                Taken {
+                    descriptor,
+                    own: None,
+                },
+            ));
+        }
+        // Why it cannot be used its own finding says.
+        let own = self.own.get(&key).cloned();
+        let unusable = || {
+            Problem::new(
+                "adapter",
+                format!("the template {} cannot be used", full_name(&key)),
+            )
+        };
+        let own = Some(own.ok_or_else(unusable)?);
+        Ok((full_name(&key), Taken { descriptor, own }))
     }
 }
 
@@ -118,8 +170,9 @@ fn bounded(path: &str, text: &str) -> Result<(), Problem> {
 impl Remote {
     /// How the adapter answers instances of a template; `None` when it takes none.
     pub(super) fn takes(&self, template: &str) -> Option<Variety> {
-        if !self.templates.contains_key(template) {
-            return None;
+        let taken = self.templates.get(template)?;
+        if let Some(own) = &taken.own {
+            return Some(own.variety.into());
         }
         match template {
             "checknothing" | "listentry" | "authorization" | "apikey" => Some(Variety::Check),

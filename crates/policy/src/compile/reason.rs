@@ -86,7 +86,7 @@ pub enum Reason {
     PlainLines(String),
     /// A template that proxies have no lines for.
     #[error("{0} writes instances of {1}, and proxies write log entries")]
-    Template(String, &'static str),
+    Template(String, String),
     /// A field of log entries that proxies do not write.
     #[error("the log entry has {0}")]
     Field(String),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Redis, ask};
+use crate::tls::Authority;
 use crate::wait;
 
 /// How long the nodes may take to agree.
@@ -27,6 +28,30 @@ impl Cluster {
     /// # Errors
     /// As [`Redis::start`], or the nodes do not agree.
     pub async fn start() -> anyhow::Result<Self> {
+        let cluster = Self::apart().await?;
+        cluster.join().await?;
+        Ok(cluster)
+    }
+
+    /// The same with nodes that each other and clients know by an end of TLS before each, of this authority.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_behind(authority: &Authority) -> anyhow::Result<(Self, Vec<SocketAddr>)> {
+        let mut cluster = Self::apart().await?;
+        let mut fronts = Vec::new();
+        for node in &mut cluster.nodes {
+            let front = authority.front(node.address()).await?;
+            // A node that runs would go on naming the old port of itself.
+            node.restart_with("--cluster-announce-port", front.port()).await?;
+            fronts.push(front);
+        }
+        cluster.join().await?;
+        Ok((cluster, fronts))
+    }
+
+    /// The nodes, which do not know of each other.
+    async fn apart() -> anyhow::Result<Self> {
         let arguments = [
             "--cluster-enabled",
             "yes",
@@ -39,9 +64,7 @@ impl Cluster {
         for _ in 0..2 * MASTERS {
             nodes.push(Redis::start_with(&arguments).await?);
         }
-        let cluster = Self { nodes };
-        cluster.join().await?;
-        Ok(cluster)
+        Ok(Self { nodes })
     }
 
     /// The addresses of all nodes, masters first.

@@ -90,6 +90,12 @@ impl Redis {
         self.ready().await
     }
 
+    /// The same with one more argument.
+    async fn restart_with(&mut self, name: &str, value: impl std::fmt::Display) -> anyhow::Result<()> {
+        self.spec = self.spec.clone().flag(name, value);
+        self.restart().await
+    }
+
     /// Makes it answer nobody for this long, connections held: `CLIENT PAUSE`.
     ///
     /// # Errors

@@ -29,7 +29,16 @@ impl Watched {
     /// As [`Redis::start`], or they do not find each other.
     pub async fn start() -> anyhow::Result<Self> {
         let master = Redis::start().await?;
-        let own = master.address();
+        let known = master.address();
+        Self::watch(master, known).await
+    }
+
+    /// The same with a master that the sentinel, its replica and clients know under another address of its.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn watch(master: Redis, known: SocketAddr) -> anyhow::Result<Self> {
+        let own = known;
         let (ip, port_of_master) = (own.ip().to_string(), own.port().to_string());
         let replica = Redis::start_with(&["--replicaof", &ip, &port_of_master]).await?;
         let dir = Rundir::new("argosy-sentinel")?;

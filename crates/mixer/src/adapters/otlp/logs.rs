@@ -14,7 +14,7 @@ pub(super) fn request(
     batch: &[InstanceValue],
     now: u64,
 ) -> Option<ExportLogsServiceRequest> {
-    let entries = batch.iter().filter(|instance| instance.template == "logentry");
+    let entries = batch.iter().filter(|instance| &*instance.template == "logentry");
     let log_records: Vec<LogRecord> = entries.map(|instance| record(instance, now)).collect();
     if log_records.is_empty() {
         return None;

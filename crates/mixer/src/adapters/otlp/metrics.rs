@@ -34,7 +34,7 @@ pub(super) fn request(
     until: u64,
 ) -> Option<ExportMetricsServiceRequest> {
     let mut totals: BTreeMap<&Arc<str>, Series> = BTreeMap::new();
-    for instance in batch.iter().filter(|instance| instance.template == "metric") {
+    for instance in batch.iter().filter(|instance| &*instance.template == "metric") {
         let key = instance.key.as_ref();
         if let Some((key, metric)) = key.and_then(|key| otlp.metrics.get_key_value(key)) {
             add(totals.entry(key).or_default(), metric, instance);

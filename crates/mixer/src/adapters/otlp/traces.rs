@@ -11,7 +11,7 @@ use crate::adapters::span::{Span, sampled};
 
 /// The request for the spans of a batch that are sampled; `None` without any.
 pub(super) fn request(otlp: &OpenTelemetry, batch: &[InstanceValue]) -> Option<ExportTraceServiceRequest> {
-    let spans = batch.iter().filter(|instance| instance.template == "tracespan");
+    let spans = batch.iter().filter(|instance| &*instance.template == "tracespan");
     let spans = spans.filter(|instance| sampled(&instance.fields, otlp.sampling));
     let spans: Vec<trace::Span> = spans.filter_map(span).collect();
     if spans.is_empty() {

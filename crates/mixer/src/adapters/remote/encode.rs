@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use policy::{Datum, FieldValue, Fields, InstanceValue};
+use config::{descriptor, templates};
+use policy::{Datum, FieldValue, Fields, InstanceValue, Taken};
 use prost::Message;
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value as Dynamic,
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
+    Value as Dynamic,
 };
 use serde_json::{Map, Value, json};
 
@@ -42,18 +44,19 @@ pub(super) struct Configured {
     pub(super) value: Vec<u8>,
 }
 
-fn pool(descriptor: &str) -> Result<DescriptorPool, String> {
-    let bytes = BASE64
-        .decode(descriptor.trim())
-        .map_err(|error| format!("is no base64: {error}"))?;
-    DescriptorPool::decode(bytes.as_slice()).map_err(|error| format!("is no FileDescriptorSet: {error}"))
+fn pool(text: &str) -> Result<DescriptorPool, String> {
+    descriptor::read(text).map_err(|error| error.to_string())
 }
 
 impl Method {
-    /// The method that a template's descriptor (base64) has for its instances.
-    pub(super) fn new(template: &str, descriptor: &str) -> Result<Self, String> {
+    /// The method that a template's descriptor has for its instances.
+    pub(super) fn new(template: &str, taken: &Taken) -> Result<Self, String> {
         let problem = |why: String| format!("the descriptor of the template {template} {why}");
-        let pool = pool(descriptor).map_err(problem)?;
+        let pool = pool(&taken.descriptor).map_err(problem)?;
+        if taken.is_own() {
+            let found = templates::method(&pool).map_err(|why| format!("the template {template}: {why}"))?;
+            return Self::of(&found.0, found.1).map_err(problem);
+        }
         let mut services = pool.services();
         let service = services
             .find(|service| service.package_name() == template && service.name().starts_with("Handle"))
@@ -67,12 +70,16 @@ impl Method {
             .into_iter()
             .find_map(|name| request.get_field_by_name(name))
             .ok_or_else(|| problem(format!("has no field instance in {}", request.full_name())))?;
+        Self::of(&method, instances).map_err(problem)
+    }
+
+    fn of(method: &MethodDescriptor, instances: FieldDescriptor) -> Result<Self, String> {
         let Kind::Message(instance) = instances.kind() else {
-            return Err(problem(format!("has no message in {}", instances.full_name())));
+            return Err(format!("has no message in {}", instances.full_name()));
         };
         Ok(Self {
-            path: format!("/{}/{}", service.full_name(), method.name()),
-            request,
+            path: format!("/{}/{}", method.parent_service().full_name(), method.name()),
+            request: method.input(),
             instances,
             instance,
         })

@@ -12,7 +12,7 @@ mod wire;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use policy::{Answer, Code, InstanceValue, Remote};
+use policy::{Answer, Code, InstanceValue, Remote, Taken};
 use prost::Message;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -42,9 +42,8 @@ pub(super) struct Adapter {
 impl Adapter {
     /// Reads the descriptors; connects with the first call.
     pub(super) fn new(remote: &Remote, kit: &Kit) -> Result<Self, String> {
-        let method = |(name, descriptor): (&String, &std::sync::Arc<str>)| {
-            Method::new(name, descriptor).map(|method| (name.clone(), method))
-        };
+        let method =
+            |(name, taken): (&String, &Taken)| Method::new(name, taken).map(|method| (name.clone(), method));
         let methods = remote.templates.iter().map(method).collect::<Result<_, _>>()?;
         let configured = match (remote.descriptor.is_empty(), remote.params.is_empty()) {
             (true, true) => None,
@@ -166,7 +165,7 @@ impl super::Adapter for Adapter {
 
     async fn check(&self, instance: &InstanceValue) -> Result<Answer, Fault> {
         let result: CheckResult = self
-            .hand_over(instance.template, &[instance], &random_id(), None)
+            .hand_over(&instance.template, &[instance], &random_id(), None)
             .await?;
         let status = result.status.unwrap_or_default();
         Ok(match status.code {
@@ -181,7 +180,12 @@ impl super::Adapter for Adapter {
         let name = instance.name.split('.').next().unwrap_or_default();
         let wanted = Wanted { amount, best_effort };
         let result: QuotaResult = self
-            .hand_over(instance.template, &[instance], &random_id(), Some((name, wanted)))
+            .hand_over(
+                &instance.template,
+                &[instance],
+                &random_id(),
+                Some((name, wanted)),
+            )
             .await?;
         let granted = result.quotas.get(name);
         let granted = granted.ok_or_else(|| Fault::Refused(format!("says nothing of the quota {name}")))?;
@@ -194,7 +198,7 @@ impl super::Adapter for Adapter {
             return Ok(());
         };
         let instances: Vec<&InstanceValue> = batch.iter().collect();
-        let _: ReportResult = self.hand_over(first.template, &instances, id, None).await?;
+        let _: ReportResult = self.hand_over(&first.template, &instances, id, None).await?;
         Ok(())
     }
 }

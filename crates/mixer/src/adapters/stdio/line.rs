@@ -37,7 +37,7 @@ pub(super) fn write(text: &mut String, stdio: &Stdio, instance: &InstanceValue, 
 }
 
 fn level(stdio: &Stdio, instance: &InstanceValue) -> Level {
-    match instance.template {
+    match &*instance.template {
         "logentry" => stdio.level(instance.fields.text("severity")),
         "metric" => stdio.metrics,
         _ => Level::Info,
@@ -47,7 +47,7 @@ fn level(stdio: &Stdio, instance: &InstanceValue) -> Level {
 /// A log entry's variables, a metric's value and dimensions, and of other templates all fields.
 fn fields(instance: &InstanceValue) -> Map<String, Value> {
     let mut all = Map::new();
-    let own: &[&str] = match instance.template {
+    let own: &[&str] = match &*instance.template {
         "logentry" => &["timestamp", "severity"],
         _ => &["timestamp"],
     };

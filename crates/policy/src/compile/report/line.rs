@@ -57,7 +57,10 @@ impl Ended<'_> {
             return Err(Reason::PlainLines(handler.clone()));
         }
         if instance.template.name() != "logentry" {
-            return Err(Reason::Template(handler.clone(), instance.template.name()));
+            return Err(Reason::Template(
+                handler.clone(),
+                instance.template.name().to_owned(),
+            ));
         }
         let record = instance.record();
         if let Some((name, _)) = record
