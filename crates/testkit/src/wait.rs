@@ -68,7 +68,10 @@ mod tests {
             looks += 1;
             if looks == 2 { Ok(looks) } else { Err("not yet") }
         };
-        assert_eq!(until_blocking("two looks", Duration::from_secs(60), look).unwrap(), 2);
+        assert_eq!(
+            until_blocking("two looks", Duration::from_secs(60), look).unwrap(),
+            2
+        );
         let never = || Err::<(), _>("it is raining");
         let error = until_blocking("the sun", Duration::ZERO, never).unwrap_err();
         assert!(error.to_string().contains("raining"), "{error}");
