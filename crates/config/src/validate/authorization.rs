@@ -24,7 +24,7 @@ pub(super) fn check(spec: &AuthorizationPolicy, _meta: &Meta, at: &At<'_>) {
             .error_help(message, "add an empty rule {} to match every request");
     }
     at.each("rules", &spec.rules, |value, at| {
-        rule(value, at);
+        rule(value, spec.action, at);
         if spec.action == Action::Custom {
             custom(value, at);
         }
@@ -64,13 +64,13 @@ pub(super) fn dry_run(spec: &Spec, value: &str, at: &At<'_>) {
     }
 }
 
-fn rule(rule: &Rule, at: &At<'_>) {
+fn rule(rule: &Rule, action: Action, at: &At<'_>) {
     at.each("from", &rule.from, |from, at| match &from.source {
         Some(value) => source(value, &at.key("source")),
         None => at.key("source").error("this field is required"),
     });
     at.each("to", &rule.to, |to, at| match &to.operation {
-        Some(value) => operation(value, &at.key("operation")),
+        Some(value) => operation(value, action, &at.key("operation")),
         None => at.key("operation").error("this field is required"),
     });
     at.each("when", &rule.when, condition);
@@ -153,7 +153,7 @@ fn operation_lists(operation: &Operation) -> [(&'static str, &Vec<String>); 8] {
     ]
 }
 
-fn operation(operation: &Operation, at: &At<'_>) {
+fn operation(operation: &Operation, action: Action, at: &At<'_>) {
     let lists = operation_lists(operation);
     if lists.iter().all(|(_, values)| values.is_empty()) {
         at.error("no condition is given, so the rule would never match; give one or remove the entry");
@@ -166,12 +166,27 @@ fn operation(operation: &Operation, at: &At<'_>) {
     for (key, values) in [("paths", &operation.paths), ("notPaths", &operation.not_paths)] {
         at.each(key, values, |path, at| {
             path_template(path, at);
-            if let Some((problem, way_out)) = never_normalised(path) {
-                let message = format!("{problem}, so no path is ever equal to {path:?} where MeshConfig's pathNormalization is not set");
-                at.warning_help(message, way_out);
-            }
+            let Some((problem, way_out)) = never_normalised(path) else {
+                return;
+            };
+            // What refuses takes an escape for the character as well.
+            let refuses = (action == Action::Deny) == (key == "paths") && matches!(action, Action::Allow | Action::Deny);
+            let message = match refuses && is_escaped_slash(path) {
+                true => format!("{problem}, so {path:?} refuses paths with a plain slash in this place, too"),
+                false => format!("{problem}, so no path is ever equal to {path:?} where MeshConfig's pathNormalization is not set"),
+            };
+            at.warning_help(message, way_out);
         });
     }
+}
+
+/// Whether escapes and backslashes are all that keeps paths from reading as a value does.
+fn is_escaped_slash(value: &str) -> bool {
+    let mut plain = value.replace('\\', "/");
+    for escaped in ["%2f", "%2F", "%5c", "%5C"] {
+        plain = plain.replace(escaped, "/");
+    }
+    plain != value && never_normalised(&plain).is_none()
 }
 
 fn ip_blocks(key: &str, values: &[String], at: &At<'_>) {
@@ -399,8 +414,13 @@ mod tests {
 
     /// What is said of a DENY policy with one rule.
     fn said(rule: &str) -> Vec<String> {
+        said_of("DENY", rule)
+    }
+
+    /// What is said of a policy with one rule.
+    fn said_of(action: &str, rule: &str) -> Vec<String> {
         let text = format!(
-            "{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: a}}, spec: {{action: DENY, rules: [{rule}]}}}}"
+            "{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: a}}, spec: {{action: {action}, rules: [{rule}]}}}}"
         );
         let findings = crate::parse("a.yaml", text.as_bytes(), "default").findings;
         findings.iter().map(ToString::to_string).collect()
@@ -426,6 +446,24 @@ mod tests {
             "{from: [{source: {namespaces: [a]}}], when: [{key: 'request.headers[x-a]', values: [b]}]}",
         ] {
             assert_eq!(said(rule), Vec::<String>::new(), "{rule}");
+        }
+    }
+
+    #[test]
+    fn what_an_escaped_slash_means_is_told() {
+        for (action, key, part) in [
+            ("ALLOW", "paths", "no path is ever equal"),
+            ("ALLOW", "notPaths", "with a plain slash in this place, too"),
+            ("DENY", "paths", "with a plain slash in this place, too"),
+            ("DENY", "notPaths", "no path is ever equal"),
+            ("AUDIT", "paths", "no path is ever equal"),
+        ] {
+            let rule = format!("{{to: [{{operation: {{ports: ['80'], {key}: ['/a%2fb']}}}}]}}");
+            let said = said_of(action, &rule);
+            assert!(
+                said.len() == 1 && said[0].contains(part),
+                "{action} {key}: {said:?}"
+            );
         }
     }
 
@@ -459,6 +497,16 @@ mod tests {
             "/a%20b",
         ] {
             assert_eq!(never_normalised(value), None, "{value}");
+        }
+        for (value, expected) in [
+            ("/a%2Fb*", true),
+            ("/a\\b", true),
+            ("/a/b", false),
+            ("/a%2f/b", false),
+            ("/a%5c..", false),
+            ("/a?%2f", false),
+        ] {
+            assert_eq!(is_escaped_slash(value), expected, "{value}");
         }
     }
 }
