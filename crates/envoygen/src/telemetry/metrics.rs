@@ -58,7 +58,7 @@ const MAX_SENT: u32 = 50_000;
 const PART: &str = "[A-Za-z0-9._:/-]*";
 /// What is read of the header, in bytes: seven parts of usual length. Counted here and not in the patterns, which would be larger
 /// than the 100 instructions that Envoy takes where its bootstrap allows no more.
-const PARTS: usize = 1024;
+const MAX_LENGTH: usize = 1024;
 
 /// Who counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -293,7 +293,7 @@ pub(crate) fn peer_filters() -> [HttpFilter; 2] {
 
 /// Puts the peer's identity in front of the header, as a further part.
 fn certified() -> HttpFilter {
-    let value = format!("%DOWNSTREAM_PEER_URI_SAN%;%REQ({PEER_HEADER}):{PARTS}%");
+    let value = format!("%DOWNSTREAM_PEER_URI_SAN%;%REQ({PEER_HEADER}):{MAX_LENGTH}%");
     let header = HeaderValueOption {
         header: Some(HeaderValue {
             key: PEER_HEADER.to_owned(),
