@@ -8,9 +8,9 @@ use policy::{Direction, Part, Ports, Requirements, Rules, Traffic, WorkloadView}
 
 use crate::offline::Mesh;
 
-/// What Istio 1.4's gateways did, and these do not.
-const GATEWAYS: &str =
-    "they decide on no rule and ask Mixer about none, so hosts without a sidecar behind them are not covered";
+/// What gateways do (`policy`, [`Rules::checks_to`]).
+const GATEWAYS: &str = "they ask Mixer (ext_authz) about what they send to services whose workloads have no proxies, and about all if it \
+                        can hold for callers only, as far as its match can hold before the workload that answers is known";
 
 /// Shows where a rule is carried out; false if nowhere.
 pub(crate) fn run(mesh: &Mesh, namespace: &str, name: &str) -> Result<bool> {
@@ -37,7 +37,7 @@ pub(crate) fn run(mesh: &Mesh, namespace: &str, name: &str) -> Result<bool> {
         }
     }
     if rules.decides(&full) {
-        println!("  not at gateways: {GATEWAYS}");
+        println!("  at gateways: {GATEWAYS}");
     }
     if !found {
         println!("  it can never apply to a workload of the mesh");

@@ -39,7 +39,7 @@ mod wire;
 
 pub use family::Families;
 pub use generator::Generator;
-pub use mixer::{Asks, PortAsks};
+pub use mixer::{Asks, Enforcement, PortAsks};
 pub use output::{Output, Resource, SetAside, type_url};
 pub use patch::PatchId;
 pub use proxy::{Interception, Proxy, ProxyError, ProxyKind};

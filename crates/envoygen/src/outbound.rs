@@ -15,7 +15,7 @@ use crate::generator::Generator;
 use crate::jwt::Tokens;
 use crate::listener::outbound::Sidecar;
 use crate::listener::{self, gateway::Gateways};
-use crate::mixer::{self, Mixers};
+use crate::mixer::{self, Mixers, Sent};
 use crate::names;
 use crate::output::{Origins, Output, Resource, SetAside, type_url};
 use crate::patch::{self, Place};
@@ -49,7 +49,8 @@ fn sidecar(generator: &Generator, scope: &Outbound) -> Output {
     see(&mut view, &telemetry, &extensions);
     let mut out = Output::default();
     clusters(generator, &view, false, &mut out);
-    let logs = Logs::new(generator, scope, &telemetry, &mut out);
+    let mixers = Mixers::new(generator, &scope.asks, false, scope.address);
+    let logs = Logs::new(generator, scope, &telemetry, &mixers, &mut out);
     out.findings.extend(extensions.findings.iter().cloned());
     let listeners = Sidecar {
         view: &view,
@@ -148,9 +149,14 @@ struct Logs {
 }
 
 impl Logs {
-    /// What the Telemetry API asks for, and logs to Mixer if it wants them; adds its cluster.
-    fn new(generator: &Generator, scope: &Outbound, telemetry: &Telemetry<'_>, out: &mut Output) -> Logs {
-        let mixers = Mixers::new(generator, &scope.asks, scope.address);
+    /// What the Telemetry API asks for, and logs to Mixer if it wants them; adds the Mixers' clusters.
+    fn new(
+        generator: &Generator,
+        scope: &Outbound,
+        telemetry: &Telemetry<'_>,
+        mixers: &Mixers,
+        out: &mut Output,
+    ) -> Logs {
         let mesh = generator.snapshot.mesh();
         let router = scope.kind == ProxyKind::Router;
         let mut logs = Logs {
@@ -169,7 +175,7 @@ impl Logs {
         for cluster in &mixers.clusters {
             push(out, type_url::CLUSTER, &cluster.name, cluster, Origins::default());
         }
-        out.findings.extend(mixers.findings);
+        out.findings.extend(mixers.findings.iter().cloned());
         logs
     }
 }
@@ -223,7 +229,9 @@ fn router(generator: &Generator, scope: &Outbound) -> Output {
     clusters(generator, &view, merged.forwards_unread(), &mut out);
     let authz = Authz::new(snapshot, &scope.namespace, &scope.labels);
     let tokens = Tokens::new(snapshot, &scope.namespace, &scope.labels);
-    let logs = Logs::new(generator, scope, &telemetry, &mut out);
+    let sent = Sent::new(generator, &view);
+    let mixers = Mixers::new(generator, &scope.asks, sent.checks(), scope.address);
+    let logs = Logs::new(generator, scope, &telemetry, &mixers, &mut out);
     out.findings.extend(extensions.findings.iter().cloned());
     let gateways = Gateways {
         generator,
@@ -232,7 +240,8 @@ fn router(generator: &Generator, scope: &Outbound) -> Output {
         tcp_log: logs.tcp,
         tracing: logs.tracing,
         extensions: &extensions,
-        decides: authz.decides(),
+        decides: authz.decides() || sent.checks_http(),
+        mixer: mixers.check.as_deref().map(|cluster| (cluster, &sent)),
         http_filters: authz
             .lines
             .into_iter()
@@ -272,7 +281,8 @@ fn router(generator: &Generator, scope: &Outbound) -> Output {
                 .iter()
                 .filter(|s| s.route_name.as_ref() == Some(name))
                 .collect();
-            let (routes, origins) = route::gateway::route_configuration(&view, name, &servers);
+            let (mut routes, origins) = route::gateway::route_configuration(&view, name, &servers);
+            sent.steer(&mut routes);
             push(&mut out, type_url::ROUTES, &routes.name, &routes, origins);
         }
     }

@@ -11,7 +11,7 @@ use policy::{Direction, Ports, Traffic, WorkloadView};
 
 use crate::family::Families;
 use crate::generator::Generator;
-use crate::mixer::{Asks, PortAsks};
+use crate::mixer::{Asks, Enforcement, PortAsks};
 use crate::patch::PatchId;
 use crate::proxy::{Interception, Proxy, ProxyKind};
 use crate::topology::Topology;
@@ -161,9 +161,7 @@ impl Scope {
             address,
             families,
             ports: ports.clone(),
-            asks: workload
-                .map(|w| asks(generator, w, Direction::Inbound))
-                .unwrap_or_default(),
+            asks: asks(generator, workload, Direction::Inbound),
             patches: patches(PatchContext::SidecarInbound),
             telemetries: telemetries.clone(),
             traced_as: traced_as.clone(),
@@ -203,9 +201,7 @@ impl Scope {
                 (ProxyKind::Router, Some(workload)) => targets(snapshot, workload),
                 _ => Vec::new(),
             },
-            asks: workload
-                .map(|w| asks(generator, w, Direction::Outbound))
-                .unwrap_or_default(),
+            asks: asks(generator, workload, Direction::Outbound),
             patches: sends,
             telemetries,
             traced_as,
@@ -226,11 +222,18 @@ fn traced_as(proxy: &Proxy, labels: &BTreeMap<String, String>, snapshot: &Snapsh
 }
 
 /// What a workload must ask of Mixer in one direction.
-fn asks(generator: &Generator, workload: &Workload, direction: Direction) -> Asks {
+fn asks(generator: &Generator, workload: Option<&Workload>, direction: Direction) -> Asks {
+    let enforcement = Enforcement::of(&generator.snapshot, workload);
+    let Some(workload) = workload else {
+        return Asks {
+            enforcement,
+            ..Asks::default()
+        };
+    };
     let view = WorkloadView::of(&generator.snapshot, workload);
     let of = |tcp, ports| {
         let traffic = Traffic { direction, tcp };
-        generator.rules.requirements_at(&view, traffic, ports)
+        enforcement.apply(generator.rules.requirements_at(&view, traffic, ports))
     };
     let (http, tcp) = (of(false, Ports::Undeclared), of(true, Ports::Undeclared));
     let mut ports = BTreeMap::new();
@@ -244,7 +247,12 @@ fn asks(generator: &Generator, workload: &Workload, direction: Direction) -> Ask
         }
         ports.retain(|_, own| own.http != http || own.tcp != tcp);
     }
-    Asks { http, tcp, ports }
+    Asks {
+        http,
+        tcp,
+        ports,
+        enforcement,
+    }
 }
 
 fn client_labels(

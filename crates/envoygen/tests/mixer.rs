@@ -63,7 +63,7 @@ fn checks_are_retried_and_carry_only_what_rules_read() {
         panic!()
     };
     assert_eq!(service.timeout.unwrap().seconds, 5);
-    assert_eq!(service.retry_policy.unwrap().num_retries.unwrap().value, 20);
+    assert_eq!(service.retry_policy.unwrap().num_retries.unwrap().value, 10);
     assert_eq!(service.initial_metadata[0].value, "closed");
 }
 
@@ -89,6 +89,38 @@ fn calls_that_may_fail_are_not_waited_for() {
         assert_eq!(service.retry_policy.unwrap().num_retries.unwrap().value, 1);
     }
     assert_eq!(limit.timeout.unwrap().seconds, 0);
+}
+
+/// Istio 1.4's `policy.istio.io/check` counts more than MeshConfig.
+#[test]
+fn a_workloads_annotation_says_whether_policies_hold_at_it() {
+    let off = "apiVersion: mesh.istio.io/v1alpha1\nkind: MeshConfig\nmetadata: {name: istio, namespace: istio-system}\nspec: {disablePolicyChecks: true}\n";
+    let check = |mesh: &[&str], annotation: &str, expected: Option<bool>| {
+        let name = "metadata: {name: catalog-v1, namespace: shop";
+        assert!(SHOP.contains(name));
+        let noted = format!("{name}, annotations: {{policy.istio.io/check: {annotation}}}");
+        let shop = SHOP.replace(name, &noted);
+        let texts: Vec<&str> = [shop.as_str(), MIXER].iter().chain(mesh).copied().collect();
+        let output = tables(&generator(&texts), CATALOG);
+        let manager = inbound(&output, "127.1.0.21_8080");
+        let check = filter::<ExtAuthz>(&manager, "ext_authz").map(|filter| filter.failure_mode_allow);
+        let limit = filter::<RateLimit>(&manager, "ratelimit").map(|filter| !filter.failure_mode_deny);
+        assert_eq!((check, limit), (expected, expected), "{annotation}");
+        // Reports are another matter.
+        assert!(
+            manager
+                .access_log
+                .iter()
+                .any(|log| log.name.ends_with(".http_grpc"))
+        );
+    };
+    check(&[], "enable", Some(false));
+    check(&[], "disable", None);
+    check(&[], "allow-on-error", Some(true));
+    check(&[], "maybe", Some(false));
+    check(&[off], "enable", Some(false));
+    check(&[off], "allow-on-error", Some(true));
+    check(&[off], "maybe", None);
 }
 
 #[test]
@@ -128,19 +160,21 @@ fn both_sides_report() {
         let Some(access_log::ConfigType::TypedConfig(any)) = &found.unwrap().config_type else {
             panic!()
         };
-        HttpGrpcAccessLogConfig::decode(any.value.as_slice())
-            .unwrap()
-            .common_config
-            .unwrap()
-            .log_name
+        let config = HttpGrpcAccessLogConfig::decode(any.value.as_slice()).unwrap();
+        let config = config.common_config.unwrap();
+        let tags = config.custom_tags.into_iter().map(|tag| tag.tag);
+        (config.log_name, tags.collect::<Vec<_>>())
     };
     assert_eq!(
         log(&tables(&generator, CATALOG), "127.1.0.21_8080"),
-        "argosy.inbound"
+        ("argosy.inbound".to_owned(), vec![])
     );
     assert_eq!(
         log(&tables(&generator, FRONTEND), "127.1.0.10_7080"),
-        "argosy.outbound"
+        (
+            "argosy.outbound".to_owned(),
+            vec!["destination.principal".to_owned()]
+        )
     );
 }
 

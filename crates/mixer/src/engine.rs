@@ -13,7 +13,7 @@ use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
 use feed::State;
 use parking_lot::Mutex;
 use policy::{
-    Asked, Code, Due, HeaderChange, MetricDefinition, QuotaDenial, RedisPlace, Request, Store, Verdict,
+    Asked, Code, Due, HeaderChange, MetricDefinition, QuotaDenial, RedisPlace, Request, Sent, Store, Verdict,
     Windows,
 };
 use runtime::Metrics;
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::adapters::{Adapters, Kit};
 use crate::args::Args;
-use crate::attributes::check::Check;
+use crate::attributes::check::{Check, Unsent};
 use crate::attributes::descriptor;
 use crate::clock::Clock;
 use crate::graph::Graph;
@@ -45,6 +45,9 @@ pub(crate) enum Undecided {
     /// What counts a quota did not answer, and its rule fails closed.
     #[error("{0}")]
     Uncounted(String),
+    /// It is about what the caller sends, and not to be looked at.
+    #[error(transparent)]
+    Unsent(#[from] Unsent),
     /// The message makes no sense.
     #[error("{0}")]
     Malformed(String),
@@ -207,15 +210,16 @@ impl Engine {
         self.kit.drained(grace).await;
     }
 
-    /// Decides on a request by the rules that the proxy asks.
+    /// Decides on a request by the rules that the proxy asks; `sent` is what a gateway says of one that it sends.
     pub(crate) async fn check(
         &self,
         message: &CheckRequest,
         caller: &str,
         asked: &Asked<'_>,
+        sent: Option<&Sent<'_>>,
     ) -> Result<Decision, Undecided> {
         let start = self.clock.now();
-        let decided = match self.decide(message, caller, asked) {
+        let decided = match self.decide(message, caller, asked, sent) {
             Ok((verdict, due, adapters)) => self.conclude(verdict, due, &adapters).await,
             Err(why) => {
                 self.undecided(&why);
@@ -233,20 +237,26 @@ impl Engine {
         decided
     }
 
-    fn decide(&self, message: &CheckRequest, caller: &str, asked: &Asked<'_>) -> Result<Pending, Undecided> {
+    fn decide(
+        &self,
+        message: &CheckRequest,
+        caller: &str,
+        asked: &Asked<'_>,
+        sent: Option<&Sent<'_>>,
+    ) -> Result<Pending, Undecided> {
         let policies = self.policies()?;
-        let check = Check::new(message, caller)
+        let check = Check::new(message, caller, sent)
             .ok_or_else(|| Undecided::Malformed("the check has no attributes".to_owned()))?;
         let own = check
             .own(&policies.mesh)
             .ok_or_else(|| Undecided::UnknownCaller(caller.to_owned()))?;
-        let request = check.request(&policies.mesh, own);
+        let request = check.request(&policies.mesh, own)?;
         let verdict = policies.rules.check_asked(&request, asked);
         for (rule, error) in &verdict.errors {
             self.rule_failed(rule, error);
         }
         let due = match verdict.is_ok() {
-            true => policies.rules.remote_due(&request, asked.fail_open),
+            true => policies.rules.check_due(&request, asked),
             false => Ok(Vec::new()),
         };
         Ok((verdict, due, policies.adapters.clone()))

@@ -1,11 +1,11 @@
 //! Workloads and services as Mixer looks them up: by address, by name, by identity, by host. Made from a snapshot, off the
 //! request's path, and immutable. It knows nothing of rules.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use model::Snapshot;
+use model::{Gateway, Snapshot, Workload};
 use policy::{ServiceView, WorkloadView};
 
 /// All workloads and services at one moment.
@@ -14,6 +14,8 @@ pub(crate) struct Mesh {
     by_ip: HashMap<IpAddr, Vec<Arc<WorkloadView>>>,
     by_principal: HashMap<String, Vec<Arc<WorkloadView>>>,
     services: HashMap<String, Vec<ServiceView>>,
+    /// Namespace and name of the workloads that open the servers of Gateways.
+    gateways: HashSet<(String, String)>,
 }
 
 impl Mesh {
@@ -22,13 +24,15 @@ impl Mesh {
         let workloads = snapshot.workloads().iter();
         let mut mesh = Self::of(workloads.map(|workload| WorkloadView::of(snapshot, workload)));
         for service in snapshot.services().iter() {
-            let view = ServiceView {
-                host: service.host.clone(),
-                name: service.name.clone(),
-                namespace: service.namespace.clone(),
-                ports: service.ports.iter().map(|port| port.number).collect(),
-            };
+            let view = ServiceView::called(service);
             mesh.services.entry(service.host.clone()).or_default().push(view);
+        }
+        for workload in snapshot.workloads().iter() {
+            let mut gateways = snapshot.gateways().iter();
+            if gateways.any(|gateway| opens(gateway, snapshot, workload)) {
+                mesh.gateways
+                    .insert((workload.key.namespace.clone(), workload.key.name.clone()));
+            }
         }
         mesh
     }
@@ -77,6 +81,18 @@ impl Mesh {
         only(self.by_principal.get(principal)?.iter())
     }
 
+    /// Whether a Gateway is for this workload, so that it may ask about requests to services of others.
+    pub(crate) fn is_gateway(&self, workload: &WorkloadView) -> bool {
+        let name = (workload.namespace.clone(), workload.name.clone());
+        self.gateways.contains(&name)
+    }
+
+    /// The service of this host in this namespace.
+    pub(crate) fn service_in(&self, namespace: &str, host: &str) -> Option<&ServiceView> {
+        let mut all = self.services.get(host)?.iter();
+        all.find(|service| service.namespace == namespace)
+    }
+
     /// The service of this host: that of `namespace` if it has one, else the first.
     pub(crate) fn service(&self, host: &str, namespace: Option<&str>) -> Option<&ServiceView> {
         let all = self.services.get(host)?;
@@ -84,6 +100,17 @@ impl Mesh {
             .iter()
             .find(|service| Some(service.namespace.as_str()) == namespace);
         own.or_else(|| all.first())
+    }
+}
+
+/// Whether a workload opens a Gateway's servers: by its labels, or as an endpoint of a Service that the Gateway is for.
+fn opens(gateway: &Gateway, snapshot: &Snapshot, workload: &Workload) -> bool {
+    match &gateway.services {
+        None => gateway.selects(&workload.labels),
+        Some(hosts) => {
+            let mut own = snapshot.services().of_workload(workload);
+            own.any(|service| service.namespace == gateway.key.namespace && hosts.contains(&service.host))
+        }
     }
 }
 

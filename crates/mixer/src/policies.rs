@@ -12,14 +12,17 @@ use policy::Rules;
 use crate::adapters::Adapters;
 use crate::mesh::Mesh;
 
-/// The kinds that the workload table is made from.
-const MESH_KINDS: [Kind; 6] = [
+/// The kinds that the workload table is made from, and which of its workloads are gateways.
+const MESH_KINDS: [Kind; 9] = [
     Kind::MeshConfig,
     Kind::Service,
     Kind::ServiceEntry,
     Kind::WorkloadEntry,
     Kind::Pod,
     Kind::EndpointSlice,
+    Kind::Gateway,
+    Kind::Ingress,
+    Kind::IngressClass,
 ];
 
 /// The kinds that Mixer subscribes to.
@@ -50,7 +53,10 @@ pub(crate) struct Policies {
 fn shows(old: &Snapshot, new: &Snapshot) -> bool {
     let diff = Diff::between(old, new);
     let members = !diff.endpoints.is_empty() && new.workloads().iter().next().is_some();
-    !diff.services.is_empty() || !diff.workloads.is_empty() || members
+    let gateways = diff
+        .keys()
+        .any(|key| matches!(key.kind, Kind::Gateway | Kind::Ingress | Kind::IngressClass));
+    !diff.services.is_empty() || !diff.workloads.is_empty() || members || gateways
 }
 
 impl Policies {

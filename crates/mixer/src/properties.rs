@@ -232,7 +232,7 @@ fn checks_are_answered() {
     let engine = engine();
     proptest!(random(2000), |(request in check(), mode in any::<Option<bool>>())| {
         let asked = policy::Asked { fail_open: mode, rules: None };
-        if let Ok(decision) = futures::executor::block_on(engine.check(&request, CATALOG, &asked)) {
+        if let Ok(decision) = futures::executor::block_on(engine.check(&request, CATALOG, &asked, None)) {
             prop_assert!(matches!(decision.http_status, 200 | 403 | 500));
         }
     });

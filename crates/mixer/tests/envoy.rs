@@ -149,13 +149,16 @@ fn cluster(name: &str, to: std::net::SocketAddr, dir: &Path, account: &str) -> V
     cluster
 }
 
+/// The log as `envoygen` makes it.
 fn access_log(log_name: &str, cluster: &str, report: &policy::Report) -> Value {
+    let peer = json!([{"tag": policy::UPSTREAM_PEER_TAG, "value": "%UPSTREAM_PEER_URI_SAN%"}]);
     json!([{"name": "mixer", "typed_config": any("extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig", json!({
         "common_config": {
             "log_name": log_name,
             "grpc_service": grpc_service(cluster),
             "transport_api_version": "V3",
             "buffer_flush_interval": "0.1s",
+            "custom_tags": if log_name == policy::LOG_OUTBOUND { peer } else { json!([]) },
         },
         "additional_request_headers_to_log": report.request_headers,
         "additional_response_headers_to_log": report.response_headers,
@@ -431,6 +434,7 @@ async fn a_real_envoy_is_answered_and_its_reports_are_understood() {
         "reporter=\"source\"",
         "source_workload=\"frontend-v1\"",
         "destination_workload=\"catalog-v1\"",
+        "destination_principal=\"cluster.local/ns/shop/sa/catalog\"",
         "destination_service=\"catalog.shop.svc.cluster.local\"",
         "response_code=\"403\"",
     ];

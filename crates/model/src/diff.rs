@@ -176,10 +176,10 @@ fn concerns(key: &ObjectKey, snapshot: &Snapshot, namespace: &str) -> bool {
     }
 }
 
-/// Whether two states of a service differ in endpoints alone, and so that clusters are not made from them: their addresses come
-/// with EDS, and who they are is the same.
+/// Whether two states of a service differ in endpoints alone, and so that clusters and routes are not made from them: their
+/// addresses come with EDS, and who they are is the same.
 fn only_moved(old: &Service, new: &Service) -> bool {
-    let peers = |service: &Service| service.meets_proxies();
+    let peers = |service: &Service| (service.meets_proxies(), service.is_guarded());
     if old.resolution != Resolution::Static || accounts(old) != accounts(new) || peers(old) != peers(new) {
         return false;
     }

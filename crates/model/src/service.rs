@@ -232,6 +232,12 @@ impl Service {
             || (self.endpoints.iter()).any(|e| e.mtls || !e.workload.is_empty() || !e.network.is_empty())
     }
 
+    /// Whether every request to it meets a proxy that decides on it: it is known where it is served, and each endpoint has one.
+    pub fn is_guarded(&self) -> bool {
+        let proxies = self.endpoints.iter().all(|endpoint| endpoint.mtls);
+        proxies && !self.mesh_external && !self.endpoints.is_empty()
+    }
+
     /// The port with this number.
     pub fn port(&self, number: u16) -> Option<&Port> {
         self.ports.iter().find(|port| port.number == number)

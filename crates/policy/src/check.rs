@@ -227,12 +227,20 @@ pub struct Asked<'a> {
 
 impl Asked<'_> {
     /// Whether all names are of rules.
-    fn is_known(&self, rules: &Rules, namespace: Option<&str>) -> bool {
-        let known = |name: &&str| rules.of(namespace).any(|rule| rule.is_named(name));
+    fn is_known(&self, rules: &Rules, request: &Request<'_>) -> bool {
+        let known = |name: &&str| rules.about(request).any(|rule| rule.is_named(name));
         self.rules.as_ref().is_none_or(|names| names.iter().all(known))
     }
 
-    fn includes(&self, rule: &Rule) -> bool {
+    /// The same without the names, unless all of them are of rules about the request.
+    pub(crate) fn known(&self, rules: &Rules, request: &Request<'_>) -> Self {
+        Self {
+            fail_open: self.fail_open,
+            rules: self.rules.clone().filter(|_| self.is_known(rules, request)),
+        }
+    }
+
+    pub(crate) fn includes(&self, rule: &Rule) -> bool {
         self.fail_open.is_none_or(|fail_open| rule.fail_open == fail_open)
             && self
                 .rules
@@ -264,17 +272,8 @@ impl Rules {
 
     fn checked(&self, request: &Request<'_>, asked: &Asked<'_>) -> Verdict {
         let mut verdict = Verdict::ok();
-        let namespace = request.destination.workload.map(|w| w.namespace.as_str());
-        let all = Asked {
-            fail_open: asked.fail_open,
-            rules: None,
-        };
-        let asked = if asked.is_known(self, namespace) {
-            asked
-        } else {
-            &all
-        };
-        let rules = self.of(namespace).filter(|rule| rule.has_check());
+        let asked = asked.known(self, request);
+        let rules = self.about(request).filter(|rule| rule.has_check());
         for rule in rules.filter(|rule| asked.includes(rule)) {
             if !verdict.is_ok() {
                 break;

@@ -14,6 +14,7 @@ mod compile;
 mod condition;
 mod datum;
 mod descriptor;
+mod gateway;
 mod handler;
 mod header;
 mod http;
@@ -47,6 +48,7 @@ pub use config::adapters::{
 };
 pub use datum::Datum;
 pub use descriptor::{DescriptorFacts, DescriptorProblem};
+pub use gateway::{GatewayView, SENT, Sent, Target, all_headers};
 pub use http::{HeaderMap, query_of};
 pub use instance::InstanceValue;
 pub use placement::Placement;
@@ -85,6 +87,8 @@ pub const REPORTED_METADATA: &str = "x-argosy-reported-rules";
 pub const LOG_INBOUND: &str = "argosy.inbound";
 /// `log_name` of the access logs of requests that a workload sends.
 pub const LOG_OUTBOUND: &str = "argosy.outbound";
+/// Custom tag of those logs with the identity in the upstream's certificate, a URI; Envoy's entries have the downstream's alone.
+pub const UPSTREAM_PEER_TAG: &str = "destination.principal";
 /// Name of the filter state in which a proxy keeps the address and port of the connection itself for descriptors: CEL's own
 /// `source.address` is what the client writes into X-Forwarded-For.
 pub const SOURCE_ADDRESS_STATE: &str = "argosy.source.address";

@@ -151,8 +151,9 @@ pub(crate) fn may_apply(
     })
 }
 
-fn may_hold(expression: &Expression, partial: &Partial<'_>) -> bool {
-    match expression.eval(partial) {
+/// Whether an expression may be true, as far as some attributes are known.
+pub(crate) fn may_hold(expression: &Expression, known: &dyn Attributes) -> bool {
+    match expression.eval(known) {
         Ok(value) => value == Value::Bool(true),
         Err(EvalError::Unknown { .. }) => true,
         // Malformed values: whoever evaluates it must see them.

@@ -7,8 +7,9 @@ use config::ObjectKey;
 use expr::{Use, Value};
 
 use crate::backend::BackendHandler;
+use crate::check::Asked;
 use crate::instance::InstanceValue;
-use crate::request::Request;
+use crate::request::{ReporterKind, Request};
 use crate::rules::{QuotaAction, Rule, Rules};
 use crate::sampling::Aspect;
 use crate::window::{Charge, Units, Windows};
@@ -132,19 +133,24 @@ impl Rules {
         Ok(due)
     }
 
-    /// What the quotas charge that rate limit descriptors cannot express and that a check therefore answers for.
+    /// What a check charges: of what arrives those quotas that rate limit descriptors cannot express, of what a gateway sends
+    /// those of the rules that it asks for.
     ///
     /// # Errors
     /// As [`Rules::due`].
-    pub fn remote_due(
-        &self,
-        request: &Request<'_>,
-        fail_open: Option<bool>,
-    ) -> Result<Vec<Due>, Box<QuotaDenial>> {
-        let namespace = request.destination.workload.map(|w| w.namespace.as_str());
+    pub fn check_due(&self, request: &Request<'_>, asked: &Asked<'_>) -> Result<Vec<Due>, Box<QuotaDenial>> {
+        let sent = request.reporter == ReporterKind::Outbound;
+        // The names of what is asked for are about checks, unless a gateway asks.
+        let asked = match sent {
+            true => asked.known(self, request),
+            false => Asked {
+                fail_open: asked.fail_open,
+                rules: None,
+            },
+        };
         let mut due = Vec::new();
-        for rule in self.of(namespace).filter(|rule| rule.remote_quota.is_some()) {
-            if fail_open.is_none_or(|fail_open| rule.fail_open == fail_open) {
+        for rule in self.about(request).filter(|rule| asked.includes(rule)) {
+            if sent || rule.remote_quota.is_some() {
                 self.told(request, |request| self.due_of(rule, request, &mut due))?;
             }
         }

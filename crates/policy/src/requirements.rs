@@ -8,7 +8,7 @@ use crate::cel;
 use crate::compile::{Compiler, Count, Line, Matcher, Mutation, Refusal};
 use crate::partial::may_apply;
 use crate::rules::{Rule, Rules};
-use crate::workload::WorkloadView;
+use crate::workload::{ServiceView, WorkloadView};
 
 /// Most bytes of names of rules in one call's metadata; servers take 16 KiB of headers.
 const MAX_NAMES: usize = 8 * 1024;
@@ -27,7 +27,7 @@ pub struct Traffic {
 pub enum Direction {
     /// To the workload: checks, quotas and reports.
     Inbound,
-    /// From the workload: reports alone, as in Istio 1.4 by default.
+    /// From the workload: reports alone, as in Istio 1.4 by default. What gateways ask is [`Rules::checks_to`].
     Outbound,
 }
 
@@ -260,14 +260,7 @@ impl Rules {
             }
             let mut uses: BTreeSet<Use> = BTreeSet::new();
             for rule in &asked {
-                uses.extend(rule.check_uses());
-                // Whether a header is there decides how a value is appended.
-                let headers = rule.request_headers.iter().map(|op| op.name.clone());
-                uses.extend(headers.map(|name| Use::Entry("request.headers".to_owned(), name)));
-                if remote(rule) {
-                    uses.extend(rule.quota_uses());
-                    uses.extend(self.charge_uses(own));
-                }
+                uses.extend(self.asked_uses(rule, remote(rule).then_some(own.services.as_slice())));
             }
             self.api_specs.expand(&mut uses, Some(&own.services));
             checks.push(Check {
@@ -282,9 +275,21 @@ impl Rules {
         checks
     }
 
-    fn charge_uses(&self, own: &WorkloadView) -> BTreeSet<Use> {
-        let names = own
-            .services
+    /// What a call about a rule must tell; `charged` are the services to which its quotas are charged with it.
+    pub(crate) fn asked_uses(&self, rule: &Rule, charged: Option<&[ServiceView]>) -> BTreeSet<Use> {
+        let mut uses = rule.check_uses();
+        // Whether a header is there decides how a value is appended.
+        let headers = rule.request_headers.iter().map(|op| op.name.clone());
+        uses.extend(headers.map(|name| Use::Entry("request.headers".to_owned(), name)));
+        if let Some(services) = charged {
+            uses.extend(rule.quota_uses());
+            uses.extend(self.charge_uses(services));
+        }
+        uses
+    }
+
+    fn charge_uses(&self, services: &[ServiceView]) -> BTreeSet<Use> {
+        let names = services
             .iter()
             .flat_map(|service| self.quota_specs.attributes(service));
         names.map(|name| Use::Attribute(name.to_owned())).collect()
@@ -297,7 +302,7 @@ impl Rules {
             .filter(|rule| rule.remote_quota.is_none() && self.may_charge(rule, own))
         {
             let mut uses = rule.quota_uses();
-            uses.extend(self.charge_uses(own));
+            uses.extend(self.charge_uses(&own.services));
             self.api_specs.expand(&mut uses, Some(&own.services));
             let name = rule.full_name();
             // What descriptors cannot carry made the rule remote when it was built.
@@ -339,7 +344,8 @@ const NAMED_HEADERS: [(&str, &str); 6] = [
     ("api.protocol", "content-type"),
 ];
 
-fn headers(uses: &BTreeSet<Use>) -> Headers {
+/// The request headers that are read.
+pub(crate) fn headers(uses: &BTreeSet<Use>) -> Headers {
     let mut named = BTreeSet::new();
     for used in uses {
         match used {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use model::{Identity, Snapshot, Workload};
+use model::{Identity, Service, Snapshot, Workload};
 
 /// Label by which a workload's name is given where instances have names of their own (Istio's).
 const WORKLOAD_NAME_LABEL: &str = "service.istio.io/workload-name";
@@ -18,7 +18,7 @@ pub struct ServiceView {
     pub name: String,
     /// Its namespace.
     pub namespace: String,
-    /// Ports at which the workload serves it.
+    /// Ports at which the workload serves it; without a workload the service's own.
     pub ports: Vec<u16>,
 }
 
@@ -139,6 +139,16 @@ impl WorkloadView {
 }
 
 impl ServiceView {
+    /// A service as its callers see it, with its own ports.
+    pub fn called(service: &Service) -> Self {
+        Self {
+            host: service.host.clone(),
+            name: service.name.clone(),
+            namespace: service.namespace.clone(),
+            ports: service.ports.iter().map(|port| port.number).collect(),
+        }
+    }
+
     /// Whether clients may call it `host`: the FQDN, or a shorter form that Kubernetes' DNS resolves.
     fn is_named(&self, host: &str) -> bool {
         host == self.host

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::{DENIER, QUOTA, build, rules, workload};
 use policy::{
-    DescriptorFacts, Direction, HeaderMap, Headers, Party, Request, Requirements, Rules, Traffic, Windows,
+    Asked, DescriptorFacts, Direction, HeaderMap, Headers, Party, Request, Requirements, Rules, Traffic,
+    Windows,
 };
 
 const INBOUND: Traffic = Traffic {
@@ -157,7 +158,7 @@ fn a_quota_that_descriptors_cannot_express_goes_through_the_check() {
         ..Request::default()
     };
     let mut windows = Windows::default();
-    let mut charge = || common::charge(rules.remote_due(&request, None), &mut windows, 0);
+    let mut charge = || common::charge(rules.check_due(&request, &Asked::default()), &mut windows, 0);
     assert!(charge().and(charge()).and(charge()).is_ok());
     assert!(charge().is_err());
 }

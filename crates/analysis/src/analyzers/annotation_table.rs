@@ -68,6 +68,7 @@ const TABLE: &[Annotation] = &[
     of("networking.istio.io/exportTo", Alpha, NEW, &["Service"]),
     of("networking.istio.io/service-type", Alpha, NEW, &["Gateway"]),
     of("networking.istio.io/traffic-distribution", Alpha, NEW, &["Namespace", "Service", "ServiceEntry"]),
+    of("policy.istio.io/check", Alpha, NEW, POD),
     of("prometheus.istio.io/merge-metrics", Alpha, NEW, POD),
     of("proxy.istio.io/config", Beta, NEW, POD),
     of("proxy.istio.io/overrides", Alpha, NEW, POD),

@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::config::core::v3::Metadata;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain};
 use envoy_types::pb::envoy::config::route::v3::{self as routes, route_action};
 use model::PeerModes;
-use policy::{Mutation, Refusal, Requirements};
+use policy::Requirements;
 
 use crate::authz::Authz;
 use crate::cluster::{self, Source};
@@ -106,22 +106,6 @@ impl Build<'_> {
             .collect()
     }
 
-    /// What the proxy refuses by itself, where MeshConfig does not turn Mixer's policies off.
-    fn refusals<'r>(&self, asks: &'r Requirements) -> &'r [Refusal] {
-        match self.generator.snapshot.mesh().disable_policy_checks {
-            true => &[],
-            false => &asks.refusals,
-        }
-    }
-
-    /// What the proxy does to headers by itself, likewise.
-    fn mutations<'r>(&self, asks: &'r Requirements) -> &'r [Mutation] {
-        match self.generator.snapshot.mesh().disable_policy_checks {
-            true => &[],
-            false => &asks.mutations,
-        }
-    }
-
     /// What the proxy says of finished requests by itself, where MeshConfig does not turn Mixer's reports off.
     fn ended(&self, asks: &Requirements) -> Vec<AccessLog> {
         match self.generator.snapshot.mesh().disable_mixer_http_reports {
@@ -138,18 +122,19 @@ impl Build<'_> {
         let own = before.chain(&self.tokens.filter).chain(&authz.http);
         let mut filters: Vec<_> = peers.into_iter().flatten().chain(own.cloned()).collect();
         let mut limits = Vec::new();
-        let refusals = self.refusals(asks);
+        let refusals = &asks.refusals;
         let checks: &[_] = self.mixers.check.as_ref().map_or(&[], |_| &asks.checks);
-        let mutations = self.mutations(asks);
+        let mutations = &asks.mutations;
+        let allow = self.scope.asks.enforcement.allows_errors();
         filters.extend(mixer::joined(refusals, checks, mutations));
         filters.extend(mixer::refusals(refusals));
         filters.extend(mixer::capture(mutations));
         if let Some(mixer) = &self.mixers.check {
-            filters.extend(mixer::checks(mixer, &asks.checks));
+            filters.extend(mixer::checks(mixer, &asks.checks, allow));
         }
         filters.extend(mixer::change(mutations, !checks.is_empty()));
         if let Some(mixer) = &self.mixers.check {
-            filters.extend(mixer::quotas(mixer, &asks.quotas));
+            filters.extend(mixer::quotas(mixer, &asks.quotas, allow));
             limits = mixer::rate_limits(&asks.quotas);
         }
         let mesh = self.generator.snapshot.mesh();
@@ -185,14 +170,15 @@ impl Build<'_> {
     fn tcp(&self, port: &Port, peer: Peer) -> Vec<Filter> {
         let asks = self.scope.asks.tcp_at(port.number);
         let cluster = port.cluster.clone();
+        let allow = self.scope.asks.enforcement.allows_errors();
         let mut filters = self.extensions.network(Side::Server, port.number);
         filters.extend(self.authz.tcp.iter().cloned());
-        filters.extend(mixer::tcp_refusals(self.refusals(asks)));
+        filters.extend(mixer::tcp_refusals(&asks.refusals));
         filters.extend(
             self.mixers
                 .check
                 .iter()
-                .flat_map(|mixer| mixer::tcp_checks(mixer, &asks.checks)),
+                .flat_map(|mixer| mixer::tcp_checks(mixer, &asks.checks, allow)),
         );
         let log = self.mixers.report.as_ref().zip(asks.report.as_ref());
         let mesh = self.generator.snapshot.mesh();

@@ -36,7 +36,7 @@ pub(crate) fn generate(generator: &Generator, scope: &Inbound) -> Output {
         modes: snapshot.policies().peer_modes(&scope.namespace, &scope.labels),
         authz: Authz::new(snapshot, &scope.namespace, &scope.labels),
         tokens: Tokens::new(snapshot, &scope.namespace, &scope.labels),
-        mixers: Mixers::new(generator, &scope.asks, scope.address),
+        mixers: Mixers::new(generator, &scope.asks, scope.asks.checks(), scope.address),
         telemetry: Telemetry::new(generator, &scope.telemetries, &scope.namespace),
         extensions: Extensions::new(snapshot, &scope.extensions, &scope.namespace),
     };

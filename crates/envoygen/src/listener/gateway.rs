@@ -21,6 +21,7 @@ use crate::filter;
 use crate::gateway::{Bound, GatewayServer, Merged};
 use crate::generator::Generator;
 use crate::l4::Weighted;
+use crate::mixer::Sent;
 use crate::output::Origins;
 use crate::route::{RouteContext, gateway::common_hosts};
 use crate::telemetry::{Side, Traced};
@@ -54,6 +55,8 @@ pub(crate) struct Gateways<'a> {
     pub(crate) http_filters: Vec<HttpFilter>,
     pub(crate) tcp_filters: Vec<Filter>,
     pub(crate) decides: bool,
+    /// Mixer's cluster, and what it is asked.
+    pub(crate) mixer: Option<(&'a str, &'a Sent)>,
 }
 
 impl Gateways<'_> {
@@ -299,6 +302,8 @@ impl Gateways<'_> {
         };
         let mut filters = self.extensions.network(Side::Client, bind.port);
         filters.extend(self.tcp_filters.iter().cloned());
+        let mixer = self.mixer.iter();
+        filters.extend(mixer.flat_map(|(mixer, sent)| sent.tcp_filters(mixer, &clusters)));
         let policy = self.view.policy(&clusters);
         filters.push(tcp::governed(&prefix, clusters, self.tcp_log.clone(), &policy));
         filters
@@ -317,6 +322,8 @@ impl Gateways<'_> {
     /// The filter that reads HTTP; `http3` on QUIC.
     pub(super) fn http(&self, bind: &Bind, routes: String, http3: bool) -> Filter {
         let mut filters = self.http_filters.clone();
+        let mixer = self.mixer.iter();
+        filters.extend(mixer.flat_map(|(mixer, sent)| sent.http_filters(mixer)));
         filters.extend([
             filter::grpc_web(),
             alpn::filter(),

@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3::ExtAuth
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use envoy_types::pb::envoy::r#type::matcher::v3::ListStringMatcher;
 use envoy_types::pb::envoy::r#type::v3::{HttpStatus, StatusCode};
-use policy::{Check, FAIL_CLOSED, FAIL_OPEN, FAILURE_MODE_METADATA, Headers, RULES_METADATA};
+use policy::{Check, FAIL_CLOSED, FAIL_OPEN, FAILURE_MODE_METADATA, Headers, RULES_METADATA, SENT};
 
 use super::{native, service};
 use crate::filter;
@@ -16,23 +16,24 @@ use crate::wire::{exact, plain_any};
 /// Longest list of rules, in bytes: Mixer takes 64 KiB of headers.
 const MAX_RULES: usize = 32 << 10;
 
-/// The HTTP filters of some checks. Which requests are asked about is found out before an answer changes them.
-pub(crate) fn http_filters(cluster: &str, checks: &[Check]) -> Vec<HttpFilter> {
+/// The HTTP filters of some checks; with `allow` all let requests pass where Mixer cannot be asked. Which requests are asked
+/// about is found out before an answer changes them.
+pub(crate) fn http_filters(cluster: &str, checks: &[Check], allow: bool) -> Vec<HttpFilter> {
     let markers = checks.iter().filter_map(native::marker);
     markers
-        .chain(checks.iter().map(|check| http(cluster, check)))
+        .chain(checks.iter().map(|check| http(cluster, check, allow)))
         .collect()
 }
 
-fn http(cluster: &str, check: &Check) -> HttpFilter {
+fn http(cluster: &str, check: &Check, allow: bool) -> HttpFilter {
     let mode = mode(check);
     let claims = check.claims.then(|| filter::JWT.to_owned());
     let config = ExtAuthz {
         transport_api_version: ApiVersion::V3 as i32,
-        services: Some(Services::GrpcService(asked(cluster, check))),
+        services: Some(Services::GrpcService(asked(cluster, check, allow))),
         filter_enabled_metadata: native::marked(check),
         include_tls_session: true,
-        failure_mode_allow: check.fail_open,
+        failure_mode_allow: check.fail_open || allow,
         status_on_error: Some(HttpStatus {
             code: StatusCode::ServiceUnavailable as i32,
         }),
@@ -43,21 +44,39 @@ fn http(cluster: &str, check: &Check) -> HttpFilter {
         stat_prefix: format!("mixer_{mode}"),
         ..Default::default()
     };
-    filter::http(&format!("{}.mixer-{mode}", filter::EXT_AUTHZ), plain_any(&config))
+    filter::http(&http_name(check.fail_open), plain_any(&config))
 }
 
-/// The network filters of some checks.
-pub(crate) fn network_filters(cluster: &str, checks: &[Check]) -> Vec<Filter> {
-    checks.iter().map(|check| network(cluster, check)).collect()
+/// The name of the HTTP filter of a failure mode.
+pub(super) fn http_name(fail_open: bool) -> String {
+    format!("{}.mixer-{}", filter::EXT_AUTHZ, mode_of(fail_open))
 }
 
-fn network(cluster: &str, check: &Check) -> Filter {
+/// The network filters of some checks, likewise.
+pub(crate) fn network_filters(cluster: &str, checks: &[Check], allow: bool) -> Vec<Filter> {
+    checks
+        .iter()
+        .map(|check| network(check, asked(cluster, check, allow), allow))
+        .collect()
+}
+
+/// The network filter of a gateway's check; `said` is what it tells Mixer of what is sent.
+pub(super) fn network_to(cluster: &str, check: &Check, said: &str, allow: bool) -> Filter {
+    let metadata = [(FAILURE_MODE_METADATA, mode(check)), (SENT, said)];
+    network(
+        check,
+        service(cluster, &metadata, check.fail_open || allow),
+        allow,
+    )
+}
+
+fn network(check: &Check, call: GrpcService, allow: bool) -> Filter {
     let mode = mode(check);
     let config = NetworkExtAuthz {
         stat_prefix: format!("mixer_{mode}"),
-        grpc_service: Some(asked(cluster, check)),
+        grpc_service: Some(call),
         include_tls_session: true,
-        failure_mode_allow: check.fail_open,
+        failure_mode_allow: check.fail_open || allow,
         transport_api_version: ApiVersion::V3 as i32,
         ..Default::default()
     };
@@ -68,7 +87,7 @@ fn network(cluster: &str, check: &Check) -> Filter {
 }
 
 /// The call, with which rules it asks for.
-fn asked(cluster: &str, check: &Check) -> GrpcService {
+fn asked(cluster: &str, check: &Check, allow: bool) -> GrpcService {
     let rules = check.selective.then(|| check.rules.join(","));
     // Without the names Mixer decides by all rules.
     let rules = rules.filter(|rules| rules.len() <= MAX_RULES);
@@ -77,11 +96,15 @@ fn asked(cluster: &str, check: &Check) -> GrpcService {
         .into_iter()
         .chain(rules)
         .collect();
-    service(cluster, &metadata, check.fail_open)
+    service(cluster, &metadata, check.fail_open || allow)
 }
 
 pub(super) fn mode(check: &Check) -> &'static str {
-    if check.fail_open { FAIL_OPEN } else { FAIL_CLOSED }
+    mode_of(check.fail_open)
+}
+
+fn mode_of(fail_open: bool) -> &'static str {
+    if fail_open { FAIL_OPEN } else { FAIL_CLOSED }
 }
 
 /// Envoy sends all headers where nothing is listed, so a header that each request has is always on the list.
@@ -116,7 +139,7 @@ mod tests {
                 selective: true,
                 when: Matcher::Always,
             };
-            let service = asked("mixer", &check);
+            let service = asked("mixer", &check, false);
             service.initial_metadata.iter().any(|m| m.key == RULES_METADATA)
         };
         assert!(named(1_500));

@@ -5,7 +5,9 @@
 mod address;
 mod check;
 mod ended;
+mod enforcement;
 mod expression;
+mod gateway;
 mod headers;
 mod matcher;
 mod native;
@@ -31,6 +33,8 @@ use crate::wire::{duration, u32_value};
 
 pub(crate) use check::{http_filters as checks, network_filters as tcp_checks};
 pub(crate) use ended::logs as ended;
+pub use enforcement::Enforcement;
+pub(crate) use gateway::Sent;
 pub(crate) use headers::{capture, change};
 pub(crate) use native::{http_filter as refusals, joined, network_filter as tcp_refusals, replies};
 pub(crate) use quota::{filters as quotas, rate_limits};
@@ -41,6 +45,12 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// The same of rules that let requests pass then: a service behind them must not be slow while Mixer is away.
 const DEADLINE_OPEN: Duration = Duration::from_millis(500);
 
+/// The role of the cluster for reports.
+const REPORT: &str = "report";
+
+/// Longest wait for one try's answer, where there is time for several.
+const TRY: Duration = Duration::from_millis(1_500);
+
 /// What a workload's proxy does for Mixer's rules, for HTTP and for TCP.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Asks {
@@ -50,6 +60,8 @@ pub struct Asks {
     pub tcp: Requirements,
     /// At ports of the workload's services that need something else.
     pub ports: BTreeMap<u16, PortAsks>,
+    /// Whether policies hold here; where they do not, the above has none.
+    pub enforcement: Enforcement,
 }
 
 /// What a workload's proxy does for Mixer's rules at one port.
@@ -77,7 +89,8 @@ impl Asks {
         [&self.http, &self.tcp].into_iter().chain(ports)
     }
 
-    fn checks(&self) -> bool {
+    /// Whether Mixer is asked about anything.
+    pub(crate) fn checks(&self) -> bool {
         self.all().any(|r| !r.checks.is_empty() || !r.quotas.is_empty())
     }
 
@@ -99,11 +112,16 @@ pub(crate) struct Mixers {
 }
 
 impl Mixers {
-    /// The Mixers for what is asked. MeshConfig's addresses come before the settings'.
-    pub(crate) fn new(generator: &Generator, asks: &Asks, own: Option<std::net::IpAddr>) -> Mixers {
+    /// The Mixers for what is told, and with `checks` for what is asked. MeshConfig's addresses come before the settings'.
+    pub(crate) fn new(
+        generator: &Generator,
+        asks: &Asks,
+        checks: bool,
+        own: Option<std::net::IpAddr>,
+    ) -> Mixers {
         let mut out = Mixers::default();
         let mesh = generator.snapshot.mesh();
-        if asks.checks() && !mesh.disable_policy_checks {
+        if checks {
             let address = out.address(generator, &mesh.mixer_check_server, "mixerCheckServer");
             out.check = Some(match address {
                 Some(address) => out.add(generator, &address, "", own),
@@ -112,7 +130,7 @@ impl Mixers {
         }
         if asks.reports() && !mesh.disable_mixer_http_reports {
             let address = out.address(generator, &mesh.mixer_report_server, "mixerReportServer");
-            out.report = address.map(|address| out.add(generator, &address, "report", own));
+            out.report = address.map(|address| out.add(generator, &address, REPORT, own));
         }
         out
     }
@@ -140,7 +158,7 @@ impl Mixers {
         None
     }
 
-    /// Adds the cluster of an address; gives its name.
+    /// Adds the cluster of an address; gives its name, which has the role in it where there is another of the same address.
     fn add(
         &mut self,
         generator: &Generator,
@@ -153,12 +171,13 @@ impl Mixers {
             &generator.settings.system_namespace,
             "mixer",
         );
-        let mut cluster = address::cluster(generator, address, &mixer, "", own);
-        if let Some(same) = self.clusters.iter().find(|known| known.name == cluster.name) {
-            if *same == cluster {
-                return cluster.name;
-            }
-            cluster = address::cluster(generator, address, &mixer, role, own);
+        let made = |role: &str| address::cluster(generator, address, &mixer, role, own);
+        let mut cluster = made("");
+        if self.clusters.iter().any(|known| known.name == cluster.name) {
+            cluster = made(role);
+        }
+        if role == REPORT {
+            report::hold_back(&mut cluster);
         }
         let name = cluster.name.clone();
         self.clusters.push(cluster);
@@ -227,13 +246,19 @@ fn deadline(fail_open: bool) -> Duration {
     if fail_open { DEADLINE_OPEN } else { DEADLINE }
 }
 
+/// When a call is made again. Envoy cuts each try off at the longest back-off (`convertCoreToRouteRetryPolicy` makes it the
+/// `per_try_timeout`), and a quota's call that is cut off has charged already: so that is as long as a Mixer may be slow.
 fn retries(fail_open: bool) -> RetryPolicy {
+    let (longest, tries) = match fail_open {
+        true => (DEADLINE_OPEN, 1),
+        false => (TRY, 10),
+    };
     RetryPolicy {
         retry_back_off: Some(BackoffStrategy {
             base_interval: duration(Duration::from_millis(100)),
-            max_interval: duration(Duration::from_millis(300)),
+            max_interval: duration(longest),
         }),
-        num_retries: u32_value(if fail_open { 1 } else { 20 }),
+        num_retries: u32_value(tries),
         retry_on: "connect-failure,refused-stream,reset,gateway-error,unavailable,cancelled".to_owned(),
         ..Default::default()
     }

@@ -29,13 +29,13 @@ use crate::wire::{duration, plain_any, u32_value};
 const CLOSED: u32 = 0;
 const OPEN: u32 = 1;
 
-/// The filters that some quotas need.
-pub(crate) fn filters(cluster: &str, quotas: &[QuotaDescriptor]) -> Vec<HttpFilter> {
+/// The filters that some quotas need; with `allow` all let requests pass where Mixer cannot be asked.
+pub(crate) fn filters(cluster: &str, quotas: &[QuotaDescriptor], allow: bool) -> Vec<HttpFilter> {
     let mut entries = quotas.iter().flat_map(|quota| &quota.entries);
     let source = entries
         .any(|entry| entry.key == "source.address")
         .then(source_address);
-    source.into_iter().chain(limits(cluster, quotas)).collect()
+    source.into_iter().chain(limits(cluster, quotas, allow)).collect()
 }
 
 /// Keeps the connection's own address, which a client cannot forge.
@@ -62,13 +62,13 @@ fn source_address() -> HttpFilter {
 }
 
 /// A filter for each failure mode.
-fn limits(cluster: &str, quotas: &[QuotaDescriptor]) -> Vec<HttpFilter> {
+fn limits(cluster: &str, quotas: &[QuotaDescriptor], allow: bool) -> Vec<HttpFilter> {
     let modes = [(CLOSED, FAIL_CLOSED, false), (OPEN, FAIL_OPEN, true)];
     let needed = modes
         .into_iter()
         .filter(|(_, _, open)| quotas.iter().any(|quota| quota.fail_open == *open));
     needed
-        .map(|(stage, mode, open)| filter(cluster, stage, mode, open))
+        .map(|(stage, mode, open)| filter(cluster, stage, mode, open || allow))
         .collect()
 }
 

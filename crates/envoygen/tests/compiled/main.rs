@@ -12,8 +12,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod asked;
 mod ended;
+mod gateways;
 mod headers;
 mod mesh;
 mod quotas;
 mod refusals;
+mod reports;

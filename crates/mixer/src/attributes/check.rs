@@ -1,15 +1,29 @@
-//! An ext_authz CheckRequest as attributes. Checks are asked by the proxy of the called workload.
+//! An ext_authz CheckRequest as attributes. Checks are asked by the proxy of the called workload, or by the gateway that sends
+//! the request; which gateways may, is known of their workloads.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer};
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
-use policy::{HeaderMap, Party, Protocol, Request, WorkloadView};
+use expr::{Attributes, Value};
+use policy::{Extra, HeaderMap, Party, Protocol, ReporterKind, Request, Sent, WorkloadView};
 
 use super::address::Endpoint;
 use super::claims::{self, Claims};
 use super::{parties, time};
 use crate::mesh::Mesh;
+
+/// Why what somebody asks about as a gateway is not looked at.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unsent {
+    /// Anybody could use up the quotas of others.
+    #[error("{0} asks about what it sends, as gateways do, but no Gateway selects its workload")]
+    NoGateway(String),
+    /// The feed does not have it (yet).
+    #[error("the service {0} is not known (yet); try again")]
+    UnknownService(String),
+}
 
 /// A CheckRequest and what had to be computed from it.
 #[derive(Debug)]
@@ -18,6 +32,19 @@ pub(crate) struct Check<'a> {
     http: Option<Http<'a>>,
     caller: &'a str,
     claims: Option<Claims>,
+    origin: Origin,
+    sent: Option<&'a Sent<'a>>,
+}
+
+/// The client in front of a gateway: `origin.ip`.
+#[derive(Debug)]
+struct Origin(Option<IpAddr>);
+
+impl Attributes for Origin {
+    fn get(&self, name: &str) -> Option<Value<'_>> {
+        (name == "origin.ip").then_some(())?;
+        self.0.map(Value::Ip)
+    }
 }
 
 #[derive(Debug)]
@@ -28,9 +55,13 @@ struct Http<'a> {
 }
 
 impl<'a> Check<'a> {
-    /// Takes a request from the proxy whose authenticated identity (without `spiffe://`) is `caller`. None if the
-    /// message has no attributes at all.
-    pub(crate) fn new(message: &'a CheckRequest, caller: &'a str) -> Option<Self> {
+    /// Takes a request from the proxy whose authenticated identity (without `spiffe://`) is `caller`; `sent` is what a gateway
+    /// says of it. None if the message has no attributes at all.
+    pub(crate) fn new(
+        message: &'a CheckRequest,
+        caller: &'a str,
+        sent: Option<&'a Sent<'a>>,
+    ) -> Option<Self> {
         let context = message.attributes.as_ref()?;
         let http = context.request.as_ref().and_then(|request| request.http.as_ref());
         let http = http.map(|request| Http {
@@ -43,6 +74,8 @@ impl<'a> Check<'a> {
             http,
             caller,
             claims: claims::of(context.metadata_context.as_ref()),
+            origin: Origin(address(context.source.as_ref()).ip),
+            sent,
         })
     }
 
@@ -57,7 +90,49 @@ impl<'a> Check<'a> {
     }
 
     /// The attributes, for the workload that is [`Self::own`].
-    pub(crate) fn request<'b>(&'b self, mesh: &'b Mesh, own: &'b WorkloadView) -> Request<'b> {
+    ///
+    /// # Errors
+    /// It asks about what it sends, and is no gateway, or the service is not known.
+    pub(crate) fn request<'b>(
+        &'b self,
+        mesh: &'b Mesh,
+        own: &'b WorkloadView,
+    ) -> Result<Request<'b>, Unsent> {
+        match self.sent {
+            None => Ok(self.arriving(mesh, own)),
+            Some(_) if !mesh.is_gateway(own) => Err(Unsent::NoGateway(self.caller.to_owned())),
+            Some(sent) => self.leaving(mesh, own, sent),
+        }
+    }
+
+    /// What a gateway sends: the workload that will answer is not chosen yet.
+    fn leaving<'b>(
+        &'b self,
+        mesh: &'b Mesh,
+        own: &'b WorkloadView,
+        sent: &Sent<'_>,
+    ) -> Result<Request<'b>, Unsent> {
+        let unknown = || Unsent::UnknownService(format!("{}/{}", sent.namespace, sent.host));
+        let service = mesh.service_in(sent.namespace, sent.host).ok_or_else(unknown)?;
+        let near = address(self.context.destination.as_ref());
+        Ok(Request {
+            reporter: ReporterKind::Outbound,
+            source: Party {
+                workload: Some(own),
+                ip: own.ip.or(near.ip),
+                port: None,
+                principal: Some(self.caller),
+            },
+            destination: Party::default(),
+            service: Some(service),
+            mtls: None,
+            extra: Extra(Some(&self.origin)),
+            ..self.arriving(mesh, own)
+        })
+    }
+
+    /// What arrives at the workload.
+    fn arriving<'b>(&'b self, mesh: &'b Mesh, own: &'b WorkloadView) -> Request<'b> {
         let context = self.context;
         let near = address(context.destination.as_ref());
         let far = context.source.as_ref();

@@ -4,15 +4,12 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::data::accesslog::v3::tls_properties::certificate_properties::subject_alt_name::San;
 use envoy_types::pb::envoy::data::accesslog::v3::{AccessLogCommon, TlsProperties};
-use policy::{Party, ReporterKind, Request, Response, WorkloadView};
+use policy::{Party, ReporterKind, Request, Response, UPSTREAM_PEER_TAG, WorkloadView};
 
 use super::address::Endpoint;
 use super::claims::{self, Claims};
 use super::{flags, parties, time};
 use crate::mesh::Mesh;
-
-/// Custom tag with the identity of the upstream's certificate (`%UPSTREAM_PEER_URI_SAN%`).
-const UPSTREAM_PRINCIPAL: &str = "destination.principal";
 
 /// Who sends the entries of a stream.
 #[derive(Debug, Clone, Default)]
@@ -151,10 +148,11 @@ impl<'a> Common<'a> {
 
     fn outbound<'b>(&'b self, request: &mut Request<'b>, mesh: &'b Mesh, own: Option<&'b WorkloadView>) {
         let entry = self.entry;
-        let tag = entry.custom_tags.get(UPSTREAM_PRINCIPAL);
+        let tag = entry.custom_tags.get(UPSTREAM_PEER_TAG);
         let peer = tag.and_then(|uri| parties::principal(uri));
         let address = Endpoint::of(entry.upstream_remote_address.as_ref());
-        request.mtls = tag.map(|_| peer.is_some());
+        // Without an upstream there is no connection of which to say so.
+        request.mtls = address.ip.map(|_| peer.is_some());
         request.source = Party {
             workload: own,
             ip: own

@@ -18,7 +18,7 @@
 //! | `request.useragent`, `.referer`, `.api_key` | headers, query | the same |
 //! | `request.auth.*` | dynamic metadata of Envoy's jwt_authn filter | the same |
 //! | `response.*` | absent | `response`, `duration` |
-//! | `connection.mtls` | whether the peer's certificate has a SPIFFE id | the same; outbound: whether the custom tag is there |
+//! | `connection.mtls` | whether the peer's certificate has a SPIFFE id | the same; outbound: whether the certificate of the upstream that was reached for has one |
 //! | `connection.requested_server_name` | `tls_session.sni` | `tls_sni_hostname` |
 //! | `connection.event`, `.id`, `.received.*`, `.sent.*`, `.duration` | absent | TCP entries |
 //! | `context.protocol`, `api.protocol` | `tcp` without an HTTP request, `grpc` by content type, else `http` | the same |

@@ -11,7 +11,9 @@ use envoy_types::pb::envoy::service::auth::v3::{
 };
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::rpc;
-use policy::{Asked, Code, FAIL_CLOSED, FAIL_OPEN, FAILURE_MODE_METADATA, HeaderChange, RULES_METADATA};
+use policy::{
+    Asked, Code, FAIL_CLOSED, FAIL_OPEN, FAILURE_MODE_METADATA, HeaderChange, RULES_METADATA, SENT, Sent,
+};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
@@ -25,23 +27,44 @@ pub(crate) struct Checks(pub(crate) Arc<Engine>);
 impl Authorization for Checks {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
         let caller = super::caller(request.extensions())?;
-        let asked = asked(request.metadata())?;
-        let decision = self.0.check(request.get_ref(), &caller, &asked).await?;
+        let (metadata, message) = (request.metadata(), request.get_ref());
+        let sent = sent(metadata, message)?;
+        let asked = asked(metadata, sent.as_ref())?;
+        let decision = self.0.check(message, &caller, &asked, sent.as_ref()).await?;
         Ok(Response::new(response(decision)))
     }
 }
 
+/// What a gateway says of a request, or of a connection, that it sends.
+fn sent<'a>(metadata: &'a MetadataMap, message: &'a CheckRequest) -> Result<Option<Sent<'a>>, Status> {
+    let of_route = message
+        .attributes
+        .as_ref()
+        .and_then(|attributes| attributes.context_extensions.get(SENT));
+    let said = match of_route {
+        Some(said) => Some(said.as_str()),
+        None => text(metadata, SENT)?,
+    };
+    let malformed = || Status::invalid_argument(format!("{SENT} must be NAMESPACE/HOST RULE,RULE"));
+    said.map(|said| Sent::parse(said).ok_or_else(malformed))
+        .transpose()
+}
+
 /// Which rules the filter asks for.
-fn asked(metadata: &MetadataMap) -> Result<Asked<'_>, Status> {
-    let malformed = || Status::invalid_argument(format!("{RULES_METADATA} must be text"));
-    let names = metadata
-        .get(RULES_METADATA)
-        .map(|value| value.to_str().map_err(|_| malformed()))
-        .transpose()?;
+fn asked<'a>(metadata: &'a MetadataMap, sent: Option<&Sent<'a>>) -> Result<Asked<'a>, Status> {
+    let names = text(metadata, RULES_METADATA)?.map(|names| names.split(',').collect());
     Ok(Asked {
         fail_open: failure_mode(metadata)?,
-        rules: names.map(|names| names.split(',').collect()),
+        rules: sent.map_or(names, |sent| Some(sent.rules.clone())),
     })
+}
+
+fn text<'a>(metadata: &'a MetadataMap, name: &'static str) -> Result<Option<&'a str>, Status> {
+    let malformed = |_| Status::invalid_argument(format!("{name} must be text"));
+    metadata
+        .get(name)
+        .map(|value| value.to_str().map_err(malformed))
+        .transpose()
 }
 
 /// Those that fail open (true), closed (false), or all.

@@ -19,6 +19,7 @@ pub(crate) use mixer::MixerApi;
 pub(crate) use otlp::{Logs, Metrics, Stream};
 pub(crate) use rate_limit_server::RateLimitServer;
 
+use crate::attributes::check::Unsent;
 use crate::engine::Undecided;
 
 /// Longest node id that is looked at, in bytes.
@@ -42,6 +43,8 @@ impl From<Undecided> for Status {
             Undecided::NoConfiguration | Undecided::UnknownCaller(_) | Undecided::Uncounted(_) => {
                 Self::unavailable(why.to_string())
             }
+            Undecided::Unsent(Unsent::UnknownService(_)) => Self::unavailable(why.to_string()),
+            Undecided::Unsent(Unsent::NoGateway(_)) => Self::permission_denied(why.to_string()),
             Undecided::Malformed(_) => Self::invalid_argument(why.to_string()),
         }
     }
