@@ -116,7 +116,10 @@ impl<'a> Build<'a> {
         let opens = |egress: &&Egress| egress.listener.as_ref().is_some_and(|l| l.port.is_some());
         let opened = egress.iter().any(opens);
         // An alias has no virtual host of its own; a VirtualService gives it one.
-        let all = egress.iter().flat_map(|egress| &egress.services);
+        let all = egress
+            .iter()
+            .filter(|_| opened)
+            .flat_map(|egress| &egress.services);
         let all = all.filter(|service| !matches!(service.resolution, Resolution::Alias(_)));
         let all: HashSet<&str> = all.map(|service| service.host.as_str()).collect();
         let here: HashSet<&str> = self.services.keys().copied().collect();
