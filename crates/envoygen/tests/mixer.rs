@@ -26,7 +26,7 @@ use support::{MIXER, SHOP, cluster, generator, listener, manager, snapshot, tabl
 
 const FRONTEND: &str = "sidecar~127.1.0.10~frontend-v1.shop~shop.svc.cluster.local";
 const CATALOG: &str = "sidecar~127.1.0.21~catalog-v1.shop~shop.svc.cluster.local";
-const MIXER_CLUSTER: &str = "outbound|15004||mixer.argosy-system.svc.cluster.local";
+const MIXER_CLUSTER: &str = "outbound|15004|argosy.check|mixer.argosy-system.svc.cluster.local";
 
 fn inbound(output: &Output, name: &str) -> HttpConnectionManager {
     manager(&listener(output, name).filter_chains[0].filters[0]).unwrap()
@@ -202,6 +202,16 @@ fn mixer_is_known_by_its_identity() {
     assert!(format!("{context:?}").contains("spiffe://cluster.local/ns/argosy-system/sa/mixer"));
 }
 
+/// Connections that stand ask on after the last rule has gone; a Service's cluster of the same name would take the cluster's place
+/// then, without mutual TLS.
+#[test]
+fn the_cluster_to_ask_is_not_that_of_mixers_service() {
+    let of_service = "outbound|15004||mixer.argosy-system.svc.cluster.local";
+    let output = tables(&generator(&[SHOP, MIXER]), CATALOG);
+    cluster(&output, MIXER_CLUSTER);
+    assert!(output.get(envoygen::type_url::CLUSTER, of_service).is_none());
+}
+
 #[test]
 fn without_an_address_checks_meet_their_failure_mode_and_somebody_is_told() {
     let generator = Generator::new(snapshot(&[SHOP, MIXER]), Settings::default());
@@ -228,7 +238,7 @@ fn without_an_address_checks_meet_their_failure_mode_and_somebody_is_told() {
 fn mesh_config_names_mixers_of_its_own() {
     let mesh = "apiVersion: mesh.istio.io/v1alpha1\nkind: MeshConfig\nmetadata: {name: istio, namespace: istio-system}\nspec: {mixerCheckServer: 'policy.example:9091', mixerReportServer: 'telemetry.example:9092'}\n";
     let output = tables(&generator(&[SHOP, MIXER, mesh]), CATALOG);
-    cluster(&output, "outbound|9091||policy.example");
-    cluster(&output, "outbound|9092||telemetry.example");
+    cluster(&output, "outbound|9091|argosy.check|policy.example");
+    cluster(&output, "outbound|9092|argosy.report|telemetry.example");
     assert!(output.get(envoygen::type_url::CLUSTER, MIXER_CLUSTER).is_none());
 }

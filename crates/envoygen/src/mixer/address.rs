@@ -32,7 +32,7 @@ impl MixerAddress {
     }
 }
 
-/// The cluster of a Mixer: `outbound|PORT|ROLE|HOST`, an IP address standing for Mixer's usual name.
+/// The cluster of a Mixer: `outbound|PORT|ROLE|HOST`, which no Service has, an IP address standing for Mixer's usual name.
 pub(super) fn cluster(
     generator: &Generator,
     address: &MixerAddress,

@@ -45,8 +45,10 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// The same of rules that let requests pass then: a service behind them must not be slow while Mixer is away.
 const DEADLINE_OPEN: Duration = Duration::from_millis(500);
 
-/// The role of the cluster for reports.
-const REPORT: &str = "report";
+/// Take the subset's place in the names of Mixer's clusters. Mixer's Service has a cluster of its own, without mutual TLS, in each
+/// proxy; were the names the same, connections that go on asking after the last rule has gone would find that one.
+const CHECK: &str = "argosy.check";
+const REPORT: &str = "argosy.report";
 
 /// Longest wait for one try's answer, where there is time for several.
 const TRY: Duration = Duration::from_millis(1_500);
@@ -124,7 +126,7 @@ impl Mixers {
         if checks {
             let address = out.address(generator, &mesh.mixer_check_server, "mixerCheckServer");
             out.check = Some(match address {
-                Some(address) => out.add(generator, &address, "", own),
+                Some(address) => out.add(generator, &address, CHECK, own),
                 None => out.add_unreachable(generator),
             });
         }
@@ -158,7 +160,7 @@ impl Mixers {
         None
     }
 
-    /// Adds the cluster of an address; gives its name, which has the role in it where there is another of the same address.
+    /// Adds the cluster of an address; gives its name.
     fn add(
         &mut self,
         generator: &Generator,
@@ -171,11 +173,7 @@ impl Mixers {
             &generator.settings.system_namespace,
             "mixer",
         );
-        let made = |role: &str| address::cluster(generator, address, &mixer, role, own);
-        let mut cluster = made("");
-        if self.clusters.iter().any(|known| known.name == cluster.name) {
-            cluster = made(role);
-        }
+        let mut cluster = address::cluster(generator, address, &mixer, role, own);
         if role == REPORT {
             report::hold_back(&mut cluster);
         }
