@@ -173,3 +173,14 @@ pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(),
     context.admin.unmount(pages::DEBUG_MIXER);
     served
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxies_come_again_to_whichever_mixer_there_is() {
+        let age = limits().connection_age.unwrap().as_secs();
+        assert!(CONNECTION_AGE.contains(&age), "{age}");
+    }
+}
