@@ -165,10 +165,12 @@ impl Agent<'_> {
         let args = self.args;
         let resolv = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
         // As Envoy says them, so that Pilot makes the same for both.
-        let told = ["DNS_CAPTURE", "INTERCEPTION_MODE"];
+        let told = ["DNS_CAPTURE", "INTERCEPTION_MODE", "INSTANCE_IPS"];
         let told = told
             .iter()
-            .filter_map(|name| Some(((*name).to_owned(), text(name)?.to_owned())));
+            .filter_map(|name| Some(((*name).to_owned(), text(name)?.to_owned())))
+            // Else Pilot would take the stream for a second Envoy's.
+            .chain([("ARGOSY_STREAM".to_owned(), "dns".to_owned())]);
         let asker = Asker {
             channel,
             node_id: bootstrap::node_id(

@@ -28,6 +28,9 @@ use crate::timeline::Timeline;
 /// Where a node's metadata has the version of its agent.
 const VERSION: &str = "ARGOSY_VERSION";
 
+/// Where an agent says that a stream with its proxy's node id is its own, and what for.
+const STREAM: &str = "ARGOSY_STREAM";
+
 /// A proxy with an open stream.
 struct Connected {
     proxy: Arc<Proxy>,
@@ -108,7 +111,7 @@ impl Proxies {
     #[must_use]
     pub fn wanted(&self, asked: &str) -> Option<ProxyTable> {
         let streams = self.streams.lock();
-        let meant = streams.values().find(|each| is_meant(&each.node, asked));
+        let meant = streams.values().find(|each| each.is_meant(asked));
         meant.map(|each| each.wanted.clone())
     }
 
@@ -267,9 +270,7 @@ impl Proxies {
     #[must_use]
     pub fn resources(&self, asked: &str) -> Option<Value> {
         let streams = self.streams.lock();
-        let connected = streams
-            .values()
-            .find(|connected| is_meant(&connected.node, asked))?;
+        let connected = streams.values().find(|connected| connected.is_meant(asked))?;
         let wanted = &connected.wanted;
         let resource = |type_url: &TypeUrl, resource: &xds::Resource| {
             let objects: Vec<String> = wanted
@@ -346,9 +347,15 @@ impl Proxies {
 }
 
 impl Connected {
-    /// Whether it is Envoy's stream: an agent that asks for its workload's address has none to name.
+    /// Whether it is Envoy's stream.
     fn is_proxy(&self) -> bool {
-        !self.proxy.ip.is_unspecified()
+        is_envoys(&self.proxy)
+    }
+
+    /// Whether it is the one that was asked for by its node's id or its short name. An agent's stream has the node's name too,
+    /// but no configuration to show.
+    fn is_meant(&self, asked: &str) -> bool {
+        self.is_proxy() && is_meant(&self.node, asked)
     }
 
     /// Who it is, and what it should have so far.
@@ -450,11 +457,15 @@ fn generator_findings(tables: &Tables) -> BTreeSet<String> {
     findings.iter().map(Finding::to_string).collect()
 }
 
+/// Whether a stream is Envoy's. An agent that asks for its workload's address has none to name, and one that asks for DNS names
+/// says so.
+fn is_envoys(proxy: &Proxy) -> bool {
+    !proxy.ip.is_unspecified() && !proxy.metadata.contains_key(STREAM)
+}
+
 /// Whether a node (`TYPE~ADDRESS~NAME.NAMESPACE~DOMAIN`) is the one that was asked for, by its id or its short name.
-/// The stream by which an agent asks for its own address has the node's name too, but no configuration to show.
 fn is_meant(node: &str, asked: &str) -> bool {
-    let mut parts = node.split('~').skip(1);
-    node == asked || parts.next() != Some("0.0.0.0") && parts.next() == Some(asked)
+    node == asked || node.split('~').nth(2) == Some(asked)
 }
 
 #[cfg(test)]
@@ -464,12 +475,9 @@ mod tests {
     #[test]
     fn a_proxy_is_asked_for_by_its_id_or_its_short_name() {
         let envoy = "sidecar~127.1.0.21~catalog-v1.shop~shop.svc.cluster.local";
-        let agent = "sidecar~0.0.0.0~catalog-v1.shop~shop.svc.cluster.local";
         for (node, asked, expected) in [
             (envoy, envoy, true),
             (envoy, "catalog-v1.shop", true),
-            (agent, agent, true),
-            (agent, "catalog-v1.shop", false),
             (envoy, "catalog-v1", false),
             (envoy, "127.1.0.21", false),
             (envoy, "", false),
@@ -477,5 +485,22 @@ mod tests {
         ] {
             assert_eq!(is_meant(node, asked), expected, "{node} {asked}");
         }
+    }
+
+    #[test]
+    fn agents_streams_are_no_proxies() {
+        use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
+        let dns = Value {
+            kind: Some(Kind::StringValue("dns".to_owned())),
+        };
+        let marked = Struct {
+            fields: [(STREAM.to_owned(), dns)].into(),
+        };
+        let envoy = "sidecar~127.1.0.21~catalog-v1.shop~shop.svc.cluster.local";
+        let unknown = "sidecar~0.0.0.0~catalog-v1.shop~shop.svc.cluster.local";
+        let is = |node, metadata| is_envoys(&Proxy::parse(node, metadata).unwrap());
+        assert!(is(envoy, None));
+        assert!(!is(envoy, Some(&marked)), "an agent's stream for DNS");
+        assert!(!is(unknown, None), "an agent that asks for its address");
     }
 }

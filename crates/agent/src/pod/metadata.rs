@@ -1,5 +1,5 @@
 //! What the proxy says of itself beyond its labels: variables `ISTIO_META_NAME` become the node's metadata `NAME`, and those of
-//! `ISTIO_METAJSON_…` the members of their objects, as in Istio's agent. Pure.
+//! `ISTIO_METAJSON_…` the members of their objects, as in Istio's agent; of `PROXY_CONFIG` what Pilot reads goes along. Pure.
 
 use serde_json::{Map, Value};
 
@@ -18,9 +18,20 @@ pub fn metadata(variables: impl Iterator<Item = (String, String)>) -> Map<String
                 Ok(Value::Object(members)) => metadata.extend(members),
                 _ => tracing::warn!("{name} is no JSON object and is left out"),
             }
+        } else if name == "PROXY_CONFIG" {
+            metadata.extend(for_pilot(&value).map(|config| (name, config)));
         }
     }
     metadata.into_iter().take(MAX_ENTRIES).collect()
+}
+
+/// What Pilot reads of ProxyConfig, if it is there.
+fn for_pilot(config: &str) -> Option<Value> {
+    let Ok(Value::Object(mut config)) = serde_json::from_str(config) else {
+        return None;
+    };
+    config.retain(|field, _| field == "gatewayTopology");
+    (!config.is_empty()).then_some(Value::Object(config))
 }
 
 #[cfg(test)]
@@ -36,9 +47,17 @@ mod tests {
             ("ISTIO_METAJSON_LABELS", r#"{"A": {"b": 1}}"#),
             ("ISTIO_METAJSON_BROKEN", "x"),
             ("HOME", "/"),
+            (
+                "PROXY_CONFIG",
+                r#"{"concurrency": 1, "gatewayTopology": {"numTrustedProxies": 2}}"#,
+            ),
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let expected = json!({"OWNER": "kubernetes://x", "A": {"b": 1}});
+        let expected = json!({
+            "OWNER": "kubernetes://x",
+            "A": {"b": 1},
+            "PROXY_CONFIG": {"gatewayTopology": {"numTrustedProxies": 2}},
+        });
         assert_eq!(Value::Object(metadata(variables.into_iter())), expected);
     }
 }

@@ -135,6 +135,8 @@ fn unsupported(config: &ProxyConfig) -> Vec<&'static str> {
         ("fileFlushInterval", config.file_flush_interval.is_some()),
         ("fileFlushMinSizeKb", config.file_flush_min_size_kb != 0),
         ("statsCompression", config.stats_compression.is_some()),
+        ("proxyHeaders", config.proxy_headers.is_some()),
+        ("connectionSettings", config.connection_settings.is_some()),
     ];
     set.iter()
         .filter(|(_, set)| *set)
