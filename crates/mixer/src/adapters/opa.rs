@@ -128,11 +128,11 @@ mod tests {
     use crate::adapters::tests::{backend, instance};
 
     fn adapter(policy: &str) -> Result<Adapter, String> {
-        adapter_with(policy, json!({}))
+        adapter_with(policy, &json!({}))
     }
 
     /// One with these further parameters.
-    fn adapter_with(policy: &str, more: serde_json::Value) -> Result<Adapter, String> {
+    fn adapter_with(policy: &str, more: &serde_json::Value) -> Result<Adapter, String> {
         let mut params = json!({"policy": [policy], "checkMethod": "data.mixerauthz.allow"});
         let more = more.as_object().cloned().unwrap();
         params.as_object_mut().unwrap().extend(more);
@@ -196,7 +196,7 @@ mod tests {
         ];
         for (policy, expected) in cases {
             let policy = format!("package mixerauthz\n{policy}");
-            let adapter = adapter_with(&policy, json!({"failClose": false})).unwrap();
+            let adapter = adapter_with(&policy, &json!({"failClose": false})).unwrap();
             assert_eq!(code(&adapter, "jason", "").await, expected, "{policy}");
         }
     }
