@@ -1,4 +1,5 @@
-//! `opa`: authorization by policies in Rego. What the policies do not allow is refused, and so is what they fail on.
+//! `opa`: authorization by policies in Rego. What the policies do not allow is refused, and so is what they fail on unless the handler says
+//! otherwise (`failClose: false`).
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
