@@ -131,7 +131,7 @@ impl Client {
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         stream.write_all(format!("{text}\r\n").as_bytes()).unwrap();
         let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
-        while !is_whole(&answer) {
+        while !envoy::is_whole(&answer) {
             match stream.read(&mut buffer).unwrap() {
                 0 => break,
                 count => answer.extend_from_slice(&buffer[..count]),
@@ -161,17 +161,6 @@ impl Client {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
-}
-
-/// Whether an answer has all of its body.
-fn is_whole(answer: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(answer);
-    let Some((head, body)) = text.split_once("\r\n\r\n") else {
-        return false;
-    };
-    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
-    let length = lines.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    length.is_some_and(|(_, length)| length.parse() == Ok(body.len()))
 }
 
 /// A VirtualService that is accepted.

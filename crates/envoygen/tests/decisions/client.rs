@@ -128,17 +128,6 @@ fn text(mesh: &Mesh, sent: &Sent) -> (String, Vec<Token>) {
     (text, tokens)
 }
 
-/// Whether an answer has all of its body. Envoy closes refused connections a second later only.
-fn is_whole(answer: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(answer);
-    let Some((head, body)) = text.split_once("\r\n\r\n") else {
-        return false;
-    };
-    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
-    let length = lines.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    length.is_some_and(|(_, length)| length.parse() == Ok(body.len()))
-}
-
 /// Sends a text, each character one byte, and reads to the end.
 fn exchange(mut stream: impl Read + Write, text: &str) -> String {
     let bytes: Vec<u8> = text
@@ -149,7 +138,7 @@ fn exchange(mut stream: impl Read + Write, text: &str) -> String {
     _ = stream.write_all(&bytes).and_then(|()| stream.flush());
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
-    while !is_whole(&answer) {
+    while !crate::support::envoy::is_whole(&answer) {
         match stream.read(&mut buffer) {
             Ok(0) | Err(_) => break,
             Ok(count) => answer.extend_from_slice(&buffer[..count]),

@@ -299,6 +299,17 @@ pub(crate) fn request(address: &str, line: &str, headers: &[&str]) -> Option<Str
     Some(String::from_utf8_lossy(&answer).into_owned())
 }
 
+/// Whether an answer has all of its body. Envoy closes refused connections a second later only.
+pub(crate) fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+    let length = lines.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    length.is_some_and(|(_, length)| length.parse() == Ok(body.len()))
+}
+
 /// An application that answers each request with the request's own head as its body.
 pub(crate) fn echo(address: &str) {
     serve(address, |_| 200);
