@@ -182,7 +182,7 @@ mod tests {
         }
     }
 
-    fn listed(object: Value) -> Seen {
+    fn listed(object: &Value) -> Seen {
         Seen::There(json!({"items": [object]}))
     }
 
@@ -204,7 +204,7 @@ mod tests {
             ],
         );
         let name = "virtualservices.networking.istio.io";
-        let definition = |labels: Value| listed(json!({"metadata": {"name": name, "labels": labels}}));
+        let definition = |labels: Value| listed(&json!({"metadata": {"name": name, "labels": labels}}));
         check(
             |f| f.definitions = definition(json!({"app.kubernetes.io/part-of": "argosy"})),
             &[],
@@ -214,7 +214,7 @@ mod tests {
             &["wrong definitions of kinds: virtualservices.networking.istio.io and 0 others"],
         );
         check(
-            |f| f.definitions = listed(json!({"metadata": {"name": "foos.example.org"}})),
+            |f| f.definitions = listed(&json!({"metadata": {"name": "foos.example.org"}})),
             &[],
         );
         check(
@@ -223,7 +223,7 @@ mod tests {
         );
         let webhook = |labels: Value, path: &str| {
             listed(
-                json!({"metadata": {"name": "istio-sidecar-injector", "labels": labels},
+                &json!({"metadata": {"name": "istio-sidecar-injector", "labels": labels},
                 "webhooks": [{"clientConfig": {"service": {"path": path}}}]}),
             )
         };
