@@ -210,31 +210,3 @@ spec: {clusterIP: 10.96.0.1, ports: [{name: http, port: 80}]}
     let nothing = after.apply([Change::Put(slice("10.0.0.2"))]);
     assert!(Diff::between(&after, &nothing).is_empty());
 }
-
-/// Gateways ask about requests to services whose endpoints do not decide by themselves, so it matters to routes.
-#[test]
-fn a_service_is_another_once_an_endpoint_has_no_proxy() {
-    let text = r#"
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: a, namespace: shop}
-spec: {hosts: [a.example], location: MESH_INTERNAL, resolution: STATIC, ports: [{number: 80, name: http, protocol: HTTP}], workloadSelector: {labels: {app: a}}}
-"#;
-    let entry = |name: &str, mode: &str| {
-        Change::Put(
-            support::objects(&format!(
-                "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{address: 10.0.0.1, serviceAccount: a, labels: {{app: a, security.istio.io/tlsMode: {mode}}}}}\n"
-            ))
-            .remove(0),
-        )
-    };
-    let guarded = |snapshot: &Snapshot| snapshot.services().iter().all(|service| service.is_guarded());
-    let before = Snapshot::build(support::objects(text)).apply([entry("a-1", "istio")]);
-    let more = before.apply([entry("a-2", "istio")]);
-    assert!(guarded(&before) && guarded(&more));
-    assert!(Diff::between(&before, &more).services.is_empty());
-    let after = before.apply([entry("a-2", "disabled")]);
-    assert!(!guarded(&after));
-    let diff = Diff::between(&before, &after);
-    assert_eq!(diff.services.len(), 1, "{diff:?}");
-}
