@@ -61,6 +61,7 @@ pub fn is_read(annotation: &str) -> bool {
     let domain = annotation.split_once('/').map_or("", |(domain, _)| domain);
     domain == "istio.io"
         || domain.ends_with(".istio.io")
+        || domain.ends_with(".argosy.io")
         || annotation == CLASS
         || annotation == config::networking::ALLOCATED_ADDRESSES
 }
@@ -179,6 +180,7 @@ mod tests {
         assert_eq!(encode(&object), with("myistio.io/owner", "me"));
         assert_ne!(encode(&object), with("networking.istio.io/exportTo", "."));
         assert_ne!(encode(&object), with("kubernetes.io/ingress.class", "istio"));
+        assert_ne!(encode(&object), with("policy.argosy.io/fail-open", "true"));
         let mut written = object.clone();
         written.meta.resource_version = "17".to_owned();
         assert_eq!(encode(&object), encode(&written));
