@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use config::ObjectKey;
+use config::mixer::HeaderOperation;
 use expr::{EvalError, Expression, Use};
 
 use crate::api_spec::ApiSpecs;
@@ -147,9 +148,16 @@ impl Rule {
             .iter()
             .chain(&self.response_headers)
             .flat_map(|op| &op.values);
+        // What values are appended to, by who carries out the check (`Operation`).
+        let appended = self
+            .request_headers
+            .iter()
+            .filter(|operation| operation.operation == HeaderOperation::Append)
+            .map(|operation| Use::Entry("request.headers".to_owned(), operation.name.clone()));
         lists
             .chain(headers)
             .flat_map(Expression::uses)
+            .chain(appended)
             .chain(asked.flatten())
             .chain(self.holds_by())
             .collect()

@@ -1,5 +1,6 @@
 //! ext_authz v3: may a request (HTTP) or connection (TCP) pass?
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
@@ -31,7 +32,7 @@ impl Authorization for Checks {
         let sent = sent(metadata, message)?;
         let asked = asked(metadata, sent.as_ref())?;
         let decision = self.0.check(message, &caller, &asked, sent.as_ref()).await?;
-        Ok(Response::new(response(decision)))
+        Ok(Response::new(response(decision, headers(message))))
     }
 }
 
@@ -79,19 +80,55 @@ fn failure_mode(metadata: &MetadataMap) -> Result<Option<bool>, Status> {
     }
 }
 
-fn response(decision: Decision) -> CheckResponse {
+/// The request's headers, those that the filter sends.
+fn headers(message: &CheckRequest) -> Option<&HashMap<String, String>> {
+    let request = message.attributes.as_ref()?.request.as_ref()?;
+    Some(&request.http.as_ref()?.headers)
+}
+
+/// The same changes of the request's headers, one for each name. Envoy's filter sets what it is told to append here, so a value goes
+/// behind what the request has by then, which rules that append have it send.
+fn settled(changes: Vec<HeaderChange>, there: Option<&HashMap<String, String>>) -> Vec<HeaderChange> {
+    let mut settled = BTreeMap::<String, Option<String>>::new();
+    for change in changes {
+        let (name, value) = match change {
+            HeaderChange::Remove(name) => (name, None),
+            HeaderChange::Replace(name, value) => (name, Some(value)),
+            HeaderChange::Append(name, value) => {
+                let of_request = || there.and_then(|headers| headers.get(&name)).cloned();
+                let before = settled.get(&name).cloned().unwrap_or_else(of_request);
+                let value = match before {
+                    Some(before) => format!("{before},{value}"),
+                    None => value,
+                };
+                (name, Some(value))
+            }
+        };
+        settled.insert(name, value);
+    }
+    let change = |(name, value)| match value {
+        Some(value) => HeaderChange::Replace(name, value),
+        None => HeaderChange::Remove(name),
+    };
+    settled.into_iter().map(change).collect()
+}
+
+fn response(decision: Decision, there: Option<&HashMap<String, String>>) -> CheckResponse {
     let status = rpc::Status {
         code: decision.code.0,
         message: decision.message,
         details: Vec::new(),
     };
     let http = match decision.code {
-        Code::OK => HttpResponse::OkResponse(OkHttpResponse {
-            headers: values(&decision.request_headers),
-            headers_to_remove: removed(&decision.request_headers),
-            response_headers_to_add: values(&decision.response_headers),
-            ..OkHttpResponse::default()
-        }),
+        Code::OK => {
+            let changes = settled(decision.request_headers, there);
+            HttpResponse::OkResponse(OkHttpResponse {
+                headers: values(&changes),
+                headers_to_remove: removed(&changes),
+                response_headers_to_add: values(&decision.response_headers),
+                ..OkHttpResponse::default()
+            })
+        }
         _ => HttpResponse::DeniedResponse(DeniedHttpResponse {
             status: Some(HttpStatus {
                 code: decision.http_status.into(),
@@ -154,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_refusal_carries_status_body_and_headers() {
-        let seen = response(decision(Code::PERMISSION_DENIED, Vec::new()));
+        let seen = response(decision(Code::PERMISSION_DENIED, Vec::new()), None);
         assert_eq!(seen.status.unwrap().code, 7);
         let Some(HttpResponse::DeniedResponse(denied)) = seen.http_response else {
             panic!("not refused")
@@ -173,7 +210,7 @@ mod tests {
             HeaderChange::Replace("x-a".into(), "1".into()),
             HeaderChange::Remove("x-gone".into()),
         ];
-        let seen = response(decision(Code::OK, changes));
+        let seen = response(decision(Code::OK, changes), None);
         let Some(HttpResponse::OkResponse(ok)) = seen.http_response else {
             panic!("refused")
         };
@@ -186,6 +223,31 @@ mod tests {
             (1, vec!["x-gone".to_owned()])
         );
         assert_eq!(ok.response_headers_to_add.len(), 1);
+    }
+
+    #[test]
+    fn values_are_appended_to_what_the_request_has() {
+        let append = |name: &str, value: &str| HeaderChange::Append(name.to_owned(), value.to_owned());
+        let replace = |name: &str, value: &str| HeaderChange::Replace(name.to_owned(), value.to_owned());
+        let remove = |name: &str| HeaderChange::Remove(name.to_owned());
+        let there = HashMap::from([("x-a".to_owned(), "own".to_owned())]);
+        let check = |changes: Vec<HeaderChange>, expected: Vec<HeaderChange>| {
+            assert_eq!(settled(changes.clone(), Some(&there)), expected, "{changes:?}");
+        };
+        check(
+            vec![append("x-a", "1"), append("x-a", "2")],
+            vec![replace("x-a", "own,1,2")],
+        );
+        check(
+            vec![append("x-b", "1"), append("x-b", "2")],
+            vec![replace("x-b", "1,2")],
+        );
+        check(
+            vec![replace("x-a", "1"), append("x-a", "2")],
+            vec![replace("x-a", "1,2")],
+        );
+        check(vec![remove("x-a"), append("x-a", "2")], vec![replace("x-a", "2")]);
+        check(vec![append("x-a", "1"), remove("x-a")], vec![remove("x-a")]);
     }
 
     #[test]
