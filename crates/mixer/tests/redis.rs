@@ -159,6 +159,21 @@ async fn without_redis_the_rule_decides_and_its_return_is_noticed() {
     }
 }
 
+/// All connections have ended then, and none knows before it is used.
+#[tokio::test]
+async fn a_redis_that_was_restarted_is_asked_at_once() {
+    let mut redis = Redis::start().await.unwrap();
+    let server = mixer_with(&sample(&redis, 1000, "1h", ""), Duration::from_secs(1)).await;
+    for _ in 0..20 {
+        assert!(ask(&server, "jason").await);
+    }
+    redis.kill();
+    redis.restart().await.unwrap();
+    for turn in 0..20 {
+        assert!(ask(&server, "jason").await, "charge {turn} after the restart");
+    }
+}
+
 #[tokio::test]
 async fn a_redis_that_hangs_holds_nobody_up() {
     let redis = Redis::start().await.unwrap();

@@ -174,10 +174,20 @@ impl Link {
         }
     }
 
-    /// Says that a charge failed: the master may be another one by now.
+    /// Says that a charge failed: the master may be another one by now, and what broke one connection has broken the others,
+    /// which learn of it by being used.
     pub(super) fn failed(&self) {
-        let Self::Made { maker, made } = self else {
-            return;
+        let (maker, made) = match self {
+            Self::Made { maker, made } => (maker, made),
+            Self::Server { connections, .. } => {
+                for mut connection in connections.iter().cloned() {
+                    tokio::spawn(async move {
+                        let _: Result<(), RedisError> =
+                            ::redis::cmd("PING").query_async(&mut connection).await;
+                    });
+                }
+                return;
+            }
         };
         // A cluster's connection follows its failovers by itself.
         if matches!(**maker, Maker::Sentinel(..)) {

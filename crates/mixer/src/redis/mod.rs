@@ -18,7 +18,7 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 use policy::{Algorithm, Charge, Due, RedisPlace, RedisServer};
 
-use link::Link;
+use link::{Connection, Link};
 use tls::Certificates;
 
 /// Failures in a row after which Redis is left alone.
@@ -264,7 +264,14 @@ impl Redis {
         if let Algorithm::RollingWindow { bucket } = algorithm {
             call.arg(bucket / MILLI);
         }
-        let (granted, used, reset): (u8, u64, i64) = call.invoke_async(&mut connection).await?;
+        let (granted, used, reset): (u8, u64, i64) = match call.invoke_async(&mut connection).await {
+            // It has ended since it was used last, by a restart of Redis, say; this one mends itself within the deadline.
+            Err(error) if error.is_connection_dropped() && matches!(connection, Connection::Server(_)) => {
+                self.link.failed();
+                call.invoke_async(&mut connection).await?
+            }
+            answer => answer?,
+        };
         Ok(Charge {
             granted: granted == 1,
             remaining: due.limit.amount.saturating_sub(used),
