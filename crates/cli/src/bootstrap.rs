@@ -72,11 +72,9 @@ enum Mode {
 
 /// Prints it. Exit status 2: the flags make no sense.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    match render(args) {
-        Ok(bootstrap) => {
-            println!("{bootstrap:#}");
-            ExitCode::SUCCESS
-        }
+    let printed = render(args).and_then(|bootstrap| crate::output::print(&format!("{bootstrap:#}\n")));
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("argosy: {error:#}");
             ExitCode::from(2)

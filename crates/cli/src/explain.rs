@@ -2,6 +2,7 @@
 //!
 //! It generates what Pilot would, from a folder; nothing is running.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -71,7 +72,9 @@ impl Type {
 
 /// Exit status 0: there is something to explain. 1: there is not. 2: the question makes no sense.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    match answer(args) {
+    let mut text = String::new();
+    let answered = answer(args, &mut text).and_then(|found| crate::output::print(&text).map(|()| found));
+    match answered {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -81,7 +84,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn answer(args: &Args) -> Result<bool> {
+/// Writes the answer; false if there is nothing to explain.
+fn answer(args: &Args, out: &mut String) -> Result<bool> {
     let mesh = Mesh::read(&args.config)?;
     match &args.what {
         What::Proxy { which, kind, name } => {
@@ -94,36 +98,37 @@ fn answer(args: &Args) -> Result<bool> {
             };
             let found: Vec<_> = tables.output.resources.iter().filter(wanted).collect();
             for resource in &found {
-                show(&mesh, resource);
+                show(&mesh, resource, out)?;
             }
             for finding in &tables.output.findings {
-                println!("left out: {finding}");
+                writeln!(out, "left out: {finding}")?;
             }
             if found.is_empty() {
-                println!("the proxy would have nothing of that type and name");
+                writeln!(out, "the proxy would have nothing of that type and name")?;
             }
             Ok(!found.is_empty())
         }
-        What::Object { which, object } => object_at(&mesh, which, object),
+        What::Object { which, object } => object_at(&mesh, which, object, out),
         What::Rule { rule, namespace } => {
             let (namespace, name) = rule.split_once('/').unwrap_or((namespace, rule));
-            explain_rule::run(&mesh, namespace, name)
+            explain_rule::run(&mesh, namespace, name, out)
         }
     }
 }
 
-fn show(mesh: &Mesh, resource: &Resource) {
+fn show(mesh: &Mesh, resource: &Resource, out: &mut String) -> Result<()> {
     let kind = resource.type_url.rsplit('.').next().unwrap_or_default();
-    println!("{kind} {}", resource.name);
+    writeln!(out, "{kind} {}", resource.name)?;
     for key in &resource.origins {
-        println!("  from {}", mesh.shown(key));
+        writeln!(out, "  from {}", mesh.shown(key))?;
     }
     if resource.origins.is_empty() {
-        println!("  from the mesh's settings alone");
+        writeln!(out, "  from the mesh's settings alone")?;
     }
+    Ok(())
 }
 
-fn object_at(mesh: &Mesh, which: &Which, text: &str) -> Result<bool> {
+fn object_at(mesh: &Mesh, which: &Which, text: &str, out: &mut String) -> Result<bool> {
     let (kind, name) = text
         .split_once('/')
         .with_context(|| format!("{text:?} is not KIND/NAMESPACE/NAME"))?;
@@ -142,10 +147,10 @@ fn object_at(mesh: &Mesh, which: &Which, text: &str) -> Result<bool> {
         .iter()
         .filter(|r| r.origins.contains(&key))
         .collect();
-    println!("{}", mesh.shown(&key));
+    writeln!(out, "{}", mesh.shown(&key))?;
     for resource in &found {
         let kind = resource.type_url.rsplit('.').next().unwrap_or_default();
-        println!("  {kind} {}", resource.name);
+        writeln!(out, "  {kind} {}", resource.name)?;
     }
     let about = |finding: &&config::Finding| finding.object.as_ref() == Some(&key);
     let findings: Vec<_> = tables
@@ -156,10 +161,10 @@ fn object_at(mesh: &Mesh, which: &Which, text: &str) -> Result<bool> {
         .filter(about)
         .collect();
     for finding in &findings {
-        println!("  {finding}");
+        writeln!(out, "  {finding}")?;
     }
     if found.is_empty() {
-        println!("  nothing at this proxy came of it");
+        writeln!(out, "  nothing at this proxy came of it")?;
     }
     Ok(!found.is_empty())
 }

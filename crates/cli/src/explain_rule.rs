@@ -1,6 +1,7 @@
 //! `argosy explain rule`: where each part of a Mixer rule is carried out, workload by workload.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use anyhow::{Result, bail};
 use config::{Kind, ObjectKey};
@@ -12,19 +13,25 @@ use crate::offline::Mesh;
 const GATEWAYS: &str = "they ask Mixer (ext_authz) about what they send to services whose workloads have no proxies, and about all if it \
                         can hold for callers only, as far as its match can hold before the workload that answers is known";
 
-/// Shows where a rule is carried out; false if nowhere.
-pub(crate) fn run(mesh: &Mesh, namespace: &str, name: &str) -> Result<bool> {
+/// Writes where a rule is carried out; false if nowhere.
+pub(crate) fn run(mesh: &Mesh, namespace: &str, name: &str, out: &mut String) -> Result<bool> {
     let key = ObjectKey::new(Kind::Rule, namespace, name);
     let snapshot = mesh.snapshot();
     if snapshot.objects().get(&key).is_none() {
-        bail!("the mesh has no rule {namespace}/{name}; give its namespace by -n NAMESPACE");
+        let refused = mesh
+            .findings
+            .iter()
+            .find(|finding| finding.object.as_ref() == Some(&key));
+        match refused {
+            Some(finding) => bail!("rule {namespace}/{name} is not used: {finding}"),
+            None => bail!("the mesh has no rule {namespace}/{name}; give its namespace by -n NAMESPACE"),
+        }
     }
     let (rules, findings) = Rules::build(snapshot.objects().values(), snapshot.mesh());
-    println!("{}", mesh.shown(&key));
-    let own = findings
-        .iter()
-        .filter(|finding| finding.object.as_ref() == Some(&key));
-    own.for_each(|finding| println!("  {finding}"));
+    writeln!(out, "{}", mesh.shown(&key))?;
+    for finding in findings.iter().filter(|one| one.object.as_ref() == Some(&key)) {
+        writeln!(out, "  {finding}")?;
+    }
     let full = format!("{name}.{namespace}");
     let mut found = false;
     for workload in snapshot.workloads().iter() {
@@ -32,15 +39,21 @@ pub(crate) fn run(mesh: &Mesh, namespace: &str, name: &str) -> Result<bool> {
         let lines = at(&rules, &full, &view);
         if !lines.is_empty() {
             found = true;
-            println!("  at {}", workload.key.resource_name());
-            lines.iter().for_each(|line| println!("    {line}"));
+            writeln!(out, "  at {}", workload.key.resource_name())?;
+            lines.iter().try_for_each(|line| writeln!(out, "    {line}"))?;
         }
     }
     if rules.decides(&full) {
-        println!("  at gateways: {GATEWAYS}");
+        writeln!(out, "  at gateways: {GATEWAYS}")?;
     }
     if !found {
-        println!("  it can never apply to a workload of the mesh");
+        let is_root = namespace == snapshot.mesh().root_namespace;
+        let mut workloads = snapshot.workloads().iter();
+        let why = match is_root || workloads.any(|workload| workload.key.namespace == namespace) {
+            true => "",
+            false => ": a rule is for its own namespace, which has none",
+        };
+        writeln!(out, "  it can never apply to a workload of the mesh{why}")?;
     }
     Ok(found)
 }

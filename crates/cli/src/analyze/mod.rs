@@ -8,6 +8,7 @@ mod cluster;
 mod files;
 mod output;
 mod pages;
+mod rules;
 mod sarif;
 mod selected;
 mod settings;
@@ -114,6 +115,11 @@ fn analyze(args: &Args) -> anyhow::Result<u8> {
     all.findings.extend(from_files.findings);
     let texts = from_files.texts;
     settle_mesh(args, &mut all, !with_cluster)?;
+    let is_read = |kind: &Kind| selected.validates(*kind) && !cluster.unreadable.contains(kind);
+    if rules::READ.iter().all(is_read) {
+        let more = rules::findings(&all.objects, &all.findings);
+        all.findings.extend(more);
+    }
 
     let mut facts = cluster.facts;
     facts.from_version = args.from_version;

@@ -4,6 +4,7 @@
 
 mod request;
 
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -61,10 +62,11 @@ fn answer(args: &Args) -> Result<bool> {
             .steps
             .extend(asked.steps.into_iter().filter(|step| step.what == "refusal"));
     }
-    match args.output {
-        Output::Json => println!("{:#}", document(&mesh, &tables, &verdict)?),
-        Output::Text => print(&mesh, &tables, &verdict),
-    }
+    let text = match args.output {
+        Output::Json => format!("{:#}\n", document(&mesh, &tables, &verdict)?),
+        Output::Text => text(&mesh, &tables, &verdict)?,
+    };
+    crate::output::print(&text)?;
     Ok(verdict.error.is_none() && verdict.unavailable.is_none())
 }
 
@@ -96,22 +98,24 @@ fn behind<'t>(tables: &'t Tables, step: &Step) -> &'t [ObjectKey] {
 /// Objects are shown where the resource changes, and at most this many of one.
 const SHOWN: usize = 8;
 
-fn print(mesh: &Mesh, tables: &Tables, verdict: &Verdict) {
+fn text(mesh: &Mesh, tables: &Tables, verdict: &Verdict) -> Result<String> {
+    let mut out = String::new();
     let mut last = None;
     for step in &verdict.steps {
-        println!("{:<18} {}", step.what, step.text);
+        writeln!(out, "{:<18} {}", step.what, step.text)?;
         if step.resource.is_some() && step.resource != last {
             let objects = behind(tables, step);
             for key in objects.iter().take(SHOWN) {
-                println!("{:<18}   from {}", "", mesh.shown(key));
+                writeln!(out, "{:<18}   from {}", "", mesh.shown(key))?;
             }
             if let Some(more) = objects.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-                println!("{:<18}   and {more} more; argosy explain lists them", "");
+                writeln!(out, "{:<18}   and {more} more; argosy explain lists them", "")?;
             }
             last.clone_from(&step.resource);
         }
     }
-    println!("{:<18} {}", "result", summary(verdict));
+    writeln!(out, "{:<18} {}", "result", summary(verdict))?;
+    Ok(out)
 }
 
 fn summary(verdict: &Verdict) -> String {
