@@ -159,7 +159,11 @@ fn expressions_of_rules() {
 
 #[test]
 fn adapters_outside_of_the_process() {
-    check("template", "{descriptor: CgsKAWFiBnByb3RvMw==}", &[]);
+    check(
+        "template",
+        "{descriptor: CgsKAWFiBnByb3RvMw==}",
+        &[(W, "spec.descriptor")],
+    );
     check("template", "{descriptor: CgsKAWFi}", &[(E, "spec.descriptor")]);
     check("adapter", "{templates: [a], config: '{}'}", &[(E, "spec.config")]);
     check(

@@ -1,5 +1,6 @@
 //! Builds trees from the parser's events, and keeps the bounds while doing so.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use granit_parser::{Event, Options, Parser, ScanError, Span, options};
@@ -43,6 +44,15 @@ fn parser_options() -> Options {
     options
 }
 
+/// JSON may have the character DELETE in its strings (RFC 8259, section 7), which the parser refuses everywhere.
+fn escaped(text: &str) -> Cow<'_, str> {
+    const DELETE: char = '\u{7f}';
+    match text.contains(DELETE) && text.trim_start().starts_with('{') {
+        true => text.replace(DELETE, "\\u007f").into(),
+        false => text.into(),
+    }
+}
+
 impl Builder {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
@@ -61,7 +71,8 @@ impl Builder {
     pub(super) fn read(&mut self, text: &str, first_line: u32, documents: &mut Vec<Document>) {
         let offset = first_line.saturating_sub(1);
         let mut tree = Tree::default();
-        for next in Parser::new_from_str_with_options(text, parser_options()) {
+        let text = escaped(text);
+        for next in Parser::new_from_str_with_options(&text, parser_options()) {
             let step = match next {
                 Ok((Event::DocumentEnd, _)) => {
                     documents.extend(std::mem::take(&mut tree).finish());

@@ -114,6 +114,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn json_may_have_the_character_delete_in_its_strings() {
+        let read = |text: &str| documents(text.as_bytes(), &Limits::default()).pop().unwrap();
+        let with = |text: &str| read(&format!("{{\"a\": \"x{text}y\"}}\n")).unwrap();
+        assert_eq!(with("\u{7f}"), with("\\x7f"));
+        assert!(read("a: x\u{7f}y\n").is_err());
+    }
+
+    #[test]
     fn empty_documents_count() {
         let check = |text: &str, limits: Limits, line: u32, bound: &str| {
             let last = documents(text.as_bytes(), &limits).pop().unwrap();
