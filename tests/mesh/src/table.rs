@@ -90,15 +90,7 @@ impl Table {
         let mut out = format!("\n{}\n", self.title);
         let _ = writeln!(out, "     {:name$}  {:expected$}  seen", "row", "expected");
         for row in &self.rows {
-            let seen: String = row
-                .seen
-                .text
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .chars()
-                .take(160)
-                .collect();
+            let seen = seen(&row.seen);
             let _ = writeln!(
                 out,
                 "{} {:name$}  {:expected$}  {seen}",
@@ -110,6 +102,21 @@ impl Table {
         let failed = self.failed().len();
         let _ = writeln!(out, "{} rows, {failed} failed", self.rows.len());
         out
+    }
+}
+
+/// The beginning of what was seen; all of it where it was not what was expected.
+fn seen(seen: &Seen) -> String {
+    match seen.ok {
+        true => seen
+            .text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .take(160)
+            .collect(),
+        false => seen.text.clone(),
     }
 }
 
