@@ -7,6 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Version, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use futures::StreamExt;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -18,12 +22,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::grpc::{Limits, accept};
+use crate::readiness::Readiness;
 
 /// How long a client may take to send a request's headers.
 const HEADERS: Duration = Duration::from_secs(10);
 
 /// Serves `routes` until the context's shutdown: then no more connections, and requests under way end within its grace or
-/// are cut. `name` distinguishes the listener in metrics; `tls` comes from [`crate::tls::https`].
+/// are cut. Connections of HTTP/1.1 end with the first response after the process began to shut down: a client whose idle
+/// connection is closed just when it sends a request cannot tell whether that was served, and Kubernetes' API server, which
+/// calls webhooks by HTTP/1.1, does not repeat it. `name` distinguishes the listener in metrics; `tls` comes from [`crate::tls::https`].
 ///
 /// # Errors
 /// When the listener has no address.
@@ -43,6 +50,7 @@ pub async fn serve(
     let (incoming, accepting) = accept::incoming(listener, Some(tls), limits, meters, cut);
     let mut incoming = Box::pin(incoming);
     let server = Arc::new(server(limits));
+    let routes = routes.layer(from_fn_with_state(context.readiness.clone(), last_when_draining));
     let graceful = GracefulShutdown::new();
     while let Some(Some(accepted)) = context.shutdown.run_until_cancelled(incoming.next()).await {
         let Ok(io) = accepted else { continue };
@@ -67,6 +75,17 @@ pub async fn serve(
     Ok(())
 }
 
+/// Has HTTP/1.x clients open their next connection elsewhere, once the process drains.
+async fn last_when_draining(State(readiness): State<Readiness>, request: Request, next: Next) -> Response {
+    let is_http1 = request.version() <= Version::HTTP_11;
+    let mut response = next.run(request).await;
+    if is_http1 && readiness.is_draining() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
 fn server(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server
@@ -83,4 +102,82 @@ fn server(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .max_local_error_reset_streams(1024)
         .keep_alive_interval(Duration::from_secs(30));
     server
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::client::TlsStream;
+
+    use super::*;
+    use crate::logging::LogHandle;
+
+    const NAME: &str = "webhook.test";
+
+    fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(vec![NAME.to_owned()]).unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).unwrap();
+        let provider = crate::tls::provider();
+        let server = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        let client = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        (Arc::new(server), Arc::new(client))
+    }
+
+    async fn ask(stream: &mut TlsStream<TcpStream>) -> String {
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: webhook.test\r\n\r\n")
+            .await
+            .unwrap();
+        let mut read = Vec::new();
+        while !read.ends_with(b"served") {
+            assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0, "closed unanswered");
+        }
+        String::from_utf8(read).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_of_http1_ends_with_a_response_and_not_between_two() {
+        let (server, client) = configs();
+        let context = Context::new("test", LogHandle::detached(), Duration::from_secs(5));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = Router::new().route("/", get(|| async { "served" }));
+        let serving = context.clone();
+        let served = tokio::spawn(async move {
+            serve("test", listener, server, routes, &Limits::default(), &serving).await
+        });
+
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from(NAME).unwrap();
+        let mut stream = TlsConnector::from(client).connect(name, tcp).await.unwrap();
+        for _ in 0..2 {
+            assert!(!ask(&mut stream).await.contains("connection: close"));
+        }
+        context.readiness.drain();
+        assert!(ask(&mut stream).await.contains("connection: close"));
+        assert_eq!(
+            stream.read_u8().await.unwrap_err().kind(),
+            std::io::ErrorKind::UnexpectedEof
+        );
+
+        context.shutdown.cancel();
+        served.await.unwrap().unwrap();
+    }
 }

@@ -79,6 +79,12 @@ impl Readiness {
         self.state.send_modify(|state| state.draining = true);
     }
 
+    /// Whether the process has begun to shut down.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.state.borrow().draining
+    }
+
     /// What is missing; empty when ready.
     #[must_use]
     pub fn missing(&self) -> Vec<Missing> {
