@@ -5,7 +5,9 @@ use std::sync::Arc;
 use runtime::grpc;
 use runtime::spiffe::SYSTEM_NAMESPACE;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tonic::codegen::http::Extensions;
 use xds::Table;
 use xds::server::{Hello, Source};
 
@@ -26,6 +28,10 @@ impl Feed {
 }
 
 impl Source for Feed {
+    fn connection(&self, extensions: &Extensions) -> Option<CancellationToken> {
+        grpc::cut(extensions)
+    }
+
     async fn connect(&self, hello: &Hello) -> Result<watch::Receiver<Arc<Table>>, Status> {
         let peer = grpc::peer(&hello.extensions)
             .ok_or_else(|| Status::unauthenticated("the feed is served over mutual TLS only"))?;
@@ -104,6 +110,7 @@ mod tests {
             remote: None,
             peer: account.map(peer),
             serial: None,
+            cut: CancellationToken::new(),
         }
     }
 

@@ -7,7 +7,9 @@ use envoygen::Proxy;
 use model::Snapshot;
 use runtime::{Peer, grpc};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tonic::codegen::http::Extensions;
 use xds::server::{Hello, Source, StreamId};
 use xds::{Event, Table};
 
@@ -19,6 +21,10 @@ use crate::proxies::Proxies;
 pub struct Mesh(pub Arc<Proxies>);
 
 impl Source for Mesh {
+    fn connection(&self, extensions: &Extensions) -> Option<CancellationToken> {
+        grpc::cut(extensions)
+    }
+
     async fn connect(&self, hello: &Hello) -> Result<watch::Receiver<Arc<Table>>, Status> {
         let peer = grpc::peer(&hello.extensions);
         self.accept(hello, peer).inspect_err(|status| {

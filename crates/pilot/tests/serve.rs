@@ -30,6 +30,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_util::sync::CancellationToken;
 use tonic::service::InterceptorLayer;
 use tonic::transport::{Endpoint, Server as Transport};
 use tonic::{Code, Status, Streaming};
@@ -60,6 +61,8 @@ struct Pilot {
     metrics: Metrics,
     address: SocketAddr,
     snapshots: u64,
+    /// What cuts its clients' connections.
+    cut: CancellationToken,
 }
 
 impl Pilot {
@@ -71,11 +74,14 @@ impl Pilot {
                 not_after: 0,
             })
         });
+        let cut = CancellationToken::new();
+        let cut_by = cut.clone();
         let known = InterceptorLayer::new(move |mut request: tonic::Request<()>| {
             let info = ConnectInfo {
                 remote: None,
                 peer: peer.clone(),
                 serial: None,
+                cut: cut_by.clone(),
             };
             request.extensions_mut().insert(info);
             Ok(request)
@@ -85,7 +91,11 @@ impl Pilot {
             envoygen::Settings::default(),
             PilotMetrics::new(&metrics),
         ));
-        let server = Server::new(Mesh(proxies.clone()), xds::server::Limits::default());
+        let limits = xds::server::Limits {
+            blocked: Duration::from_millis(300),
+            ..Default::default()
+        };
+        let server = Server::new(Mesh(proxies.clone()), limits);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = Transport::builder()
@@ -98,6 +108,7 @@ impl Pilot {
             metrics,
             address,
             snapshots: 0,
+            cut,
         }
     }
 
@@ -112,6 +123,14 @@ impl Pilot {
     }
 
     async fn proxy(&self, node: &str) -> Proxy {
+        self.over(self.endpoint(), node).await
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::from_shared(format!("http://{}", self.address)).unwrap()
+    }
+
+    async fn over(&self, endpoint: Endpoint, node: &str) -> Proxy {
         let (requests, outbound) = mpsc::channel(64);
         let node = Node {
             id: node.into(),
@@ -122,11 +141,7 @@ impl Pilot {
             ..ask(&CLUSTER, &[])
         };
         requests.send(first).await.unwrap();
-        let channel = Endpoint::from_shared(format!("http://{}", self.address))
-            .unwrap()
-            .connect()
-            .await
-            .unwrap();
+        let channel = endpoint.connect().await.unwrap();
         let mut client = AggregatedDiscoveryServiceClient::new(channel);
         let responses = client
             .delta_aggregated_resources(ReceiverStream::new(outbound))
@@ -362,4 +377,14 @@ async fn hostile_node_ids_are_refused_with_a_reason() {
         assert_eq!(status.code(), Code::InvalidArgument, "{node:.20}");
         assert!(status.message().len() < 1000, "{}", status.message().len());
     }
+}
+
+#[tokio::test]
+async fn a_proxy_that_takes_no_responses_loses_its_connection() {
+    let mut pilot = Pilot::start(None).await;
+    pilot.publish(sample(|text| text));
+    let closed = pilot.endpoint().initial_stream_window_size(0);
+    let _proxy = pilot.over(closed, FRONTEND).await;
+    let cut = timeout(LONG, pilot.cut.cancelled()).await;
+    cut.expect("its connection should be cut");
 }

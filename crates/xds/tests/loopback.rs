@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server as Transport};
 use tonic::{Code, Status, Streaming};
 use xds::client::{Backoff, Notice, State, Subscription};
@@ -37,9 +38,17 @@ const LONG: Duration = Duration::from_secs(20);
 struct Tables {
     tables: Arc<Mutex<Option<watch::Sender<Arc<Table>>>>>,
     events: mpsc::UnboundedSender<(StreamId, Event)>,
+    /// What cuts each stream's connection, in the order in which they came.
+    cuts: Arc<Mutex<Vec<CancellationToken>>>,
 }
 
 impl Source for Tables {
+    fn connection(&self, _: &http::Extensions) -> Option<CancellationToken> {
+        let cut = CancellationToken::new();
+        self.cuts.lock().unwrap().push(cut.clone());
+        Some(cut)
+    }
+
     async fn connect(&self, hello: &Hello) -> Result<watch::Receiver<Arc<Table>>, Status> {
         if hello.node.id == "stranger" {
             return Err(Status::permission_denied("strangers are not served"));
@@ -73,6 +82,7 @@ impl Running {
         let tables = Tables {
             tables: Arc::new(Mutex::new(Some(sender))),
             events,
+            cuts: Arc::default(),
         };
         let server = Server::new(tables.clone(), limits);
         let serving = Transport::builder()
@@ -286,6 +296,27 @@ async fn one_stream_too_many_is_refused_and_its_place_is_free_again_later() {
     server.event(|event| matches!(event, Event::Closed)).await;
     let (_requests, mut third) = delta(server.channel().await, "three", &FEED).await;
     assert_eq!(third.message().await.unwrap().unwrap().resources.len(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_gives_no_window_for_responses_is_cut_and_one_beside_it_is_not() {
+    let limits = Limits {
+        blocked: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let server = Running::start(None, table(&FEED, &[("a", "1")]), limits).await;
+    let (_honest, mut responses) = delta(server.channel().await, "honest", &FEED).await;
+    assert_eq!(responses.message().await.unwrap().unwrap().resources.len(), 1);
+    let closed = endpoint(server.address).initial_stream_window_size(0);
+    let _stuck = delta(closed.connect().await.unwrap(), "stuck", &FEED).await;
+    let cuts = server.tables.cuts.lock().unwrap().clone();
+    let [honest, stuck] = cuts.as_slice() else {
+        panic!("{} streams", cuts.len())
+    };
+    let cut = timeout(LONG, stuck.cancelled()).await;
+    cut.expect("a stream whose responses nobody takes should end");
+    assert!(!honest.is_cancelled());
     server.stop().await;
 }
 

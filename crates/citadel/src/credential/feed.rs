@@ -10,6 +10,7 @@ use runtime::spiffe::SYSTEM_NAMESPACE;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tonic::codegen::http::Extensions;
 use xds::server::{Hello, Source};
 use xds::{Table, TypeUrl};
 
@@ -49,6 +50,10 @@ pub(crate) fn limits() -> xds::server::Limits {
 }
 
 impl Source for FactsFeed {
+    fn connection(&self, extensions: &Extensions) -> Option<CancellationToken> {
+        runtime::grpc::cut(extensions)
+    }
+
     async fn connect(&self, hello: &Hello) -> Result<watch::Receiver<Arc<Table>>, Status> {
         let proof = Proof::of(&hello.extensions, &self.current).await?;
         let peer = &proof.peer;

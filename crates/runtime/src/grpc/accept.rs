@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::io::{Io, Transport};
+use super::io::{Io, Patience, Transport};
 use super::{ConnectInfo, Limits};
 use crate::context::Context;
 use crate::tls::{explain, read_peer, read_serial};
@@ -52,6 +52,7 @@ pub(crate) struct Meters {
     open: Gauge,
     accepted: Counter,
     refused: Family<RefusedLabel, Counter>,
+    cut: Family<RefusedLabel, Counter>,
 }
 
 impl Meters {
@@ -70,30 +71,37 @@ impl Meters {
             "argosy_grpc_connections_refused_total",
             "Connections refused before a request: too many, or no valid TLS handshake",
         );
+        let cut = metrics.family(
+            "argosy_grpc_connections_cut_total",
+            "Connections cut for what their clients do: silent, blocked (reads nothing), stuck (no window for responses)",
+        );
         Self {
             open: open.get_or_create_owned(&label),
             accepted: accepted.get_or_create_owned(&label),
             refused,
+            cut,
             label,
         }
     }
 
     fn refuse(&self, reason: &'static str) {
+        self.refused.get_or_create(&self.reason(reason)).inc();
+    }
+
+    fn reason(&self, reason: &'static str) -> RefusedLabel {
         let ListenerLabel { service, listener } = self.label;
-        self.refused
-            .get_or_create(&RefusedLabel {
-                service,
-                listener,
-                reason,
-            })
-            .inc();
+        RefusedLabel {
+            service,
+            listener,
+            reason,
+        }
     }
 }
 
 /// A connection's place among the bounded number of them; given back when dropped.
 pub(super) struct Slot {
     taken: Arc<AtomicUsize>,
-    open: Gauge,
+    meters: Meters,
 }
 
 impl Slot {
@@ -105,15 +113,21 @@ impl Slot {
         meters.open.inc();
         Some(Self {
             taken: taken.clone(),
-            open: meters.open.clone(),
+            meters: meters.clone(),
         })
+    }
+
+    /// Counts that the connection is cut for that reason.
+    pub(super) fn count_cut(&self, reason: &'static str) {
+        let label = self.meters.reason(reason);
+        self.meters.cut.get_or_create(&label).inc();
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         self.taken.fetch_sub(1, Ordering::Relaxed);
-        self.open.dec();
+        self.meters.open.dec();
     }
 }
 
@@ -121,6 +135,7 @@ struct Acceptor {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     handshake: Duration,
+    patience: Patience,
     bound: usize,
     taken: Arc<AtomicUsize>,
     meters: Meters,
@@ -140,6 +155,7 @@ pub(crate) fn incoming(
         listener,
         tls: tls.map(TlsAcceptor::from),
         handshake: limits.handshake,
+        patience: limits.into(),
         bound: limits.connections,
         taken: Arc::default(),
         meters,
@@ -173,7 +189,7 @@ impl Acceptor {
             return;
         };
         let _ = tcp.set_nodelay(true);
-        let shake = handshake(tcp, self.tls.clone(), slot, self.cut.clone());
+        let shake = handshake(tcp, self.tls.clone(), slot, self.patience, self.cut.clone());
         let (limit, meters, ready) = (self.handshake, self.meters.clone(), ready.clone());
         tokio::spawn(async move {
             let done = tokio::select! {
@@ -206,20 +222,19 @@ async fn handshake(
     tcp: TcpStream,
     tls: Option<TlsAcceptor>,
     slot: Slot,
-    cut: CancellationToken,
+    patience: Patience,
+    server: CancellationToken,
 ) -> Result<Io, HandshakeError> {
     let remote = tcp.peer_addr().ok();
+    let cut = server.child_token();
     let Some(tls) = tls else {
-        return Ok(Io::new(
-            Transport::Plain(tcp),
-            ConnectInfo {
-                remote,
-                peer: None,
-                serial: None,
-            },
+        let info = ConnectInfo {
+            remote,
+            peer: None,
+            serial: None,
             cut,
-            slot,
-        ));
+        };
+        return Ok(Io::new(Transport::Plain(tcp), info, patience, server, slot));
     };
     let failed = |reason: String| HandshakeError {
         remote: remote.map_or_else(|| "?".into(), |a| a.to_string()),
@@ -245,8 +260,10 @@ async fn handshake(
         remote,
         peer: peer.map(Arc::new),
         serial: leaf.and_then(read_serial).map(Into::into),
+        cut,
     };
-    Ok(Io::new(Transport::Tls(Box::new(stream)), info, cut, slot))
+    let transport = Transport::Tls(Box::new(stream));
+    Ok(Io::new(transport, info, patience, server, slot))
 }
 
 /// Ends a refused connection so that the peer gets the alert: what it has sent already would, if nobody read it, make the kernel

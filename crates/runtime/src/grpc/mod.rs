@@ -34,8 +34,10 @@ pub struct Limits {
     pub connections: usize,
     /// Streams at once on a connection.
     pub streams: u32,
-    /// How long a TLS handshake may take.
+    /// How long a TLS handshake may take, and then HTTP/2's preface.
     pub handshake: Duration,
+    /// How long a client may read nothing of what is written to it.
+    pub blocked: Duration,
     /// Bytes of request headers.
     pub header_list: u32,
     /// A connection is asked to go (and come again, through a new handshake) at this age; `None` for never.
@@ -52,6 +54,7 @@ impl Default for Limits {
             connections: 10_000,
             streams: 256,
             handshake: Duration::from_secs(10),
+            blocked: Duration::from_secs(60),
             header_list: 16 << 10,
             connection_age: None,
             stream_window: 1 << 20,
@@ -69,6 +72,8 @@ pub struct ConnectInfo {
     pub peer: Option<Arc<Peer>>,
     /// The serial number of the other end's certificate, hexadecimal with colons.
     pub serial: Option<Arc<str>>,
+    /// Cuts the connection at once, for a client that holds more than it should.
+    pub cut: CancellationToken,
 }
 
 /// The verified identity of a request's sender, from the request's extensions.
@@ -87,6 +92,12 @@ pub fn serial(extensions: &Extensions) -> Option<&str> {
 #[must_use]
 pub fn remote(extensions: &Extensions) -> Option<SocketAddr> {
     extensions.get::<ConnectInfo>()?.remote
+}
+
+/// What cuts the connection of a request's sender, from the request's extensions.
+#[must_use]
+pub fn cut(extensions: &Extensions) -> Option<CancellationToken> {
+    Some(extensions.get::<ConnectInfo>()?.cut.clone())
 }
 
 /// A server could not serve.

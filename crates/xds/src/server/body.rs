@@ -1,6 +1,7 @@
 //! A response's body: the frame's prefix and then bytes that streams share. HTTP/2 writes them from where they are, so a
 //! stream needs no buffer of its own and a slow reader holds nothing.
 
+use super::watchdog::Watchdog;
 use crate::encode::frame;
 use crate::stream::{Response, Variant};
 use bytes::Bytes;
@@ -20,11 +21,18 @@ pub(super) struct Written {
     variant: Variant,
     pieces: VecDeque<Bytes>,
     ended: bool,
+    /// Where a connection can be cut.
+    watchdog: Option<Watchdog>,
 }
 
 impl Written {
-    pub(super) fn new(responses: BoxStream<'static, Result<Response, Status>>, variant: Variant) -> Self {
+    pub(super) fn new(
+        responses: BoxStream<'static, Result<Response, Status>>,
+        variant: Variant,
+        watchdog: Option<Watchdog>,
+    ) -> Self {
         Self {
+            watchdog,
             responses,
             variant,
             pieces: VecDeque::new(),
@@ -54,8 +62,10 @@ impl Body for Written {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
+        this.watchdog.as_ref().inspect(|dog| dog.taken());
         loop {
             if let Some(piece) = this.pieces.pop_front() {
+                this.watchdog.as_ref().inspect(|dog| dog.given());
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             if this.ended {

@@ -7,6 +7,7 @@ mod body;
 mod codec;
 mod drive;
 mod service;
+mod watchdog;
 
 use crate::stream::{Event, Pool, Settings, Variant};
 use crate::table::Table;
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 /// One stream of one server, counted from 1.
@@ -57,6 +59,13 @@ pub trait Source: Send + Sync + 'static {
         hello: &Hello,
     ) -> impl Future<Output = Result<watch::Receiver<Arc<Table>>, Status>> + Send;
 
+    /// What cuts the connection of a request with these extensions, for a client that takes no responses; `None` where the
+    /// transport cannot, and such a client then keeps its stream.
+    fn connection(&self, extensions: &Extensions) -> Option<CancellationToken> {
+        let _ = extensions;
+        None
+    }
+
     /// Told of all that happens on accepted streams, in order for each stream. Should return at once.
     fn observe(&self, stream: StreamId, event: Event) {
         let _ = (stream, event);
@@ -83,6 +92,9 @@ pub struct Limits {
     /// Age at which a stream is ended, once its client has answered everything, so that it comes again through a new
     /// admission, perhaps elsewhere. Each stream's own is up to a tenth longer or shorter; `None` for never.
     pub age: Option<Duration>,
+    /// How long a response may wait for a client that takes no more bytes; then its connection is cut, if the source can
+    /// ([`Source::connection`]). Such a stream holds the table that it had, so that it must not stay.
+    pub blocked: Duration,
 }
 
 impl Default for Limits {
@@ -95,6 +107,7 @@ impl Default for Limits {
             starting: 256,
             start: Duration::from_secs(10),
             age: None,
+            blocked: Duration::from_secs(60),
         }
     }
 }
@@ -166,6 +179,10 @@ impl<S: Source> Source for Arc<S> {
         hello: &Hello,
     ) -> impl Future<Output = Result<watch::Receiver<Arc<Table>>, Status>> + Send {
         self.as_ref().connect(hello)
+    }
+
+    fn connection(&self, extensions: &Extensions) -> Option<CancellationToken> {
+        self.as_ref().connection(extensions)
     }
 
     fn observe(&self, stream: StreamId, event: Event) {

@@ -3,6 +3,7 @@
 use super::body::Written;
 use super::codec::Reader;
 use super::drive::{Only, Request, responses};
+use super::watchdog::Watchdog;
 use super::{Server, Source};
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use futures::future::{Ready, ready};
@@ -107,11 +108,14 @@ fn serve<S: Source, R: Request>(
     if let Some(status) = compressed(request.headers()) {
         return status.into_http();
     }
-    let limit = server.shared.limits.message_bytes;
+    let shared = &server.shared;
+    let (limit, blocked) = (shared.limits.message_bytes, shared.limits.blocked);
+    let connection = shared.source.connection(request.extensions());
+    let watchdog = connection.map(|connection| Watchdog::new(blocked, connection));
     let (head, body) = request.into_parts();
     let requests = Streaming::<R>::new_request(Reader::default(), body, None, Some(limit));
     let responses = responses(server, requests, head.extensions, only);
-    let mut response = http::Response::new(Body::new(Written::new(responses, R::VARIANT)));
+    let mut response = http::Response::new(Body::new(Written::new(responses, R::VARIANT, watchdog)));
     response
         .headers_mut()
         .insert(http::header::CONTENT_TYPE, GRPC_CONTENT_TYPE);
