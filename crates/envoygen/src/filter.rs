@@ -29,6 +29,7 @@ pub(crate) const HEADER_TO_METADATA: &str = "envoy.filters.http.header_to_metada
 pub(crate) const JWT: &str = "envoy.filters.http.jwt_authn";
 pub(crate) const EXT_AUTHZ: &str = "envoy.filters.http.ext_authz";
 pub(crate) const RATE_LIMIT: &str = "envoy.filters.http.ratelimit";
+pub(crate) const LOCAL_RATE_LIMIT: &str = "envoy.filters.http.local_ratelimit";
 pub(crate) const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
 pub(crate) const ROUTER: &str = "envoy.filters.http.router";
 pub(crate) const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";

@@ -9,18 +9,18 @@ use config::templates::{self, OwnTemplate};
 use config::{Finding, Kind, Object, Severity, Spec};
 use expr::{LANGUAGE_ANNOTATION, Language, Manifest, Speaking, Use};
 
-use crate::FAIL_OPEN_ANNOTATION;
 use crate::api_spec::ApiSpec;
 use crate::backend::Remotes;
 use crate::cel;
 use crate::condition::Condition;
-use crate::handler::Handler;
+use crate::handler::{Adapter, Handler};
 use crate::header::Operation;
 use crate::instance::Instance;
 use crate::quota_spec::QuotaSpecs;
 use crate::reference::{Name, Names};
 use crate::rules::{Rule, Rules};
 use crate::sampling::Sampling;
+use crate::{FAIL_OPEN_ANNOTATION, PER_MESH, PER_PROXY, QUOTA_SCOPE_ANNOTATION};
 use config::adapters::Problem;
 
 /// A handler or instance that is there but cannot be used is `None`: its own finding says why.
@@ -171,7 +171,11 @@ impl<'a> Builder<'a> {
         match &object.spec {
             Spec::Handler(spec) => {
                 let name = name_of(object);
-                let handler = Handler::new(&name, spec, &self.remotes);
+                let made = Handler::new(&name, spec, &self.remotes);
+                let handler = made.map(|handler| Handler {
+                    per_proxy: self.per_proxy(object, &handler),
+                    ..handler
+                });
                 let usable = self.usable(object, handler);
                 self.handlers.insert(name, usable);
             }
@@ -314,17 +318,12 @@ impl<'a> Builder<'a> {
         for (i, action) in spec.actions.iter().enumerate() {
             self.action(object, &mut rule, &format!("spec.actions[{i}]"), action);
         }
-        rule.request_headers = self.headers(
-            object,
-            "requestHeaderOperations",
-            &spec.request_header_operations,
-            false,
-        );
+        rule.request_headers =
+            self.headers(object, "requestHeaderOperations", &spec.request_header_operations);
         rule.response_headers = self.headers(
             object,
             "responseHeaderOperations",
             &spec.response_header_operations,
-            true,
         );
         self.warn_of_late_attributes(object, &rule);
         rule.remote_quota = self.remote_quota(object, &rule);
@@ -368,18 +367,39 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Whether a handler's quotas may be counted by each proxy.
+    fn per_proxy(&mut self, object: &Object, handler: &Handler) -> bool {
+        let path = || format!("metadata.annotations[{QUOTA_SCOPE_ANNOTATION}]");
+        let said = object.meta.annotations.get(QUOTA_SCOPE_ANNOTATION);
+        match (said.map(String::as_str), &handler.adapter) {
+            (None | Some(PER_MESH), _) => false,
+            (Some(PER_PROXY), Adapter::MemQuota(_)) => true,
+            (Some(PER_PROXY), _) => {
+                let message = "is for memquota alone; it changes nothing here";
+                self.say(Severity::Warning, object, path(), message);
+                false
+            }
+            (Some(other), _) => {
+                let message = format!(
+                    "{other:?} is neither {PER_PROXY:?} nor {PER_MESH:?}; Mixer counts for all proxies"
+                );
+                self.say(Severity::Error, object, path(), message);
+                false
+            }
+        }
+    }
+
     fn headers(
         &mut self,
         object: &Object,
         field: &str,
         templates: &[mixer::HeaderOperationTemplate],
-        on_response: bool,
     ) -> Vec<Operation> {
         let mut operations = Vec::new();
         // What is wrong with the annotation was said already.
         let language = language(object).unwrap_or_default();
         for (i, template) in templates.iter().enumerate() {
-            match Operation::new(template, on_response, &Speaking(&self.manifest, language)) {
+            match Operation::new(template, &Speaking(&self.manifest, language)) {
                 Ok(operation) => operations.push(operation),
                 Err(problem) => {
                     let path = format!("spec.{field}[{i}].{}", problem.path);

@@ -99,8 +99,9 @@ impl Rules {
     ) -> Check {
         let services = std::slice::from_ref(service);
         let mut names = Vec::new();
-        let mut uses = BTreeSet::new();
+        let (mut uses, mut removes) = (BTreeSet::new(), BTreeSet::new());
         for rule in rules {
+            removes.extend(rule.removes());
             names.push(rule.full_name());
             let charged = self.charges(rule, service);
             uses.extend(self.asked_uses(rule, charged.then_some(services)));
@@ -112,6 +113,7 @@ impl Rules {
             claims: uses.iter().any(|used| used.name().starts_with("request.auth.")),
             rules: names,
             selective: true,
+            removes,
             when: Matcher::Always,
         }
     }

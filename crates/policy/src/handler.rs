@@ -15,6 +15,8 @@ pub(crate) struct Handler {
     pub(crate) full_name: String,
     pub(crate) namespace: String,
     pub(crate) adapter: Adapter,
+    /// Whether each proxy may count its quotas for itself ([`crate::QUOTA_SCOPE_ANNOTATION`]).
+    pub(crate) per_proxy: bool,
 }
 
 /// What stands behind a handler.
@@ -58,6 +60,7 @@ impl Handler {
             full_name: name.full(),
             namespace: name.namespace.clone(),
             adapter,
+            per_proxy: false,
         })
     }
 }

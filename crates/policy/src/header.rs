@@ -18,15 +18,8 @@ pub(crate) struct Operation {
 impl Operation {
     pub(crate) fn new(
         template: &HeaderOperationTemplate,
-        on_response: bool,
         vocabulary: &dyn Vocabulary,
     ) -> Result<Self, Problem> {
-        if on_response && template.operation == HeaderOperation::Remove {
-            return Err(Problem::new(
-                "operation",
-                "removing a response header is not served yet",
-            ));
-        }
         Ok(Self {
             name: template.name.to_ascii_lowercase(),
             operation: template.operation,

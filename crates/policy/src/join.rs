@@ -47,6 +47,7 @@ impl Builder<'_> {
                     quota: instance.short_name.clone(),
                     dimensions: dimensions.clone(),
                     limit,
+                    per_proxy: handler.per_proxy,
                     redis,
                     outside: None,
                 });
@@ -112,6 +113,7 @@ impl Builder<'_> {
                 quota: instance.short_name.clone(),
                 dimensions: BTreeMap::new(),
                 limit: None,
+                per_proxy: false,
                 redis: None,
                 outside: Some((backend.clone(), instance.clone())),
             }),

@@ -38,8 +38,8 @@ mod workload;
 pub use backend::{Backend, BackendHandler, Remote, Taken};
 pub use check::{Answer, Ask, Asked, HeaderChange, Verdict};
 pub use compile::{
-    Amount, BodyPart, Change, Count, Fact, Field, HeaderText, Line, Matcher, Mutation, Part, Place, Reason,
-    Refusal, Test, Text, Values,
+    Amount, BodyPart, Bucket, Change, Count, Dimension, Fact, Field, HeaderText, Line, Matcher, Mutation,
+    Part, Place, Reason, Refusal, Test, Text, Values,
 };
 pub use config::adapters::{
     Algorithm, Buckets, Code, Dogstatsd, DogstatsdMetric, Fluentd, Level, Limit, List, ListSource,
@@ -58,6 +58,7 @@ pub use report::{Delivery, Reports, Sample};
 pub use request::{Api, Connection, Extra, Party, Protocol, ReporterKind, Request, Response};
 pub use requirements::{
     Check, DescriptorEntry, Direction, Headers, Ports, QuotaDescriptor, Report, Requirements, Traffic,
+    removal,
 };
 pub use rules::Rules;
 pub use window::{Charge, Units, Windows};
@@ -66,6 +67,14 @@ pub use workload::{ServiceView, WorkloadView};
 /// Annotation of a rule that says what happens when Mixer cannot be asked: `"true"` lets requests pass, `"false"`
 /// refuses them. Without it MeshConfig's `policyCheckFailOpen` holds (Istio has no setting for one rule).
 pub const FAIL_OPEN_ANNOTATION: &str = "policy.argosy.io/fail-open";
+
+/// Annotation of a `memquota` handler that says who counts its quotas: [`PER_MESH`], Mixer for all proxies together, or
+/// [`PER_PROXY`]. Each proxy then grants the amount by itself, so that all of them grant more (Istio has no setting for it).
+pub const QUOTA_SCOPE_ANNOTATION: &str = "policy.argosy.io/quota-scope";
+/// Value of [`QUOTA_SCOPE_ANNOTATION`]: each proxy by itself where it can, without a call.
+pub const PER_PROXY: &str = "proxy";
+/// Value of [`QUOTA_SCOPE_ANNOTATION`], as without it: all proxies together.
+pub const PER_MESH: &str = "mesh";
 
 /// gRPC metadata of an ext_authz call (set by Envoy's filter, `initial_metadata`) that says which rules it asks for:
 /// [`FAIL_OPEN`] or [`FAIL_CLOSED`]. Without it all rules are asked.

@@ -163,6 +163,23 @@ impl QuotaSpecs {
             .unwrap_or(0)
     }
 
+    /// How much of `quota` every request to the service is charged; `None` where that depends on the request.
+    pub(crate) fn charge_of_all(&self, service: &ServiceView, quota: &str) -> Option<u64> {
+        let mut most = 0;
+        for charge in self.charges(service) {
+            let own = charge.quotas.iter();
+            let own = own.filter(|(name, _)| name.eq_ignore_ascii_case(quota));
+            let Some(amount) = own.map(|(_, amount)| *amount).max() else {
+                continue;
+            };
+            if !charge.matches.is_empty() {
+                return None;
+            }
+            most = most.max(amount);
+        }
+        Some(most)
+    }
+
     /// Whether requests to the service may be charged this quota.
     pub(crate) fn may_charge(&self, service: &ServiceView, quota: &str) -> bool {
         self.charges(service).any(|charge| {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use expr::Use;
 
 use crate::cel;
-use crate::compile::{Compiler, Count, Line, Matcher, Mutation, Refusal};
+use crate::compile::{Bucket, Compiler, Count, Line, Matcher, Mutation, Refusal};
 use crate::partial::may_apply;
 use crate::rules::{Rule, Rules};
 use crate::workload::{ServiceView, WorkloadView};
@@ -68,6 +68,9 @@ pub struct Requirements {
     pub checks: Vec<Check>,
     /// Rate limit descriptors of domain [`crate::RATE_LIMIT_DOMAIN`], for the HTTP rate limit filter.
     pub quotas: Vec<QuotaDescriptor>,
+    /// Quotas that the proxy counts by itself, in this order, once its checks have let a request pass; with the first that is
+    /// used up it refuses.
+    pub buckets: Vec<Bucket>,
     /// What the proxy counts by itself when a request has ended.
     pub counts: Vec<Count>,
     /// What it logs by itself.
@@ -92,8 +95,16 @@ pub struct Check {
     /// Whether others of this failure mode are the proxy's own, so that each call must name those that are asked
     /// ([`crate::RULES_METADATA`]).
     pub selective: bool,
+    /// Headers that the answer may have taken out of the response: for each there is [`removal`] in the answer's dynamic
+    /// metadata, true where it is to be.
+    pub removes: BTreeSet<String>,
     /// For which HTTP requests the call must be made (`filter_enabled_metadata`); for all others every rule passes.
     pub when: Matcher,
+}
+
+/// The key in an answer's dynamic metadata by which a header is taken out of the response: ext_authz has no field for it.
+pub fn removal(header: &str) -> String {
+    format!("argosy.removed.{header}")
 }
 
 /// Request headers, names in lower case.
@@ -149,6 +160,7 @@ impl Requirements {
             && self.mutations.is_empty()
             && self.checks.is_empty()
             && self.quotas.is_empty()
+            && self.buckets.is_empty()
             && self.counts.is_empty()
             && self.lines.is_empty()
             && self.report.is_none()
@@ -186,7 +198,14 @@ impl Rules {
                 let own_modes: BTreeSet<bool> = native.iter().map(|rule| rule.fail_open).collect();
                 requirements.checks = self.checks(&remote, own, &own_modes, &compiler);
                 if !traffic.tcp {
-                    requirements.quotas = self.quotas(&rules, own);
+                    let mut counted = Vec::new();
+                    for rule in rules.iter().filter(|rule| self.may_charge(rule, own)) {
+                        match compiler.buckets(rule) {
+                            Ok(buckets) => requirements.buckets.extend(buckets),
+                            Err(_) => counted.push(*rule),
+                        }
+                    }
+                    requirements.quotas = self.quotas(&counted, own);
                 }
                 self.say(&mut requirements, &rules, own, &compiler);
             }
@@ -269,6 +288,7 @@ impl Rules {
                 claims: uses.iter().any(|u| u.name().starts_with("request.auth.")),
                 rules: asked.iter().map(|rule| rule.full_name()).collect(),
                 selective: native.contains(&fail_open),
+                removes: asked.iter().flat_map(|rule| rule.removes()).collect(),
                 when: Matcher::any(asked.iter().map(|rule| compiler.may_apply(rule))),
             });
         }
@@ -297,10 +317,7 @@ impl Rules {
 
     fn quotas(&self, rules: &[&Rule], own: &WorkloadView) -> Vec<QuotaDescriptor> {
         let mut descriptors = Vec::new();
-        for rule in rules
-            .iter()
-            .filter(|rule| rule.remote_quota.is_none() && self.may_charge(rule, own))
-        {
+        for rule in rules.iter().filter(|rule| rule.remote_quota.is_none()) {
             let mut uses = rule.quota_uses();
             uses.extend(self.charge_uses(&own.services));
             self.api_specs.expand(&mut uses, Some(&own.services));

@@ -85,6 +85,8 @@ pub(crate) struct QuotaAction {
     pub(crate) dimensions: BTreeMap<String, Expression>,
     /// `None` for a denier, which grants nothing.
     pub(crate) limit: Option<QuotaLimit>,
+    /// Whether each proxy may count it for itself.
+    pub(crate) per_proxy: bool,
     /// The Redis that counts it; Mixer's memory without.
     pub(crate) redis: Option<Arc<RedisServer>>,
     /// The adapter outside of the process that grants it, and what it is asked about.
@@ -131,6 +133,13 @@ impl Rule {
     /// Whether a check must be asked for it; its quotas set aside.
     pub(crate) fn has_check(&self) -> bool {
         !(self.checks.is_empty() && self.request_headers.is_empty() && self.response_headers.is_empty())
+    }
+
+    /// The response's headers that it takes away.
+    pub(crate) fn removes(&self) -> impl Iterator<Item = String> {
+        let removals = self.response_headers.iter();
+        let removals = removals.filter(|operation| operation.operation == HeaderOperation::Remove);
+        removals.map(|operation| operation.name.clone())
     }
 
     /// What its predicate and checks read.

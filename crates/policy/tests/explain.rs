@@ -79,8 +79,48 @@ fn quotas_and_samples_stay_with_mixer() {
         QUOTA,
         "quota.istio-system",
         &[
-            "quota requestcount by handler.memquota.istio-system: in Mixer, since all proxies share its units, and a bucket in each proxy would grant them once for each of them (rate limit service)",
+            "quota requestcount by handler.memquota.istio-system: in Mixer, since all proxies share its units, and a bucket in each proxy would grant them once for each of them (annotate the handler with policy.argosy.io/quota-scope: proxy, where each may) (rate limit service)",
         ],
+    );
+    let per_proxy = QUOTA.replace(
+        "{name: handler, namespace: istio-system}",
+        "{name: handler, namespace: istio-system, annotations: {policy.argosy.io/quota-scope: proxy}}",
+    );
+    let quota = "quota requestcount by handler.memquota.istio-system";
+    let by_mixer = |yaml: &str, why: &str| {
+        let said = format!("{quota}: in Mixer, since {why} (rate limit service)");
+        check(yaml, "quota.istio-system", &[said.as_str()]);
+    };
+    by_mixer(&per_proxy, "it reads source.labels, which Mixer alone knows");
+    let by_user = per_proxy.replace("    source: source.labels[\"app\"] | \"unknown\"\n", "");
+    by_mixer(
+        &by_user,
+        "its limit depends on the dimension user of the request (overrides)",
+    );
+    let one = by_user.replace("user: jason", "other: jason");
+    check(
+        &one,
+        "quota.istio-system",
+        &[&format!("{quota}: in the proxy, without a call")],
+    );
+    by_mixer(
+        &one.replace(" | \"unknown\"", ""),
+        "its dimension user may be absent, and then the request is refused; give it a fallback (`|`)",
+    );
+    by_mixer(
+        &one.replace("validDuration: 10s", "validDuration: 10ms"),
+        "the validDuration of requestcount is below 50 ms, or missing",
+    );
+    by_mixer(
+        &one.replace("charge: 1", "charge: 7"),
+        "requestcount never grants what a request is charged",
+    );
+    by_mixer(
+        &one.replace(
+            "  - quotas:\n    - charge",
+            "  - match: [{clause: {request.method: {exact: GET}}}]\n    quotas:\n    - charge",
+        ),
+        "what the quota requestcount is charged depends on the request",
     );
     let set = r#"{name: x-a, operation: REPLACE, values: ['"1"']}"#;
     let sampled = changes("r", "destination.port == 8080", set)

@@ -126,17 +126,19 @@ impl Build<'_> {
         let checks: &[_] = self.mixers.check.as_ref().map_or(&[], |_| &asks.checks);
         let mutations = &asks.mutations;
         let allow = self.scope.asks.enforcement.allows_errors();
-        filters.extend(mixer::joined(refusals, checks, mutations));
+        filters.extend(mixer::joined(asks, checks));
         filters.extend(mixer::refusals(refusals));
         filters.extend(mixer::capture(mutations));
         if let Some(mixer) = &self.mixers.check {
             filters.extend(mixer::checks(mixer, &asks.checks, allow));
         }
-        filters.extend(mixer::change(mutations, !checks.is_empty()));
+        filters.extend(mixer::buckets(&asks.buckets));
         if let Some(mixer) = &self.mixers.check {
             filters.extend(mixer::quotas(mixer, &asks.quotas, allow));
             limits = mixer::rate_limits(&asks.quotas);
         }
+        let may_refuse = !(checks.is_empty() && asks.buckets.is_empty() && limits.is_empty());
+        filters.extend(mixer::change(mutations, may_refuse));
         let mesh = self.generator.snapshot.mesh();
         let log = self.mixers.report.as_ref().zip(asks.report.as_ref());
         let log = log.map(|(mixer, report)| mixer::http_log(mixer, policy::LOG_INBOUND, report, mesh));
@@ -145,12 +147,16 @@ impl Build<'_> {
             class: Class::SidecarInbound,
             stat_prefix: stat_prefix.to_owned(),
             routes: Routes::Inline(Box::new(inbound_routes(port, limits))),
-            replies: mixer::replies(refusals),
+            replies: mixer::replies(refusals)
+                .into_iter()
+                .chain(mixer::used_up(&asks.buckets))
+                .collect(),
             http3: false,
             http10: self.scope.http10,
             topology: Topology::default(),
             decides: self.authz.decides()
                 || !refusals.is_empty()
+                || !asks.buckets.is_empty()
                 || (!asks.checks.is_empty() && self.mixers.check.is_some()),
             filters: self.extensions.weave(filters, Side::Server, port.number),
             access_log: self

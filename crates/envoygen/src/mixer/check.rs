@@ -1,5 +1,7 @@
 //! Checks: ext_authz filters, one for each failure mode, with the headers that its rules read and no other.
 
+use std::collections::BTreeSet;
+
 use envoy_types::pb::envoy::config::core::v3::{ApiVersion, GrpcService};
 use envoy_types::pb::envoy::config::listener::v3::Filter;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{ExtAuthz, ext_authz::Services};
@@ -9,7 +11,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::ListStringMatcher;
 use envoy_types::pb::envoy::r#type::v3::{HttpStatus, StatusCode};
 use policy::{Check, FAIL_CLOSED, FAIL_OPEN, FAILURE_MODE_METADATA, Headers, RULES_METADATA, SENT};
 
-use super::{native, service};
+use super::{native, removal, service};
 use crate::filter;
 use crate::wire::{exact, plain_any};
 
@@ -20,8 +22,13 @@ const MAX_RULES: usize = 32 << 10;
 /// about is found out before an answer changes them.
 pub(crate) fn http_filters(cluster: &str, checks: &[Check], allow: bool) -> Vec<HttpFilter> {
     let markers = checks.iter().filter_map(native::marker);
+    let removed: BTreeSet<&String> = checks.iter().flat_map(|check| &check.removes).collect();
+    let removals = removed
+        .into_iter()
+        .map(|header| removal::filter("asked", header, filter::EXT_AUTHZ, &policy::removal(header)));
     markers
         .chain(checks.iter().map(|check| http(cluster, check, allow)))
+        .chain(removals)
         .collect()
 }
 
@@ -137,6 +144,7 @@ mod tests {
                 claims: false,
                 rules: (0..count).map(|n| format!("rule-{n:06}.shop")).collect(),
                 selective: true,
+                removes: Default::default(),
                 when: Matcher::Always,
             };
             let service = asked("mixer", &check, false);

@@ -100,6 +100,7 @@ impl Sent {
                 // Each route names its own.
                 rules: Vec::new(),
                 selective: false,
+                removes: own.iter().flat_map(|check| check.removes.clone()).collect(),
                 when: Matcher::Always,
             })
         };

@@ -4,6 +4,8 @@
 //! request as it came and keeps it in the filter state. Behind the checks a filter changes the headers. A value that is empty or
 //! was not kept changes nothing.
 
+use std::collections::BTreeSet;
+
 use envoy_types::pb::envoy::config::common::mutation_rules::v3::{HeaderMutation, header_mutation::Action};
 use envoy_types::pb::envoy::config::core::v3::{
     DataSource, HeaderValue, HeaderValueOption, SubstitutionFormatString, data_source,
@@ -18,9 +20,11 @@ use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{
 };
 use envoy_types::pb::envoy::extensions::filters::http::set_filter_state::v3::Config as SetFilterState;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
-use policy::{Change, Matcher, Mutation, Values};
+use policy::{Change, Mutation, Values};
 
-use super::{expression, native};
+use super::expression;
+use super::marks::Marks;
+use super::removal;
 use crate::filter;
 use crate::wire::plain_any;
 
@@ -36,29 +40,13 @@ fn passed(index: usize) -> String {
 
 /// The filters that find the values.
 pub(crate) fn capture(mutations: &[Mutation]) -> Vec<HttpFilter> {
-    let mut conditions: Vec<&Matcher> = Vec::new();
-    for condition in mutations.iter().flat_map(Mutation::conditions) {
-        if *condition != Matcher::Always && !conditions.contains(&condition) {
-            conditions.push(condition);
-        }
-    }
-    let marks = conditions.iter().enumerate();
-    let marks = marks.map(|(index, when)| native::marking(&format!("header-{index}"), prefix(index), when));
-    let mark = |when: &Matcher| {
-        let place = conditions.iter().position(|known| *known == when);
-        prefix(place.unwrap_or_default())
-    };
+    let marks = Marks::new("header", mutations.iter().flat_map(Mutation::conditions));
     let values = valued(mutations).map(|(index, values)| {
-        let cel = expression::value(&values.0, mark);
+        let cel = expression::value(&values.0, |when| marks.prefix(when));
         kept(found(index), format!("%CEL({cel})%"))
     });
     let values = set("found", values.collect());
-    marks.chain(values).collect()
-}
-
-/// Under which a condition's filter marks requests.
-fn prefix(index: usize) -> String {
-    format!("mixer_header_{index}_")
+    marks.filters().chain(values).collect()
 }
 
 /// The filters that change the headers; `checked` says whether a check before them may refuse.
@@ -71,9 +59,15 @@ pub(crate) fn change(mutations: &[Mutation], checked: bool) -> Vec<HttpFilter> {
         .enumerate()
         .filter(|(_, m)| checked && m.on_response);
     let answers = answers.map(|(index, _)| kept(passed(index), state(&found(index))));
+    let last = |header: &String| {
+        let gone = |m: &Mutation| m.on_response && m.change == Change::Remove && m.header == *header;
+        mutations.iter().rposition(gone)
+    };
     let own = |on_response: bool| {
         let all = mutations.iter().enumerate();
         let own = all.filter(move |(_, mutation)| mutation.on_response == on_response);
+        // What is removed later need not be set.
+        let own = own.filter(|(index, m)| !on_response || last(&m.header).is_none_or(|last| *index > last));
         own.map(|(index, mutation)| wire(index, mutation, checked))
             .collect()
     };
@@ -87,9 +81,21 @@ pub(crate) fn change(mutations: &[Mutation], checked: bool) -> Vec<HttpFilter> {
     };
     let name = "envoy.filters.http.header_mutation.mixer-operations";
     let answers = set("passed", answers.collect());
+    let gone = mutations.iter().filter(|m| m.on_response);
+    let gone: BTreeSet<&str> = gone
+        .filter(|m| m.change == Change::Remove)
+        .map(|m| m.header.as_str())
+        .collect();
+    let passed = (!gone.is_empty()).then(removal::passed);
+    // Responses meet the last filter first.
+    let gone = gone
+        .into_iter()
+        .map(|header| removal::filter("own", header, removal::PASSED, removal::REQUEST));
     answers
         .into_iter()
+        .chain(passed)
         .chain([filter::http(name, plain_any(&config))])
+        .chain(gone)
         .collect()
 }
 

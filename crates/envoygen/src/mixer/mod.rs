@@ -3,15 +3,18 @@
 //! Envoy's configuration.
 
 mod address;
+mod bucket;
 mod check;
 mod ended;
 mod enforcement;
 mod expression;
 mod gateway;
 mod headers;
+mod marks;
 mod matcher;
 mod native;
 mod quota;
+mod removal;
 mod report;
 
 use std::collections::BTreeMap;
@@ -31,6 +34,7 @@ use policy::Requirements;
 use crate::generator::Generator;
 use crate::wire::{duration, u32_value};
 
+pub(crate) use bucket::{filters as buckets, reply as used_up};
 pub(crate) use check::{http_filters as checks, network_filters as tcp_checks};
 pub(crate) use ended::logs as ended;
 pub use enforcement::Enforcement;

@@ -23,7 +23,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{
     metadata_matcher::{PathSegment, path_segment::Segment},
     value_matcher::MatchPattern,
 };
-use policy::{BodyPart, Check, Fact, HeaderChange, Matcher, Mutation, Refusal};
+use policy::{BodyPart, Bucket, Check, Fact, HeaderChange, Matcher, Mutation, Refusal, Requirements};
 
 use super::matcher::principal;
 use crate::filter;
@@ -36,15 +36,16 @@ pub(super) const RBAC_METADATA: &str = "envoy.filters.http.rbac";
 /// The key, behind a filter's own prefix, under which a shadow policy that matched is named.
 pub(super) const SHADOW_POLICY: &str = "shadow_effective_policy_id";
 /// Name of the shadow policy that matches requests which are marked.
-const ASKED: &str = "asked";
+pub(super) const ASKED: &str = "asked";
 
 /// The filter that joins the values of repeated headers by commas, as Mixer sees them: RBAC would try each value by itself
 /// (`envoy.reloadable_features.rbac_match_headers_individually`). None where no matcher reads a header.
-pub(crate) fn joined(refusals: &[Refusal], checks: &[Check], mutations: &[Mutation]) -> Option<HttpFilter> {
-    let refused = refusals.iter().map(|refusal| &refusal.when);
+pub(crate) fn joined(asks: &Requirements, checks: &[Check]) -> Option<HttpFilter> {
+    let refused = asks.refusals.iter().map(|refusal| &refusal.when);
     let asked = checks.iter().map(|check| &check.when);
-    let changed = mutations.iter().flat_map(Mutation::conditions);
-    let matchers = refused.chain(asked).chain(changed);
+    let changed = asks.mutations.iter().flat_map(Mutation::conditions);
+    let counted = asks.buckets.iter().flat_map(Bucket::conditions);
+    let matchers = refused.chain(asked).chain(changed).chain(counted);
     let headers: BTreeSet<String> = matchers.flat_map(Matcher::headers).map(str::to_owned).collect();
     lines::joined("envoy.filters.http.header_mutation.mixer", &headers)
 }

@@ -40,25 +40,33 @@ pub(crate) fn filters(cluster: &str, quotas: &[QuotaDescriptor], allow: bool) ->
 
 /// Keeps the connection's own address, which a client cannot forge.
 fn source_address() -> HttpFilter {
+    kept_address(
+        "source-address",
+        SOURCE_ADDRESS_STATE,
+        "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%",
+    )
+}
+
+/// Keeps what a format gives of an address in the filter state.
+pub(super) fn kept_address(role: &str, key: &str, format: &str) -> HttpFilter {
     let format = SubstitutionFormatString {
         format: Some(Format::TextFormatSource(DataSource {
-            specifier: Some(data_source::Specifier::InlineString(
-                "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%".to_owned(),
-            )),
+            specifier: Some(data_source::Specifier::InlineString(format.to_owned())),
             ..Default::default()
         })),
         ..Default::default()
     };
     let config = SetFilterState {
         on_request_headers: vec![FilterStateValue {
-            key: Some(Key::ObjectKey(SOURCE_ADDRESS_STATE.to_owned())),
+            key: Some(Key::ObjectKey(key.to_owned())),
             factory_key: "envoy.string".to_owned(),
             value: Some(Value::FormatString(format)),
             ..Default::default()
         }],
         ..Default::default()
     };
-    filter::http("envoy.filters.http.set_filter_state.mixer", plain_any(&config))
+    let name = format!("envoy.filters.http.set_filter_state.mixer-{role}");
+    filter::http(&name, plain_any(&config))
 }
 
 /// A filter for each failure mode.
@@ -107,10 +115,15 @@ pub(crate) fn rate_limits(quotas: &[QuotaDescriptor]) -> Vec<RouteRateLimit> {
 }
 
 fn action(entry: &DescriptorEntry) -> rate_limit::Action {
+    evaluated(&entry.key, entry.cel.clone())
+}
+
+/// An entry whose value CEL gives.
+pub(super) fn evaluated(key: &str, cel: String) -> rate_limit::Action {
     let config = Descriptor {
-        descriptor_key: entry.key.clone(),
+        descriptor_key: key.to_owned(),
         skip_if_error: false,
-        expr_specifier: Some(ExprSpecifier::Text(entry.cel.clone())),
+        expr_specifier: Some(ExprSpecifier::Text(cel)),
     };
     rate_limit::Action {
         action_specifier: Some(rate_limit::action::ActionSpecifier::Extension(

@@ -12,13 +12,15 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
 };
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::{Authorization, AuthorizationServer};
 use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
+use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use envoy_types::pb::google::rpc::Status as RpcStatus;
 use tonic::{Request, Response, Status};
 
 /// What was asked: the gRPC metadata by which a call says what it is about, and the message.
 pub(crate) type Call = (Option<String>, CheckRequest);
 
-/// The server. It refuses what has the header `x-user: mallory`, and connections of which it is told `deny-tcp`.
+/// The server. It refuses what has the header `x-user: mallory`, and connections of which it is told `deny-tcp`;
+/// from answers to `x-user: quiet` it has a header taken away, and `x-user: down` it cannot decide on.
 #[derive(Clone, Default)]
 pub(crate) struct Asked {
     calls: Arc<Mutex<Vec<Call>>>,
@@ -35,14 +37,23 @@ impl Authorization for Asked {
         tokio::time::sleep(self.delay).await;
         let http = message.attributes.and_then(|attributes| attributes.request?.http);
         let user = http.and_then(|http| http.headers.get("x-user").cloned());
+        if user.as_deref() == Some("down") {
+            return Err(Status::failed_precondition("its store is away"));
+        }
         let refused =
             user.as_deref() == Some("mallory") || sent.is_some_and(|sent| sent.contains("deny-tcp"));
+        let yes = Value {
+            kind: Some(Kind::BoolValue(true)),
+        };
         let status = RpcStatus {
             code: if refused { 7 } else { 0 },
             ..Default::default()
         };
         Ok(Response::new(CheckResponse {
             status: Some(status),
+            dynamic_metadata: (user.as_deref() == Some("quiet")).then(|| Struct {
+                fields: [(policy::removal("x-powered-by"), yes)].into(),
+            }),
             ..Default::default()
         }))
     }

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::io::BufReader;
 use std::net::TcpStream;
+use std::time::Duration;
 
 use policy::{HeaderChange, Ports};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::mesh::{INBOUND, MESH, condition, policies, sent, start};
-use crate::support::envoy::{echo, request};
-use crate::support::generator;
+use crate::asked::{Asked, lead};
+use crate::mesh::{INBOUND, MESH, condition, plaintext, policies, sent, start};
+use crate::support::envoy::{echo, request, run};
+use crate::support::{generator, tables};
 
 const VALUES: [&str; 9] = [
     r#""fixed 100% 'so'""#,
@@ -144,9 +146,9 @@ fn operations_end_where_a_request_is_refused() {
     let set = |name: &str| format!("{{name: {name}, operation: REPLACE, values: ['\"yes\"']}}");
     let mesh_wide = r#"
 ---
-{apiVersion: config.istio.io/v1alpha2, kind: rule, metadata: {name: set, namespace: shop}, spec: {match: 'destination.port == 8080', requestHeaderOperations: [{name: x-gone, operation: REMOVE}], responseHeaderOperations: [SET]}}
+{apiVersion: config.istio.io/v1alpha2, kind: rule, metadata: {name: set, namespace: shop}, spec: {match: 'destination.port == 8080', requestHeaderOperations: [{name: x-gone, operation: REMOVE}], responseHeaderOperations: [SET, {name: X-Why, operation: REMOVE}, {name: x-powered-by, operation: REMOVE}]}}
 ---
-{apiVersion: config.istio.io/v1alpha2, kind: handler, metadata: {name: deny, namespace: shop}, spec: {compiledAdapter: denier, params: {}}}
+{apiVersion: config.istio.io/v1alpha2, kind: handler, metadata: {name: deny, namespace: shop}, spec: {compiledAdapter: denier, params: {status: {code: 9, details: [{"@type": x.DirectHttpResponse, code: 400, headers: {x-why: here}}]}}}}
 ---
 {apiVersion: config.istio.io/v1alpha2, kind: instance, metadata: {name: one, namespace: shop}, spec: {compiledTemplate: checknothing}}
 ---
@@ -161,12 +163,12 @@ fn operations_end_where_a_request_is_refused() {
         |path: &str| request("127.11.7.3:8080", &format!("GET {path} HTTP/1.1"), &["x-gone: 1"]).unwrap();
     let passed = answer("/");
     assert!(
-        passed.contains("x-seen: yes\r\n") && !passed.contains("x-gone"),
+        passed.contains("x-seen: yes\r\n") && !passed.contains("x-gone") && !passed.contains("x-powered-by"),
         "{passed}"
     );
     let refused = answer("/no");
     assert!(
-        refused.starts_with("HTTP/1.1 400") && !refused.contains("x-seen"),
+        refused.starts_with("HTTP/1.1 400") && !refused.contains("x-seen") && refused.contains("x-why: here"),
         "{refused}"
     );
     // There is no Mixer here.
@@ -175,4 +177,40 @@ fn operations_end_where_a_request_is_refused() {
         refused.starts_with("HTTP/1.1 503") && !refused.contains("x-seen"),
         "{refused}"
     );
+}
+
+/// Mixer's answer says so, and other answers keep theirs. What Mixer says that it cannot decide, for good, is not asked again.
+#[test]
+fn mixer_takes_a_header_out_of_a_response() {
+    let rule = r#"
+---
+{apiVersion: config.istio.io/v1alpha2, kind: rule, metadata: {name: quiet, namespace: shop}, spec: {match: '(request.headers["x-user"] == "quiet" || request.headers["x-user"] == "down") && source.labels["app"] == "x"', responseHeaderOperations: [{name: X-Powered-By, operation: REMOVE}]}}
+"#;
+    let mesh = MESH.replace("127.11.N.", "127.11.23.");
+    let (asked, port) = Asked::serve(Duration::ZERO);
+    let edit = |bootstrap: &mut _| {
+        plaintext(bootstrap);
+        lead(bootstrap, port);
+    };
+    let node = "sidecar~127.11.23.2~echo-v1.shop~shop.svc.cluster.local";
+    let output = tables(&generator(&[&mesh, rule]), node);
+    let Some(_running) = run(&output, "127.11.23.2:15000", edit) else {
+        return;
+    };
+    echo("127.11.23.2:8080");
+    let check = |user: &str, kept: bool| {
+        let answer = request("127.11.23.3:8080", "GET / HTTP/1.1", &[user]).unwrap();
+        let there = answer.contains("x-powered-by: ");
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && there == kept,
+            "{user}: {answer}"
+        );
+    };
+    check("x-user: quiet", false);
+    check("x-user: jason", true);
+    check("x-user: quiet", false);
+    asked.take();
+    let refused = request("127.11.23.3:8080", "GET / HTTP/1.1", &["x-user: down"]).unwrap();
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert_eq!(asked.take().len(), 1, "calls");
 }

@@ -13,6 +13,7 @@
 mod support;
 
 mod asked;
+mod buckets;
 mod ended;
 mod gateways;
 mod headers;

@@ -342,7 +342,8 @@ pub(crate) fn serve(address: &str, status: fn(&str) -> u16) {
                         }
                     }
                     let (status, length) = (status(&head), head.len());
-                    let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{head}");
+                    let own = format!("x-powered-by: echo\r\ncontent-length: {length}");
+                    let answer = format!("HTTP/1.1 {status} X\r\n{own}\r\n\r\n{head}");
                     let last = head.contains("connection: close");
                     if stream.write_all(answer.as_bytes()).is_err() || last {
                         return;

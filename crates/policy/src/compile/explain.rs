@@ -28,10 +28,6 @@ pub enum Place {
     Nowhere(String),
 }
 
-/// Why quotas stay.
-const SHARED: &str =
-    "all proxies share its units, and a bucket in each proxy would grant them once for each of them";
-
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
@@ -99,8 +95,11 @@ impl Rules {
                     Place::Nowhere("no QuotaSpec that is bound to a service of the workload names it".into())
                 }
                 (None, true) if tcp => Place::Nowhere("connections are charged no quotas".into()),
-                (None, true) => Place::Mixer(format!("{SHARED} (rate limit service)")),
-                (Some(why), true) => Place::Mixer(format!("{SHARED}, and {why} (ext_authz)")),
+                (by_check, true) => match (compiler.buckets(rule), by_check) {
+                    (Ok(_), _) => Place::Proxy,
+                    (Err(reason), None) => Place::Mixer(format!("{reason} (rate limit service)")),
+                    (Err(reason), Some(why)) => Place::Mixer(format!("{reason}, and {why} (ext_authz)")),
+                },
             };
             parts.push(part(
                 format!("quota {} by {}", action.quota, action.handler),

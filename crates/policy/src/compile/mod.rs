@@ -1,5 +1,6 @@
 //! What a workload's proxy can do by itself: decide on rules whose handlers refuse, and whose operations change headers, by
-//! conditions that Envoy has matchers for ([`refusal`], [`mutation`]); and count and log what rules report ([`report`]).
+//! conditions that Envoy has matchers for ([`refusal`], [`mutation`]); grant quotas that are counted by each proxy ([`quota`]);
+//! and count and log what rules report ([`report`]).
 //!
 //! A rule is compiled whole or not at all, and only where the proxy gives the same verdict as Mixer for every request: absent
 //! attributes, malformed values, the status and the body included. For the rest Mixer is asked, and [`Reason`] says why; but
@@ -16,6 +17,7 @@ mod mutation;
 mod pattern;
 #[cfg(test)]
 mod properties;
+mod quota;
 mod reason;
 mod refusal;
 mod report;
@@ -23,6 +25,7 @@ mod report;
 pub use explain::{Part, Place};
 pub use matcher::{Fact, Matcher, Test};
 pub use mutation::{Change, HeaderText, Mutation, Values};
+pub use quota::{Bucket, Dimension};
 pub use reason::Reason;
 pub use refusal::{BodyPart, Refusal};
 pub use report::{Amount, Count, Field, Line, Text};
@@ -34,7 +37,7 @@ use self::mutation::{Changed, changed};
 use crate::partial::{may_apply, services};
 use crate::requirements::{Ports, Traffic};
 use crate::rules::{Rule, Rules};
-use crate::workload::WorkloadView;
+use crate::workload::{ServiceView, WorkloadView};
 
 /// Most parts of a rule's matchers; more would make proxies slower than a call.
 pub(crate) const MAX_SIZE: usize = 1_000;
@@ -44,6 +47,9 @@ pub(crate) struct Compiler<'a> {
     rules: &'a Rules,
     own: &'a WorkloadView,
     environment: Environment<'a>,
+    /// The services that a request may mean; `None` is no service.
+    services: Vec<Option<&'a ServiceView>>,
+    port: Option<u16>,
     tcp: bool,
     by_mixer: Changed,
 }
@@ -64,6 +70,8 @@ impl<'a> Compiler<'a> {
             rules,
             own,
             environment,
+            services,
+            port: ports.number(),
             tcp: traffic.tcp,
             by_mixer: Changed::new(),
         };

@@ -59,12 +59,12 @@ pub struct Values(pub Vec<(Matcher, HeaderText)>);
 pub enum HeaderText {
     /// This text.
     Text(String),
-    /// A text of the request; never [`Fact::PeerUri`].
+    /// A text of the request; [`Fact::PeerUri`] in dimensions of quotas alone.
     Fact(Fact),
 }
 
 impl HeaderText {
-    fn of(term: &Term<'_>) -> Result<Self, Reason> {
+    pub(super) fn of(term: &Term<'_>) -> Result<Self, Reason> {
         match printed(term) {
             Some(BodyPart::Text(text)) => Ok(Self::Text(text)),
             Some(BodyPart::Fact(fact)) => Ok(Self::Fact(fact)),

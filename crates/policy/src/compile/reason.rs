@@ -54,6 +54,28 @@ pub enum Reason {
     /// A quota of the same rule goes through the check.
     #[error("a quota of the rule is asked for with it")]
     Quota,
+    /// All proxies are granted the units together.
+    #[error(
+        "all proxies share its units, and a bucket in each proxy would grant them once for each of them (annotate the handler with {}: {}, where each may)",
+        crate::QUOTA_SCOPE_ANNOTATION,
+        crate::PER_PROXY
+    )]
+    Pooled,
+    /// A QuotaSpec charges some requests, or some more than others.
+    #[error("what the quota {0} is charged depends on the request")]
+    Chosen(String),
+    /// Mixer refuses where a dimension has no value.
+    #[error("its dimension {0} may be absent, and then the request is refused; give it a fallback (`|`)")]
+    Dimension(String),
+    /// Buckets of one filter have one size.
+    #[error("its limit depends on the dimension {0} of the request (overrides)")]
+    Override(String),
+    /// Buckets are filled every 50 ms at most, and never not at all.
+    #[error("the validDuration of {0} is below 50 ms, or missing")]
+    Window(String),
+    /// A bucket without tokens.
+    #[error("{0} never grants what a request is charged")]
+    NoUnits(String),
     /// An access log entry has it, the proxy itself has not, or otherwise.
     #[error("it reads {0}, which a proxy does not have as its access log entry tells Mixer")]
     Unlogged(String),

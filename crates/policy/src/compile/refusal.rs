@@ -1,6 +1,6 @@
 //! What handlers refuse, as conditions with the answers that Mixer would give.
 
-use expr::{EvalError, Expression, Node, Value};
+use expr::{Builtin, EvalError, Expression, Node, Value};
 
 use super::attribute::{Environment, Subject, lower_case};
 use super::expression::Term;
@@ -121,10 +121,12 @@ fn fixed(rule: &str, when: Matcher, handler: &str, denial: &Denial) -> Refusal {
 }
 
 /// Whether all that can go wrong with a value is that it is absent in a way that `|` mends.
-fn is_plain(node: &Node) -> bool {
+pub(super) fn is_plain(node: &Node) -> bool {
     match node {
         Node::Constant(..) | Node::Attribute(..) | Node::Index(..) => true,
         Node::Fallback(left, right) => is_plain(left) && is_plain(right),
+        // The same for every request; what is malformed has no cases.
+        Node::Call(Builtin::Ip, arguments) => matches!(arguments.as_slice(), [Node::Constant(..)]),
         _ => false,
     }
 }
