@@ -45,6 +45,9 @@ pub(crate) enum Undecided {
     /// What counts a quota did not answer, and its rule fails closed.
     #[error("{0}")]
     Uncounted(String),
+    /// The same, and it would not soon: Envoy need not ask again.
+    #[error("{0}")]
+    Uncountable(String),
     /// It is about what the caller sends, and not to be looked at.
     #[error(transparent)]
     Unsent(#[from] Unsent),
@@ -195,10 +198,17 @@ impl Engine {
             Adapters::next(Some(&policies.adapters), policies.rules.backends(), &self.kit);
         policies.adapters = Arc::new(adapters);
         let findings = broken.into_iter().map(|broken| {
-            Finding::error(format!(
+            let finding = Finding::error(format!(
                 "the handler {} cannot run: {}",
                 broken.handler, broken.why
-            ))
+            ));
+            match policies.handler(&broken.handler) {
+                Some(object) => finding
+                    .of(object.key())
+                    .at("spec.params")
+                    .from(object.origin.clone()),
+                None => finding,
+            }
         });
         let findings = policies.findings.iter().cloned().chain(findings);
         policies.findings = Arc::new(findings.collect());
@@ -283,10 +293,12 @@ impl Engine {
     /// Makes the charges until one refuses, which is given.
     ///
     /// # Errors
-    /// When one cannot be made and its rule fails closed: the store may be late for once, so the proxy asks again.
+    /// When one cannot be made and its rule fails closed: the store may be late for once, so the proxy asks again, unless the
+    /// store is known to be away.
     async fn settle(&self, due: &[Due], adapters: &Adapters) -> Result<Option<Box<QuotaDenial>>, Undecided> {
         for due in due {
             let now = self.clock.now();
+            let mut again = true;
             let settled = match &due.store {
                 Store::Memory => due.charge(&mut self.windows.lock(), now),
                 Store::Redis(server, algorithm) => {
@@ -294,6 +306,7 @@ impl Engine {
                         Ok(redis) => redis.charge(*algorithm, due, now).await,
                         Err(away) => Err(away),
                     };
+                    again = !asked.as_ref().is_err_and(Away::is_settled);
                     self.answered(due, &server.place, asked)
                 }
                 Store::Adapter(handler, instance) => {
@@ -307,7 +320,10 @@ impl Engine {
             match settled {
                 Ok(()) => {}
                 Err(denial) if denial.code == Code::UNAVAILABLE => {
-                    return Err(Undecided::Uncounted(denial.body));
+                    return Err(match again {
+                        true => Undecided::Uncounted(denial.body),
+                        false => Undecided::Uncountable(denial.body),
+                    });
                 }
                 Err(denial) => return Ok(Some(denial)),
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use config::mesh::MeshConfig;
-use config::{Finding, Kind, Spec};
+use config::{Finding, Kind, Object, Spec};
 use feed::State;
 use model::{Diff, Snapshot};
 use policy::Rules;
@@ -94,6 +94,19 @@ impl Policies {
             snapshot,
             state,
         }
+    }
+
+    /// The handler of that full name: `NAME.NAMESPACE`, of a kind of its own `NAME.KIND.NAMESPACE`.
+    pub(crate) fn handler(&self, full_name: &str) -> Option<&Object> {
+        let named = |object: &&Arc<Object>| {
+            let (name, namespace) = (&object.meta.name, &object.meta.namespace);
+            let kind = match object.kind {
+                Kind::Handler => String::new(),
+                kind => format!(".{}", kind.as_str()),
+            };
+            matches!(object.spec, Spec::Handler(_)) && format!("{name}{kind}.{namespace}") == full_name
+        };
+        self.state.objects.values().find(named).map(|object| &**object)
     }
 }
 

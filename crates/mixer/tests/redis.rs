@@ -67,7 +67,8 @@ async fn ask(server: &Server, user: &str) -> bool {
     match server.limit("catalog", user).await {
         Ok(answer) => granted(&answer),
         Err(status) => {
-            assert_eq!(status.code(), Code::Unavailable, "{status}");
+            let codes = [Code::Unavailable, Code::FailedPrecondition];
+            assert!(codes.contains(&status.code()), "{status}");
             false
         }
     }
@@ -143,6 +144,19 @@ async fn without_redis_the_rule_decides_and_its_return_is_noticed() {
     );
     for _ in 0..10 {
         assert!(ask(&open, "jason").await);
+    }
+    // Until it is known to be away: then it is said for good, at once and by the next that tries it.
+    for _ in 0..2 {
+        let _ = closed.limit("catalog", "jason").await.unwrap_err();
+    }
+    for rest in [0, 1_000_000_000, 0] {
+        closed.now.fetch_add(rest, std::sync::atomic::Ordering::SeqCst);
+        let refused = closed.limit("catalog", "jason").await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(
+            refused.message().contains("Quota cannot be asked: catalogquota"),
+            "{refused}"
+        );
     }
     redis.restart().await.unwrap();
     // The Mixer's clock stands still in these tests: what rests would rest for ever.

@@ -1,6 +1,6 @@
 //! ext_authz v3: may a request (HTTP) or connection (TCP) pass?
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::service::auth::v3::{
     CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse,
 };
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
+use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use envoy_types::pb::google::rpc;
 use policy::{
     Asked, Code, FAIL_CLOSED, FAIL_OPEN, FAILURE_MODE_METADATA, HeaderChange, RULES_METADATA, SENT, Sent,
@@ -113,19 +114,56 @@ fn settled(changes: Vec<HeaderChange>, there: Option<&HashMap<String, String>>) 
     settled.into_iter().map(change).collect()
 }
 
+/// The changes of the response's headers that the filter makes, and those that are taken away: by other filters, as the
+/// answer's dynamic metadata says.
+fn answered(changes: Vec<HeaderChange>) -> (Vec<HeaderChange>, BTreeSet<String>) {
+    let (mut kept, mut removed) = (Vec::<(String, HeaderChange)>::new(), BTreeSet::new());
+    for change in changes {
+        match change {
+            HeaderChange::Remove(name) => {
+                kept.retain(|(known, _)| *known != name);
+                removed.insert(name);
+            }
+            HeaderChange::Append(name, value) if removed.remove(&name) => {
+                kept.push((name.clone(), HeaderChange::Replace(name, value)));
+            }
+            HeaderChange::Append(ref name, _) => kept.push((name.clone(), change)),
+            HeaderChange::Replace(ref name, _) => {
+                removed.remove(name);
+                kept.push((name.clone(), change));
+            }
+        }
+    }
+    (kept.into_iter().map(|(_, change)| change).collect(), removed)
+}
+
+/// Dynamic metadata that tells the proxy to take headers out of the response.
+fn removals(headers: &BTreeSet<String>) -> Option<Struct> {
+    let yes = || Value {
+        kind: Some(Kind::BoolValue(true)),
+    };
+    let fields = headers.iter().map(|header| (policy::removal(header), yes()));
+    (!headers.is_empty()).then(|| Struct {
+        fields: fields.collect(),
+    })
+}
+
 fn response(decision: Decision, there: Option<&HashMap<String, String>>) -> CheckResponse {
     let status = rpc::Status {
         code: decision.code.0,
         message: decision.message,
         details: Vec::new(),
     };
+    let mut dynamic_metadata = None;
     let http = match decision.code {
         Code::OK => {
+            let (answered, removed_later) = answered(decision.response_headers);
+            dynamic_metadata = removals(&removed_later);
             let changes = settled(decision.request_headers, there);
             HttpResponse::OkResponse(OkHttpResponse {
                 headers: values(&changes),
                 headers_to_remove: removed(&changes),
-                response_headers_to_add: values(&decision.response_headers),
+                response_headers_to_add: values(&answered),
                 ..OkHttpResponse::default()
             })
         }
@@ -139,7 +177,7 @@ fn response(decision: Decision, there: Option<&HashMap<String, String>>) -> Chec
     };
     CheckResponse {
         status: Some(status),
-        dynamic_metadata: None,
+        dynamic_metadata,
         http_response: Some(http),
     }
 }
@@ -223,6 +261,42 @@ mod tests {
             (1, vec!["x-gone".to_owned()])
         );
         assert_eq!(ok.response_headers_to_add.len(), 1);
+    }
+
+    #[test]
+    fn a_header_of_the_response_is_taken_away_by_metadata() {
+        let append = |name: &str, value: &str| HeaderChange::Append(name.to_owned(), value.to_owned());
+        let replace = |name: &str, value: &str| HeaderChange::Replace(name.to_owned(), value.to_owned());
+        let remove = |name: &str| HeaderChange::Remove(name.to_owned());
+        let check = |changes: Vec<HeaderChange>, expected: Vec<HeaderChange>, gone: &[&str]| {
+            let decision = Decision {
+                response_headers: changes.clone(),
+                ..decision(Code::OK, Vec::new())
+            };
+            let seen = response(decision, None);
+            let keys = seen.dynamic_metadata.map(|metadata| metadata.fields);
+            let keys: Vec<String> = keys.into_iter().flatten().map(|(key, _)| key).collect();
+            let gone: Vec<String> = gone.iter().map(|name| format!("argosy.removed.{name}")).collect();
+            assert_eq!(keys, gone, "{changes:?}");
+            assert_eq!(answered(changes).0, expected);
+        };
+        check(vec![remove("server")], vec![], &["server"]);
+        check(vec![replace("x-a", "1"), remove("x-a")], vec![], &["x-a"]);
+        check(
+            vec![remove("x-a"), replace("x-a", "1")],
+            vec![replace("x-a", "1")],
+            &[],
+        );
+        check(
+            vec![remove("x-a"), append("x-a", "1"), append("x-a", "2")],
+            vec![replace("x-a", "1"), append("x-a", "2")],
+            &[],
+        );
+        check(
+            vec![append("x-a", "1"), remove("x-b")],
+            vec![append("x-a", "1")],
+            &["x-b"],
+        );
     }
 
     #[test]

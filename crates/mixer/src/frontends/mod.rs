@@ -43,6 +43,8 @@ impl From<Undecided> for Status {
             Undecided::NoConfiguration | Undecided::UnknownCaller(_) | Undecided::Uncounted(_) => {
                 Self::unavailable(why.to_string())
             }
+            // A code that proxies do not retry (`retry_on` of Mixer's calls).
+            Undecided::Uncountable(_) => Self::failed_precondition(why.to_string()),
             Undecided::Unsent(Unsent::UnknownService(_)) => Self::unavailable(why.to_string()),
             Undecided::Unsent(Unsent::NoGateway(_)) => Self::permission_denied(why.to_string()),
             Undecided::Malformed(_) => Self::invalid_argument(why.to_string()),

@@ -2,7 +2,8 @@
 //! twice. Time is Redis' own, so the Mixers' clocks play no part.
 //!
 //! A Redis that does not answer within the deadline is taken for away; after a few such answers it is left alone for a
-//! moment, so that requests do not each wait for it.
+//! moment, so that requests do not each wait for it. That is said at once and for good ([`Away::is_settled`]): a proxy that asked
+//! again would hold its request to the deadline.
 
 mod link;
 mod tls;
@@ -41,9 +42,19 @@ pub(crate) enum Away {
     /// Left alone after failures.
     #[error("Redis failed a moment ago")]
     Resting,
+    /// Tried after such a rest, and away still.
+    #[error("{0}, as before")]
+    Still(Box<Away>),
     /// It cannot be reached, or refuses.
     #[error("Redis: {0}")]
     Failed(String),
+}
+
+impl Away {
+    /// Whether asking again within a request's time would tell nothing else.
+    pub(crate) fn is_settled(&self) -> bool {
+        matches!(self, Away::Resting | Away::Still(_))
+    }
 }
 
 /// Used units, counted until the window that began with the first of them ends.
@@ -240,15 +251,18 @@ impl Redis {
         if answer.is_err() {
             self.link.failed();
         }
-        match &answer {
-            Ok(_) => self.failures.store(0, Ordering::Relaxed),
-            Err(_) if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES => {
+        match answer {
+            Ok(charge) => {
+                self.failures.store(0, Ordering::Relaxed);
+                Ok(charge)
+            }
+            Err(away) if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES => {
                 self.rests_until
                     .store(now.saturating_add(REST), Ordering::Relaxed);
+                Err(Away::Still(Box::new(away)))
             }
-            Err(_) => {}
+            away => away,
         }
-        answer
     }
 
     async fn ask(&self, algorithm: Algorithm, due: &Due) -> Result<Charge, RedisError> {

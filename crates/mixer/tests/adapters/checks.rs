@@ -176,6 +176,11 @@ async fn opa_decides_and_policies_are_replaced_while_it_runs() {
             .contains("policies.istio-system cannot run: policy[0]"),
         "{findings:?}"
     );
+    let shown = findings[0].to_string();
+    assert!(
+        shown.contains("handler istio-system/policies: spec.params: "),
+        "{shown}"
+    );
     assert_eq!(
         (code(&server, "jason").await, code(&server, "anna").await),
         (7, 0)
