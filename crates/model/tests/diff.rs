@@ -152,3 +152,41 @@ fn an_annotation_of_istio_is_a_change() {
     let diff = Diff::between(&Snapshot::build([plain]), &Snapshot::build([Arc::new(hidden)]));
     assert_eq!(diff.changed.len(), 1);
 }
+
+/// A service of two workloads with proxies; the second is at `address`, and `mode` says whether its proxy takes mutual TLS.
+fn served(address: &str, mode: &str) -> Snapshot {
+    support::snapshot(&format!(
+        r#"
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: db, namespace: shop}}
+spec: {{hosts: [db.example], location: MESH_INTERNAL, resolution: STATIC, workloadSelector: {{labels: {{app: db}}}}, ports: [{{name: http, number: 80, protocol: HTTP}}]}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {{name: w0, namespace: shop}}
+spec: {{address: 10.0.0.1, labels: {{app: db, security.istio.io/tlsMode: istio}}}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {{name: w1, namespace: shop}}
+spec: {{address: {address}, labels: {{app: db, security.istio.io/tlsMode: {mode}}}}}
+"#
+    ))
+}
+
+#[test]
+fn an_endpoint_that_loses_its_proxy_changes_more_than_endpoints() {
+    let before = served("10.0.0.2", "istio");
+    let host = |snapshot: &Snapshot| snapshot.services().iter().next().unwrap().is_guarded();
+    let (moved, unguarded) = (served("10.0.0.3", "istio"), served("10.0.0.2", "disabled"));
+    assert_eq!(
+        (host(&before), host(&moved), host(&unguarded)),
+        (true, true, false)
+    );
+    let diff = Diff::between(&before, &moved);
+    assert_eq!((diff.services.len(), diff.endpoints.len()), (0, 1));
+    // Clients ask Mixer themselves about what no server's proxy asks for.
+    let diff = Diff::between(&before, &unguarded);
+    assert_eq!((diff.services.len(), diff.endpoints.len()), (1, 0));
+}

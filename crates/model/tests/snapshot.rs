@@ -242,6 +242,12 @@ spec:
         ]
     );
     assert_eq!(root.origins.len(), 2, "both objects are behind it");
+    let told: Vec<_> = mesh.rejected.iter().map(ToString::to_string).collect();
+    let [told] = told.as_slice() else {
+        panic!("one finding: {told:#?}")
+    };
+    let what = "VirtualService edge/root: spec.http[0].delegate: route http[1] of VirtualService shop/part is left out";
+    assert!(told.contains(what), "{told}");
     assert_eq!(root.spec.gateways, ["edge/gw"]);
 }
 
