@@ -199,6 +199,32 @@ fn proxy_config(reader: &mut Reader<'_>, settings: &Settings) -> (Value, ProxyCo
     }
 }
 
+/// What of a pod's own ProxyConfig nobody follows, each with a way out: what has no effect anywhere, and what is the mesh's alone.
+pub(crate) fn unfollowed(text: &str) -> Vec<String> {
+    let Ok(own) = yaml(text) else {
+        return Vec::new();
+    };
+    let tracing = own
+        .get("tracing")
+        .map(|_| "tracing: is the mesh's, not one pod's; set it in MeshConfig's defaultConfig or in a Telemetry of the workload".to_owned());
+    let mesh = serde_json::json!({"defaultConfig": own}).to_string();
+    let parsed = config::parse_mesh_config("annotation", mesh.as_bytes(), "");
+    let told = parsed.findings.iter().filter(|finding| !finding.is_error());
+    let named = told.map(|finding| {
+        let path = finding.path.to_string();
+        format!("{}: {}", field(&path), finding.message)
+    });
+    let all = tracing.into_iter().chain(named);
+    all.map(|what| format!("annotation {}: {what}", names::PROXY_CONFIG))
+        .collect()
+}
+
+/// A field's path within ProxyConfig.
+fn field(path: &str) -> &str {
+    path.trim_start_matches("spec.")
+        .trim_start_matches("defaultConfig.")
+}
+
 /// A mapping of YAML or JSON; an empty text is an empty one.
 fn yaml(text: &str) -> Result<Value, String> {
     let value: Value = serde_saphyr::from_str(text).map_err(|error| format!("not YAML: {error}"))?;
@@ -215,10 +241,7 @@ fn typed(config: &Value) -> Result<ProxyConfig, String> {
     let parsed = config::parse_mesh_config("annotation", text.as_bytes(), "");
     if let Some(error) = parsed.findings.iter().find(|finding| finding.is_error()) {
         let path = error.path.to_string();
-        let field = path
-            .trim_start_matches("spec.")
-            .trim_start_matches("defaultConfig.");
-        return Err(format!("{field}: {}", error.message));
+        return Err(format!("{}: {}", field(&path), error.message));
     }
     let mesh = parsed.objects.into_iter().find_map(|object| match object.spec {
         config::Spec::MeshConfig(mesh) => Some(mesh),

@@ -11,6 +11,7 @@ use crate::inject::{Request, difference, inject};
 use crate::names;
 use crate::proxy_config::settings_for;
 use crate::settings::Settings;
+use crate::wishes;
 use crate::{InjectError, Injected};
 
 /// Longest warning in characters: the API server cuts longer ones.
@@ -123,7 +124,13 @@ fn warnings(pod: &Pod, skipped: Option<Skipped>) -> Vec<String> {
     let unknown = annotations.keys().filter(|name| names::is_unknown(name));
     let unknown =
         unknown.map(|name| format!("annotation {name} is not known to the injector and has no effect"));
-    let all = left.into_iter().chain(unknown).take(MAX_WARNINGS);
+    let own = annotations.get(names::PROXY_CONFIG).filter(|_| skipped.is_none());
+    let unfollowed = own.map(|text| wishes::unfollowed(text)).unwrap_or_default();
+    let all = left
+        .into_iter()
+        .chain(unknown)
+        .chain(unfollowed)
+        .take(MAX_WARNINGS);
     all.map(|text| text.chars().take(MAX_WARNING).collect()).collect()
 }
 
@@ -178,6 +185,25 @@ mod tests {
         assert_eq!(judged("/inject", other), passes(Outcome::Ignored, Vec::new()));
         let system = judged("/inject", creating(&pod(), "kube-system"));
         assert_eq!(system, passes(Outcome::Skipped, Vec::new()));
+    }
+
+    #[test]
+    fn what_of_a_pods_proxy_config_nobody_follows_is_named() {
+        let mut own = pod();
+        let text = "tracing: {sampling: 10}\nproxyHeaders: {server: {disabled: true}}\nconcurrency: 2";
+        own["metadata"]["annotations"] = json!({names::PROXY_CONFIG: text});
+        let warnings = judged("/inject", creating(&own, "shop")).verdict.warnings;
+        let [tracing, headers] = warnings.as_slice() else {
+            panic!("two warnings: {warnings:#?}")
+        };
+        assert!(
+            tracing.starts_with("annotation proxy.istio.io/config: tracing: is the mesh's"),
+            "{tracing}"
+        );
+        assert!(
+            headers.contains(": proxyHeaders: this field is accepted but has no effect"),
+            "{headers}"
+        );
     }
 
     #[test]
