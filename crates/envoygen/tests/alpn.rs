@@ -11,6 +11,9 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
@@ -79,13 +82,10 @@ fn policies_of_http_hold_at_undeclared_ports() {
     let mut proxy = Proxy::parse(SERVER, None).unwrap();
     proxy.interception = Some(Interception::Redirect);
     let server = generator.generate(&Scope::of(&proxy, &generator));
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::default();
-    params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(IDENTITY).unwrap())];
-    let pems = (params.self_signed(&key).unwrap().pem(), key.serialize_pem());
+    let pems = pems();
     envoy::echo(&format!("{}:{}", ECHO.0, ECHO.1));
     let Some(_server) = envoy::run(&server, "127.1.98.2:8001", |bootstrap| {
-        serve_inbound(bootstrap);
+        serve_inbound(bootstrap, OWN, ECHO);
         own_secrets(bootstrap, &pems);
     }) else {
         return;
@@ -99,6 +99,76 @@ fn policies_of_http_hold_at_undeclared_ports() {
     let refused = request(ENTRY, "GET /no HTTP/1.1", &["host: s"]).unwrap();
     assert!(refused.contains(" 403 "), "{refused}");
     assert!(refused.contains("RBAC"), "by the server's proxy: {refused}");
+}
+
+/// The certificate that both proxies have, and its key.
+fn pems() -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(IDENTITY).unwrap())];
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+/// A service outside of the mesh, and a copy of its requests for the port without a protocol.
+const MIRRORED: &str = r#"
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: e, namespace: s}, spec: {hosts: [e.example], location: MESH_EXTERNAL, resolution: STATIC, ports: [{number: 7001, name: http, protocol: HTTP, targetPort: 8000}], endpoints: [{address: 127.1.97.3}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: e, namespace: s}, spec: {hosts: [e.example], http: [{route: [{destination: {host: e.example}}], mirrors: [{destination: {host: s}}]}]}}
+"#;
+
+#[test]
+fn mirrored_requests_reach_undeclared_ports() {
+    let without_policy = MESH.rsplit_once("---").unwrap().0;
+    let mesh = without_policy.replace("127.1.98.", "127.1.97.") + "---" + MIRRORED;
+    let generator = generator(&[&mesh]);
+    let node = |node: &str| node.replace("127.1.98.", "127.1.97.");
+    let client = tables(&generator, &node(CLIENT));
+    let mut proxy = Proxy::parse(&node(SERVER), None).unwrap();
+    proxy.interception = Some(Interception::Redirect);
+    let server = generator.generate(&Scope::of(&proxy, &generator));
+    let (pems, heard) = (pems(), record("127.1.97.4:8000"));
+    envoy::echo("127.1.97.3:8000");
+    let Some(_server) = envoy::run(&server, "127.1.97.2:8001", |bootstrap| {
+        serve_inbound(bootstrap, ("127.1.97.2", 8080), ("127.1.97.4", 8000));
+        own_secrets(bootstrap, &pems);
+    }) else {
+        return;
+    };
+    let client = envoy::run(&client, "127.1.97.1:8001", |bootstrap| {
+        own_secrets(bootstrap, &pems)
+    });
+    let _client = client.unwrap();
+    let end = Instant::now() + Duration::from_secs(30);
+    // Mirrored requests are not sent again, and the two Envoys start one after the other.
+    let copy = loop {
+        let answer = request("127.1.97.1:7001", "GET /copied HTTP/1.1", &["host: e.example"]);
+        let first = heard.recv_timeout(Duration::from_millis(200));
+        match (answer, first) {
+            (Some(answer), Ok(copy)) if answer.contains(" 200 ") => break copy,
+            (answer, _) => assert!(Instant::now() < end, "{answer:?}"),
+        }
+    };
+    assert!(copy.starts_with("GET /copied HTTP/1.1"), "{copy}");
+    assert!(copy.contains("host: e.example-shadow"), "it is the copy: {copy}");
+}
+
+/// An application that tells what it hears.
+fn record(address: &str) -> Receiver<String> {
+    let (listener, (sender, receiver)) = (TcpListener::bind(address).unwrap(), channel());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
+            while !heard.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut buffer) {
+                    Ok(count) if count > 0 => heard.extend_from_slice(&buffer[..count]),
+                    _ => break,
+                }
+            }
+            _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            _ = sender.send(String::from_utf8_lossy(&heard).into_owned());
+        }
+    });
+    receiver
 }
 
 /// Asks again until the answer is as wanted: the two Envoys start one after the other.
@@ -152,13 +222,13 @@ fn at((host, port): (&str, u16)) -> Option<Address> {
 }
 
 /// Has the listener that connections are redirected to stand where they go, and its clusters lead to the application.
-fn serve_inbound(bootstrap: &mut Bootstrap) {
+fn serve_inbound(bootstrap: &mut Bootstrap, own: (&str, u16), application: (&str, u16)) {
     let resources = bootstrap.static_resources.as_mut().unwrap();
     resources
         .listeners
         .retain(|listener| listener.name == "virtualInbound");
     let listener = &mut resources.listeners[0];
-    listener.address = at(OWN);
+    listener.address = at(own);
     listener
         .listener_filters
         .retain(|filter| filter.name != "envoy.filters.listener.original_dst");
@@ -167,7 +237,7 @@ fn serve_inbound(bootstrap: &mut Bootstrap) {
             continue;
         }
         let endpoint = Endpoint {
-            address: at(ECHO),
+            address: at(application),
             ..Default::default()
         };
         cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Static as i32));

@@ -203,6 +203,40 @@ fn merges_reach_into_typed_configuration() {
 }
 
 #[test]
+fn lists_are_joined_or_replaced() {
+    let merged = |operation: &str| {
+        let spec = format!(
+            r#"  configPatches:
+  - applyTo: NETWORK_FILTER
+    match: {{context: GATEWAY, listener: {{portNumber: 8080, filterChain: {{filter: {{name: envoy.filters.network.http_connection_manager}}}}}}}}
+    patch:
+      operation: {operation}
+      value:
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stream_idle_timeout: 5s
+          upgrade_configs: [{{upgrade_type: connect}}]
+"#
+        );
+        let output = patched(EDGE, &[filter("istio-system", "lists", &spec)]);
+        let manager =
+            listener(&output, "127.1.0.1_8080")["filter_chains"][0]["filters"][0]["typed_config"].clone();
+        assert_eq!(manager["stream_idle_timeout"], "5s");
+        assert!(
+            manager["http_filters"]
+                .as_array()
+                .is_some_and(|filters| !filters.is_empty()),
+            "a list that the patch does not name stays"
+        );
+        let upgrades = manager["upgrade_configs"].as_array().unwrap().iter();
+        let types: Vec<String> = upgrades.map(|one| one["upgrade_type"].to_string()).collect();
+        types.join(" ")
+    };
+    assert_eq!(merged("MERGE"), r#""websocket" "connect""#);
+    assert_eq!(merged("MERGE_AND_REPLACE_LIST"), r#""connect""#);
+}
+
+#[test]
 fn routes_and_virtual_hosts() {
     let spec = r#"  configPatches:
   - applyTo: ROUTE_CONFIGURATION

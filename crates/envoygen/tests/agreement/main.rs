@@ -1,6 +1,6 @@
 //! A real Envoy answers as `simulate` says: random VirtualServices and DestinationRules, once at a gateway and once at a
 //! sidecar, and random requests to each. Route, cluster, endpoint, status, `location`, and path and host as the application
-//! sees them must be the same. `ARGOSY_AGREEMENT` is how many rounds are run (2 unless given; each takes some seconds),
+//! sees them must be the same; of connections without requests (TLS by name, bytes by port) the endpoint. `ARGOSY_AGREEMENT` is how many rounds are run (2 unless given; each takes some seconds),
 //! `ARGOSY_SEED` where they begin.
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +15,7 @@
 mod support;
 
 mod answer;
+mod connections;
 mod objects;
 mod requests;
 mod world;
@@ -60,6 +61,25 @@ fn a_real_envoy_answers_as_simulated() {
         "no cluster",
         "rewritten",
     ] {
+        assert!(met.contains_key(kind), "{kind} is not among {met:?}");
+    }
+    println!("{met:?}");
+}
+
+#[test]
+fn connections_are_taken_as_simulated() {
+    let first = number("ARGOSY_SEED", 1);
+    let mut met: BTreeMap<&str, usize> = BTreeMap::new();
+    for seed in first..first + number("ARGOSY_AGREEMENT", 2) {
+        let mut random = StdRng::seed_from_u64(seed);
+        let Some(counts) = connections::compare(seed, &mut random) else {
+            return;
+        };
+        for (kind, count) in counts {
+            *met.entry(kind).or_default() += count;
+        }
+    }
+    for kind in ["nobody", "by name", "one of several by weight"] {
         assert!(met.contains_key(kind), "{kind} is not among {met:?}");
     }
     println!("{met:?}");

@@ -42,7 +42,7 @@ pub(crate) struct Client {
 /// Blocks of loopback addresses, one for each world of this process.
 static BLOCKS: Mutex<u32> = Mutex::new(0);
 
-fn block() -> String {
+pub(crate) fn block() -> String {
     let mut last = BLOCKS.lock().unwrap();
     *last += 1;
     let pid = std::process::id();
@@ -50,7 +50,7 @@ fn block() -> String {
 }
 
 /// Whether an object is accepted.
-fn is_good(object: &Value) -> bool {
+pub(crate) fn is_good(object: &Value) -> bool {
     let parsed = config::parse("random.yaml", object.to_string().as_bytes(), "w");
     parsed.findings.iter().all(|finding| !finding.is_error())
 }
