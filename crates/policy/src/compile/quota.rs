@@ -111,7 +111,7 @@ impl Compiler<'_> {
             if !is_plain(expression.root()) {
                 return Err(Reason::Function("a dimension"));
             }
-            match found(name, self.environment.cases(expression.root())?)? {
+            match found(name, &self.environment.cases(expression.root())?)? {
                 Found::Constant(value) => _ = constant.insert(name.as_str(), value),
                 Found::Varying(dimension) => dimensions.push((name.clone(), dimension)),
             }
@@ -153,7 +153,7 @@ impl Compiler<'_> {
     }
 }
 
-fn found(name: &str, cases: Cases<'_>) -> Result<Found, Reason> {
+fn found(name: &str, cases: &Cases<'_>) -> Result<Found, Reason> {
     if cases.absent != Matcher::Never {
         return Err(Reason::Dimension(name.to_owned()));
     }
