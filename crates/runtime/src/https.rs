@@ -23,9 +23,12 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::grpc::{Limits, accept};
 use crate::readiness::Readiness;
+use crate::shutdown::bounded;
 
 /// How long a client may take to send a request's headers.
 const HEADERS: Duration = Duration::from_secs(10);
+/// How long what is under way at the shutdown may take to come: the end of a handshake, the first request after it.
+const UNDER_WAY: Duration = Duration::from_secs(1);
 
 /// Serves `routes` until the context's shutdown: then no more connections, and requests under way end within its grace or
 /// are cut. Connections of HTTP/1.1 end with the first response after the process began to shut down: a client whose idle
@@ -47,25 +50,34 @@ pub async fn serve(
     let cut = CancellationToken::new();
     let _cut_on_return = cut.clone().drop_guard();
     let meters = accept::Meters::new(name, context);
-    let (incoming, accepting) = accept::incoming(listener, Some(tls), limits, meters, cut);
+    let stop = context.shutdown.clone();
+    let (incoming, accepting) = accept::incoming(listener, Some(tls), limits, meters, stop, cut);
     let mut incoming = Box::pin(incoming);
-    let server = Arc::new(server(limits));
+    // Not found out by the first bytes: a connection that has sent none yet would be closed at the shutdown.
+    let [http1, http2] = [server(limits).http1_only(), server(limits).http2_only()].map(Arc::new);
     let routes = routes.layer(from_fn_with_state(context.readiness.clone(), last_when_draining));
     let graceful = GracefulShutdown::new();
-    while let Some(Some(accepted)) = context.shutdown.run_until_cancelled(incoming.next()).await {
-        let Ok(io) = accepted else { continue };
-        let (server, watcher) = (server.clone(), graceful.watcher());
-        let service = TowerToHyperService::new(routes.clone());
-        tokio::spawn(async move {
-            let connection = server.serve_connection(TokioIo::new(io), service);
-            if let Err(error) = watcher.watch(connection.into_owned()).await {
-                tracing::debug!(name, %error, "an HTTPS connection broke");
-            }
-        });
-    }
+    let serving = async {
+        while let Some(accepted) = incoming.next().await {
+            let Ok(io) = accepted else { continue };
+            let server = if io.is_http2() { &http2 } else { &http1 }.clone();
+            let (watcher, service) = (graceful.watcher(), TowerToHyperService::new(routes.clone()));
+            tokio::spawn(async move {
+                let connection = server.serve_connection(TokioIo::new(io), service);
+                if let Err(error) = watcher.watch(connection.into_owned()).await {
+                    tracing::debug!(name, %error, "an HTTPS connection broke");
+                }
+            });
+        }
+    };
+    // Those whose handshake was under way are served too.
+    bounded(serving, &context.shutdown, UNDER_WAY).await;
     // The port must be free when this returns.
     drop(incoming);
     let _ = accepting.await;
+    if graceful.count() > 0 {
+        tokio::time::sleep(UNDER_WAY).await;
+    }
     if tokio::time::timeout(context.grace, graceful.shutdown())
         .await
         .is_err()
@@ -106,6 +118,8 @@ fn server(limits: &Limits) -> auto::Builder<TokioExecutor> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use axum::routing::get;
     use rcgen::{CertifiedKey, generate_simple_self_signed};
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -140,6 +154,13 @@ mod tests {
         (Arc::new(server), Arc::new(client))
     }
 
+    async fn opened(client: &Arc<ClientConfig>, address: SocketAddr) -> TlsStream<TcpStream> {
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from(NAME).unwrap();
+        let connector = TlsConnector::from(client.clone());
+        connector.connect(name, tcp).await.unwrap()
+    }
+
     async fn ask(stream: &mut TlsStream<TcpStream>) -> String {
         stream
             .write_all(b"GET / HTTP/1.1\r\nhost: webhook.test\r\n\r\n")
@@ -164,9 +185,7 @@ mod tests {
             serve("test", listener, server, routes, &Limits::default(), &serving).await
         });
 
-        let tcp = TcpStream::connect(address).await.unwrap();
-        let name = ServerName::try_from(NAME).unwrap();
-        let mut stream = TlsConnector::from(client).connect(name, tcp).await.unwrap();
+        let mut stream = opened(&client, address).await;
         for _ in 0..2 {
             assert!(!ask(&mut stream).await.contains("connection: close"));
         }
@@ -177,7 +196,12 @@ mod tests {
             std::io::ErrorKind::UnexpectedEof
         );
 
+        let mut late = opened(&client, address).await;
         context.shutdown.cancel();
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert!(ask(&mut late).await.contains("connection: close"));
         served.await.unwrap().unwrap();
     }
 }

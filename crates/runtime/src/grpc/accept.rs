@@ -139,15 +139,19 @@ struct Acceptor {
     bound: usize,
     taken: Arc<AtomicUsize>,
     meters: Meters,
+    /// Nobody is accepted any more.
+    stop: CancellationToken,
     cut: CancellationToken,
 }
 
-/// Accepts until the stream is dropped; the listener is closed when the task has ended.
+/// Accepts until `stop` or until the stream is dropped; the listener is closed when the task has ended. After `stop` the stream
+/// ends once the handshakes that were under way have.
 pub(crate) fn incoming(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     limits: &Limits,
     meters: Meters,
+    stop: CancellationToken,
     cut: CancellationToken,
 ) -> (impl Stream<Item = Accepted> + use<>, JoinHandle<()>) {
     let (ready, accepted) = mpsc::channel(64);
@@ -159,6 +163,7 @@ pub(crate) fn incoming(
         bound: limits.connections,
         taken: Arc::default(),
         meters,
+        stop,
         cut,
     };
     let task = tokio::spawn(acceptor.run(ready));
@@ -171,6 +176,7 @@ impl Acceptor {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 () = ready.closed() => return,
+                () = self.stop.cancelled() => return,
             };
             match accepted {
                 Ok((tcp, _)) => self.take(tcp, &ready),

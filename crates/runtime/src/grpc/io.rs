@@ -120,6 +120,14 @@ impl Io {
         }
     }
 
+    /// Whether both ends agreed on HTTP/2 in the handshake (ALPN).
+    pub(crate) fn is_http2(&self) -> bool {
+        match &self.transport {
+            Transport::Plain(_) => false,
+            Transport::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         self.is_cut = self.is_cut || self.cut.poll_unpin(cx).is_ready();
         match (self.is_cut, self.server.is_cancelled()) {

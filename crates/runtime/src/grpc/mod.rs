@@ -155,9 +155,9 @@ pub async fn serve(
     tracing::info!(service = context.service, name, %address, mtls = tls.is_some(), "gRPC server listens");
     let cut = CancellationToken::new();
     let _cut_on_return = cut.clone().drop_guard();
-    let (incoming, accepting) =
-        accept::incoming(listener, tls, limits, accept::Meters::new(name, context), cut);
     let stop = context.shutdown.clone();
+    let meters = accept::Meters::new(name, context);
+    let (incoming, accepting) = accept::incoming(listener, tls, limits, meters, stop.clone(), cut);
     let serving = server(limits)
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, stop.cancelled());
