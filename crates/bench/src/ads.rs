@@ -243,7 +243,8 @@ impl Load {
         for number in numbers {
             let (address, node, board) = (self.address.clone(), self.node(number), board.clone());
             proxies.spawn(async move {
-                if let Err(error) = drive::run(address, node, board.clone()).await {
+                let run = async { drive::run(drive::connect(&address).await?, node, board.clone()).await };
+                if let Err(error) = run.await {
                     board.fail(format!("{error:#}"));
                 }
             });

@@ -9,6 +9,7 @@ mod floor;
 mod folder;
 mod galley;
 mod mixer;
+mod pods;
 mod process;
 mod proxy;
 mod server;
@@ -32,6 +33,7 @@ enum Command {
     Curves(curves::Args),
     Feed(feed::Args),
     Mixer(mixer::Args),
+    Pods(pods::Args),
     Webhook(webhook::Args),
     #[command(hide = true)]
     FloorServer(floor::Args),
@@ -48,6 +50,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Curves(args) => curves::run(args).await,
         Command::Feed(args) => feed::run(&args).await,
         Command::Mixer(args) => mixer::run(&args).await,
+        Command::Pods(args) => pods::run(&args).await,
         Command::MixerServer(args) => mixer::server::serve(args).await,
         Command::Webhook(args) => webhook::run(&args).await,
         Command::GalleyServer(args) => galley::serve(args).await,

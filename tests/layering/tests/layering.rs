@@ -57,7 +57,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "bench",
         &[
-            "citadel", "config", "envoygen", "feed", "galley", "mixer", "model", "policy", "runtime", "xds",
+            "citadel",
+            "config",
+            "envoygen",
+            "feed",
+            "galley",
+            "kubernetes",
+            "mixer",
+            "model",
+            "policy",
+            "runtime",
+            "xds",
         ],
     ),
     (
@@ -121,12 +131,13 @@ const RESERVED: &[(&str, &[&str])] = &[
             "citadel",
             "injector",
             "argosy",
+            "bench",
             "testkit",
         ],
     ),
     (
         "k8s-openapi",
-        &["galley", "citadel", "injector", "argosy", "testkit"],
+        &["galley", "citadel", "injector", "argosy", "bench", "testkit"],
     ),
     (
         "envoy-types",

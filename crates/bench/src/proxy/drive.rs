@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::client::Grpc;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 use super::Proxy;
 use super::wire::RawCodec;
@@ -25,9 +25,9 @@ const CONNECTION_WINDOW: u32 = 24 << 20;
 const MESSAGE: usize = 64 << 20;
 
 /// Runs one proxy until its stream ends or the board says stop.
-pub(crate) async fn run(address: String, node_id: String, board: Arc<Board>) -> anyhow::Result<()> {
+pub(crate) async fn run(channel: Channel, node_id: String, board: Arc<Board>) -> anyhow::Result<()> {
     let mut proxy = Proxy::new(node_id);
-    let (requests, mut responses) = connect(&address, proxy.hello()).await?;
+    let (requests, mut responses) = open(channel, proxy.hello()).await?;
     loop {
         let raw = tokio::select! {
             raw = responses.message() => raw.context("the stream broke")?,
@@ -50,15 +50,19 @@ pub(crate) async fn run(address: String, node_id: String, board: Arc<Board>) -> 
     }
 }
 
-async fn connect(
-    address: &str,
-    hello: DeltaDiscoveryRequest,
-) -> anyhow::Result<(mpsc::Sender<DeltaDiscoveryRequest>, Streaming<Bytes>)> {
+/// A connection without TLS.
+pub(crate) async fn connect(address: &str) -> anyhow::Result<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .tcp_nodelay(true);
-    let channel = endpoint.connect().await.context("cannot connect")?;
+    endpoint.connect().await.context("cannot connect")
+}
+
+async fn open(
+    channel: Channel,
+    hello: DeltaDiscoveryRequest,
+) -> anyhow::Result<(mpsc::Sender<DeltaDiscoveryRequest>, Streaming<Bytes>)> {
     let mut client = Grpc::new(channel).max_decoding_message_size(MESSAGE);
     client.ready().await.context("the connection is not ready")?;
     let (requests, outbound) = mpsc::channel(16);

@@ -232,6 +232,13 @@ async fn troubles(day: &Day, table: &mut Table) {
             day.api_server_away()
         })
         .await;
+    table
+        .row(
+            "many pods at once",
+            "all get configuration and certificates, no request fails",
+            async { day.many() },
+        )
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

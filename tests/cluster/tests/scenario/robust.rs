@@ -204,6 +204,29 @@ impl Day {
         })
     }
 
+    /// Many pods at once: each gets a proxy, its agent a certificate and its Envoy configuration.
+    pub(crate) fn many(&self) -> anyhow::Result<Seen> {
+        const MANY: &str = "many";
+        let pods = budget("ARGOSY_PODS", 100);
+        self.cluster.apply(
+            "default",
+            "{apiVersion: v1, kind: Namespace, metadata: {name: many, labels: {istio-injection: enabled}}}",
+        )?;
+        let (citadel, pilot) = (self.ip("citadel", SYSTEM)?, self.ip("pilot", SYSTEM)?);
+        let seen = self.under_load(|| {
+            self.cluster.shell(&format!(
+                "bench pods --pods {pods} --namespace {MANY} --citadel {citadel}:8060 --pilot {pilot}:15012"
+            ))
+        })?;
+        let made = self.pods(MANY, "app=many")?;
+        let with = made.iter().filter(|pod| has_proxy(pod)).count();
+        self.cluster.kubectl(&["delete", "namespace", MANY])?;
+        Ok(Seen::new(
+            seen.ok && with as u64 == pods,
+            format!("{with} of {pods} pods with a proxy; {}", seen.text),
+        ))
+    }
+
     /// Waits until all proxies have what Pilot wants.
     pub(crate) fn synced(&self) -> anyhow::Result<()> {
         until("all proxies up to date", BOUND, || {
@@ -213,6 +236,12 @@ impl Day {
             Ok(())
         })
     }
+}
+
+fn has_proxy(pod: &Value) -> bool {
+    let containers = ["initContainers", "containers"].map(|kind| pod["spec"][kind].as_array());
+    let mut containers = containers.into_iter().flatten().flatten();
+    containers.any(|container| container["name"] == "istio-proxy")
 }
 
 fn route(number: u32) -> String {
