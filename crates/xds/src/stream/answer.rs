@@ -37,6 +37,12 @@ impl Kind {
                     version: answered.version,
                     after: now.saturating_sub(answered.sent_at),
                 });
+                if !self.uncertain.is_empty() {
+                    let changes = answered.changes.listed();
+                    changes
+                        .iter()
+                        .for_each(|(change, _)| _ = self.uncertain.remove(change.name()));
+                }
                 self.settle(answered.completes);
             }
             Some(message) => self.refused(answered, message, events),
@@ -66,9 +72,15 @@ impl Kind {
         for (change, before) in changes {
             let name = change.name().clone();
             if !certain {
+                if let Change::Upsert(resource) = &change {
+                    let versions = self.uncertain.entry(name.clone()).or_default();
+                    versions.insert(resource.version);
+                }
                 self.held.set(name, before);
             } else if blamed.contains(&name) {
                 self.reject(change, before, &message);
+            } else {
+                self.uncertain.remove(&name);
             }
         }
         if certain {
@@ -84,6 +96,10 @@ impl Kind {
     fn reject(&mut self, change: Change, before: Hold, message: &Arc<str>) {
         let name = change.name().clone();
         if let Change::Upsert(resource) = change {
+            if let Some(versions) = self.uncertain.get_mut(&name) {
+                versions.remove(&resource.version);
+            }
+            self.uncertain.retain(|_, versions| !versions.is_empty());
             let rejection = Rejection {
                 name: name.clone(),
                 version: resource.version,

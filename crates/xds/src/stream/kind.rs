@@ -9,7 +9,7 @@ use super::{Resources, Response, Stage, Variant};
 use crate::cluster::no_endpoints;
 use crate::table::{Resource, TypeTable};
 use crate::types::{Rank, TypeUrl};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,9 @@ pub(super) struct Kind {
     /// Nonce of the newest response, ACKed or not.
     pub(super) last_nonce: Option<u64>,
     pub(super) rejected: BTreeMap<Arc<str>, Rejection>,
+    /// Versions that came with messages that were rejected as a whole: Envoy applies such a message up to the first bad
+    /// resource, so it may have them, until it has said what it makes of them alone or has taken another.
+    pub(super) uncertain: BTreeMap<Arc<str>, BTreeSet<u64>>,
     /// `rejected` is another than those who watch know.
     pub(super) rejections_changed: bool,
     /// Groups of names from a rejected message, to be sent apart.
@@ -103,6 +106,7 @@ impl Kind {
             in_flight: None,
             last_nonce: None,
             rejected: BTreeMap::new(),
+            uncertain: BTreeMap::new(),
             rejections_changed: false,
             isolate: VecDeque::new(),
             sent: None,
@@ -121,6 +125,7 @@ impl Kind {
         }
         for name in changed.dropped {
             self.forgive(&name);
+            self.uncertain.remove(&name);
             // Whoever drops a name under a wildcard is told what there is (on-demand CDS).
             self.held.set(
                 name,
@@ -158,9 +163,8 @@ impl Kind {
 
     /// Whether the client may still use an old version of something because it rejected the new one.
     pub(super) fn stuck(&self) -> bool {
-        self.rejected
-            .keys()
-            .any(|name| matches!(self.held.get(name), Hold::Has(_)))
+        let has = |name: &Arc<str>| matches!(self.held.get(name), Hold::Has(_));
+        !self.uncertain.is_empty() || self.rejected.keys().any(has)
     }
 
     /// Whether the client has answered everything and nothing is half sent.

@@ -297,6 +297,26 @@ fn bad(resource: &xds::Resource, url: &TypeUrl) -> bool {
     facts(&resource.bytes, *url == CLUSTER).bad
 }
 
+/// The client applied the route and rejected the message for another one's sake; then it rejects the route's next version.
+#[test]
+fn a_route_of_a_rejected_message_keeps_its_cluster() {
+    use world::Quality::{Bad, Good};
+    let change = Step::Change;
+    let steps = vec![
+        change(Change::AddCluster(1)),
+        change(Change::PointRoute(0, [1].into(), Good)),
+        change(Change::PointRoute(3, [].into(), Bad)),
+        Step::ToServer,
+        Step::Pull,
+        change(Change::AddCluster(2)),
+        change(Change::PointRoute(0, [].into(), Bad)),
+        change(Change::AddListener(1, 3)),
+        change(Change::RemoveCluster(1)),
+        change(Change::AddListener(0, 0)),
+    ];
+    assert_eq!(History::new(Variant::Sotw, 100).run(steps), Ok(()));
+}
+
 /// Histories of each variant: `ARGOSY_HISTORIES`, 256 unless given.
 fn cases() -> u32 {
     let given = std::env::var("ARGOSY_HISTORIES").ok();
