@@ -72,7 +72,9 @@ impl Kind {
         for (change, before) in changes {
             let name = change.name().clone();
             if !certain {
-                if let Change::Upsert(resource) = &change {
+                if let Change::Upsert(resource) = &change
+                    && self.subscription.covers(&name)
+                {
                     let versions = self.uncertain.entry(name.clone()).or_default();
                     versions.insert(resource.version);
                 }

@@ -66,6 +66,8 @@ struct History {
     sent_clusters: BTreeSet<String>,
     /// Rejected and not changed since.
     rejected: BTreeSet<(TypeUrl, String, u64)>,
+    /// Routes were rejected without a word of which, so that the client may have any of them.
+    uncertain: bool,
     /// A stall may be the client's own fault.
     excused: bool,
 }
@@ -91,6 +93,7 @@ impl History {
             unacked: BTreeMap::new(),
             sent_clusters: BTreeSet::new(),
             rejected: BTreeSet::new(),
+            uncertain: false,
             excused: false,
         };
         history.envoy.connect();
@@ -194,6 +197,8 @@ impl History {
 
     fn note_events(&mut self) {
         for event in self.server.events() {
+            self.uncertain |=
+                matches!(&event, Event::Nacked { type_url, certain: false, .. } if *type_url == ROUTE);
             if let Event::Rejected { type_url, resources } = event {
                 self.rejected.retain(|(url, ..)| *url != type_url);
                 for each in resources {
@@ -267,7 +272,8 @@ impl History {
             for each in self.table.of_type(&url).iter() {
                 let has = self.envoy.have(&url).get(each.name.as_ref());
                 if bad(each, &url) {
-                    stuck |= has.is_some() && (url == LISTENER || url == ROUTE);
+                    let may_have = has.is_some() || (self.uncertain && self.envoy.wants(&url, &each.name));
+                    stuck |= may_have && (url == LISTENER || url == ROUTE);
                 } else if self.envoy.wants(&url, &each.name) && has.map(|(has, _)| *has) != Some(each.version)
                 {
                     return Err(format!(
