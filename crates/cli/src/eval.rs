@@ -8,13 +8,16 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use expr::{
-    Bag, Expression, Language, Manifest, References, Speaking, Timestamp, Value, ValueType, Vocabulary,
-    parse_duration,
+    Attributes, Bag, Expression, Language, Manifest, References, Speaking, StringLookup, Timestamp, Value,
+    ValueType, Vocabulary, parse_duration,
 };
 use serde_json::{Value as Json, json};
 
 /// Largest file of attributes, in bytes.
 const MAX_FILE: u64 = 4 << 20;
+
+/// Attributes that are headers.
+const HEADERS: [&str; 2] = ["request.headers", "response.headers"];
 
 /// Flags of `argosy eval`.
 #[derive(clap::Args)]
@@ -47,6 +50,37 @@ enum Lang {
 enum Output {
     Text,
     Json,
+}
+
+/// The attributes that were given.
+#[derive(Debug, Default)]
+struct Given {
+    others: Bag,
+    /// Those that are headers, whose names have no case, as in requests.
+    headers: BTreeMap<String, Headers>,
+}
+
+/// Headers by name in lower case.
+#[derive(Debug, Default)]
+struct Headers(BTreeMap<String, String>);
+
+impl StringLookup for Headers {
+    fn lookup(&self, key: &str) -> Option<&str> {
+        self.0.get(&key.to_ascii_lowercase()).map(String::as_str)
+    }
+
+    fn entries(&self) -> Vec<(&str, &str)> {
+        self.0.entries()
+    }
+}
+
+impl Attributes for Given {
+    fn get(&self, name: &str) -> Option<Value<'_>> {
+        match self.headers.get(name) {
+            Some(headers) => Some(Value::Map(headers)),
+            None => self.others.get(name),
+        }
+    }
 }
 
 /// What became of an expression.
@@ -173,7 +207,7 @@ fn as_text(expression: &str, outcome: &Outcome) -> String {
 }
 
 /// The attributes that were given, each read by its type.
-fn bag(given: &[String], vocabulary: &dyn Vocabulary) -> Result<Bag> {
+fn bag(given: &[String], vocabulary: &dyn Vocabulary) -> Result<Given> {
     let mut scalars: BTreeMap<String, Json> = BTreeMap::new();
     let mut maps: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for one in given {
@@ -192,18 +226,25 @@ fn bag(given: &[String], vocabulary: &dyn Vocabulary) -> Result<Bag> {
             None => file(Path::new(one), &mut scalars, &mut maps)?,
         }
     }
-    let mut bag = Bag::default();
+    let mut given = Given::default();
     for (name, value) in scalars {
-        bag.set(name.clone(), read(&name, &value, vocabulary)?);
+        let value = read(&name, &value, vocabulary)?;
+        given.others.set(name, value);
     }
     for (name, entries) in maps {
         match vocabulary.attribute(&name) {
-            Some(ValueType::StringMap) => bag.set_map(name, entries),
+            Some(ValueType::StringMap) if HEADERS.contains(&name.as_str()) => {
+                let entries = entries
+                    .into_iter()
+                    .map(|(key, value)| (key.to_ascii_lowercase(), value));
+                given.headers.insert(name, Headers(entries.collect()));
+            }
+            Some(ValueType::StringMap) => _ = given.others.set_map(name, entries),
             Some(ty) => bail!("attribute {name} is {ty}, so it has no entries"),
             None => bail!("{}", unknown(&name, vocabulary)),
-        };
+        }
     }
-    Ok(bag)
+    Ok(given)
 }
 
 fn file(
@@ -282,6 +323,23 @@ mod tests {
 
     fn text(expression: &str, lang: Lang, attributes: &[&str]) -> String {
         as_text(expression, &eval(expression, lang, attributes).unwrap())
+    }
+
+    #[test]
+    fn headers_are_found_in_any_case() {
+        let check = |given: &str, asked: &str, expected: &str| {
+            let seen = text(asked, Lang::Cexl, &[given]);
+            assert_eq!(seen.lines().next(), Some(expected), "{given} {asked}");
+        };
+        let header = r#"request.headers["x-USER"] | "none""#;
+        check("request.headers[X-User]=jason", header, "STRING jason");
+        check("request.headers[x-user]=jason", header, "STRING jason");
+        check("request.headers[x-other]=jason", header, "STRING none");
+        check(
+            "source.labels[App]=web",
+            r#"source.labels["app"] | "none""#,
+            "STRING none",
+        );
     }
 
     #[test]
