@@ -49,8 +49,6 @@ pub const INTERCEPTION: &str = "sidecar.istio.io/interceptionMode";
 pub const REWRITE_PROBES: &str = "sidecar.istio.io/rewriteAppHTTPProbers";
 /// Annotation: `true` or `false`, whether the proxy is a native sidecar.
 pub const NATIVE: &str = "sidecar.istio.io/nativeSidecar";
-/// Annotation: a ConfigMap with a bootstrap of the user's.
-pub const BOOTSTRAP_OVERRIDE: &str = "sidecar.istio.io/bootstrapOverride";
 /// Annotation: further volumes, a JSON object by name.
 pub const USER_VOLUME: &str = "sidecar.istio.io/userVolume";
 /// Annotation: further mounts of the proxy, a JSON object by volume.
@@ -103,16 +101,14 @@ pub const OUTBOUND_PORT: u16 = 15001;
 pub const INBOUND_PORT: u16 = 15006;
 
 /// Annotations that others of Istio's and of ours read: the agent, Pilot, people's tools.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 4] = [
     "sidecar.istio.io/statsInclusionPrefixes",
     "sidecar.istio.io/statsInclusionSuffixes",
     "sidecar.istio.io/statsInclusionRegexps",
-    "sidecar.istio.io/statsHistogramBuckets",
     "sidecar.istio.io/extraStatTags",
-    "sidecar.istio.io/statsCompression",
 ];
 /// All that the injector itself reads of a pod's annotations.
-const KNOWN: [&str; 32] = [
+const KNOWN: [&str; 31] = [
     INJECT,
     TEMPLATES,
     STATUS,
@@ -130,7 +126,6 @@ const KNOWN: [&str; 32] = [
     INTERCEPTION,
     REWRITE_PROBES,
     NATIVE,
-    BOOTSTRAP_OVERRIDE,
     USER_VOLUME,
     USER_VOLUME_MOUNT,
     STATUS_PORT,
@@ -147,7 +142,7 @@ const KNOWN: [&str; 32] = [
     VIRTUAL_INTERFACES,
 ];
 
-/// Whether an annotation is of a group that the injector reads, and none that is known: a slip of the pen.
+/// Whether an annotation is of a group that the injector reads, and none that is known: a slip of the pen, or one that has no effect here.
 pub(crate) fn is_unknown(name: &str) -> bool {
     let group = name.split('/').next().unwrap_or_default();
     let ours =

@@ -328,8 +328,6 @@ fn description(ground: &Ground<'_>) -> Vec<(&'static str, String)> {
     ];
     let network = Some(ground.network()).filter(|network| !network.is_empty());
     all.extend(network.map(|network| ("ISTIO_META_NETWORK", network.to_owned())));
-    let bootstrap = ground.annotation(names::BOOTSTRAP_OVERRIDE);
-    all.extend(bootstrap.map(|_| ("ISTIO_BOOTSTRAP_OVERRIDE", volumes::BOOTSTRAP.to_owned())));
     all
 }
 

@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::Ground;
-use crate::names;
 
 /// Where the token is.
 pub(super) const TOKEN: &str = "/var/run/secrets/tokens/istio-token";
@@ -20,8 +19,6 @@ const PROXY: &str = "/etc/istio/proxy";
 pub(super) const STATE: &str = "/etc/istio/proxy/agent";
 /// The downward API's labels and annotations.
 pub(super) const POD_INFO: &str = "/etc/istio/pod";
-/// The bootstrap of the user's.
-pub(super) const BOOTSTRAP: &str = "/etc/istio/custom-bootstrap/custom_bootstrap.json";
 
 /// The ConfigMap that Citadel keeps in each namespace.
 const ROOT_MAP: &str = "istio-ca-root-cert";
@@ -39,8 +36,6 @@ pub(super) fn all(ground: &Ground<'_>) -> Vec<Volume> {
         token(ground),
         config_map("istiod-ca-cert", ROOT_MAP),
     ];
-    let bootstrap = ground.annotation(names::BOOTSTRAP_OVERRIDE);
-    volumes.extend(bootstrap.map(|name| config_map("custom-bootstrap-volume", name)));
     volumes.extend(ground.wishes.volumes.iter().cloned());
     volumes
 }
@@ -54,9 +49,6 @@ pub(super) fn mounts(ground: &Ground<'_>) -> Vec<VolumeMount> {
         mount("istio-token", parent(TOKEN), true),
         mount("istiod-ca-cert", parent(ROOT), true),
     ];
-    if ground.annotation(names::BOOTSTRAP_OVERRIDE).is_some() {
-        mounts.push(mount("custom-bootstrap-volume", parent(BOOTSTRAP), true));
-    }
     mounts.extend(ground.wishes.mounts.iter().cloned());
     mounts
 }

@@ -78,7 +78,7 @@ fn text(flag: &'static str, path: &Path) -> Result<String, LoadError> {
     Ok(text)
 }
 
-/// Settings of both texts: what the settings leave out of `defaultConfig` and `trustDomain` MeshConfig says.
+/// Settings of both texts: what the settings leave out of `defaultConfig`, `trustDomain` and `rootNamespace` MeshConfig says.
 ///
 /// # Errors
 /// What is wrong with them.
@@ -90,8 +90,13 @@ pub fn read(settings: Option<&str>, mesh: Option<&str>) -> Result<Settings, Load
     };
     if let Some(text) = mesh {
         let mesh = mesh_config(text)?;
-        if let (Some(domain), None) = (mesh.get("trustDomain"), written.get("trustDomain")) {
-            read.trust_domain = domain.as_str().unwrap_or_default().to_owned();
+        for (field, setting) in [
+            ("trustDomain", &mut read.trust_domain),
+            ("rootNamespace", &mut read.root_namespace),
+        ] {
+            if let (Some(said), None) = (mesh.get(field).and_then(Value::as_str), written.get(field)) {
+                said.clone_into(setting);
+            }
         }
         let mut merged = mesh.get("defaultConfig").cloned().unwrap_or_default();
         json_patch::merge(&mut merged, &read.default_config);
@@ -199,17 +204,19 @@ mod tests {
 
     #[test]
     fn mesh_config_fills_in_what_the_settings_leave_out() {
-        let mesh = "trustDomain: mesh.example\ndefaultConfig: {concurrency: 4, statusPort: 15020}\n";
+        let mesh = "trustDomain: mesh.example\nrootNamespace: root\ndefaultConfig: {concurrency: 4, statusPort: 15020}\n";
         let read = |settings: Option<&str>| super::read(settings, Some(mesh)).unwrap();
         let plain = read(None);
         assert_eq!(plain.trust_domain, "mesh.example");
+        assert_eq!(plain.root_namespace, "root");
         assert_eq!(
             plain.default_config,
             json!({"concurrency": 4, "statusPort": 15020})
         );
         let own = read(Some(
-            "trustDomain: own.example\ndefaultConfig: {concurrency: 2}\n",
+            "trustDomain: own.example\nrootNamespace: own\ndefaultConfig: {concurrency: 2}\n",
         ));
+        assert_eq!(own.root_namespace, "own");
         assert_eq!(own.trust_domain, "own.example");
         assert_eq!(own.default_config, json!({"concurrency": 2, "statusPort": 15020}));
         assert_eq!(read(Some("# nothing\n")), plain);

@@ -231,10 +231,13 @@ mod tests {
         let mut host = pod();
         host["spec"]["hostNetwork"] = json!(true);
         host["metadata"]["labels"] = json!({names::INJECT: "true"});
-        host["metadata"]["annotations"] = json!({"sidecar.istio.io/proxyCpu": "1", "example.com/own": "1"});
+        host["metadata"]["annotations"] = json!({
+            "sidecar.istio.io/proxyCpu": "1", "sidecar.istio.io/bootstrapOverride": "mine", "example.com/own": "1",
+        });
         let found = judged("/inject", creating(&host, "shop"));
         let expected = [
             "the pod gets no proxy: it uses the node's network, which must not be redirected",
+            "annotation sidecar.istio.io/bootstrapOverride is not known to the injector and has no effect",
             "annotation sidecar.istio.io/proxyCpu is not known to the injector and has no effect",
         ];
         assert_eq!(
