@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::board::Board;
 use crate::folder::{Change, Folder, World, mark};
-use crate::process::{Cpu, Memory, megabytes, milliseconds};
+use crate::process::{Cpu, Memory, megabytes, milliseconds, quantile};
 use crate::proxy::drive;
 use crate::server::{self, Server};
 
@@ -89,8 +89,7 @@ pub(crate) struct Changes {
 
 impl Changes {
     pub(crate) fn quantile(&self, share: f64) -> Duration {
-        let at = ((self.last.len() as f64 * share).ceil() as usize).saturating_sub(1);
-        self.last.get(at).copied().unwrap_or_default()
+        quantile(&self.last, share)
     }
 }
 

@@ -9,7 +9,7 @@ use xds::client::Notice;
 
 use crate::folder::{Change, Folder, World, mark};
 use crate::galley::Galley;
-use crate::process::milliseconds;
+use crate::process::{milliseconds, quantile};
 use crate::sight::Sight;
 
 /// Longest wait for anything.
@@ -160,10 +160,7 @@ async fn changes(
 
 fn quantiles(mut times: Vec<Duration>) -> String {
     times.sort();
-    let quantile = |share: f64| {
-        let at = ((times.len() as f64 * share).ceil() as usize).saturating_sub(1);
-        milliseconds(times.get(at).copied().unwrap_or_default())
-    };
+    let quantile = |share| milliseconds(quantile(&times, share));
     format!(
         "p50 {:.2} ms, p99 {:.2} ms, longest {:.2} ms",
         quantile(0.5),

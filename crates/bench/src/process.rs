@@ -73,6 +73,12 @@ pub(crate) fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
+/// The time that this share of them does not exceed; they are in order. None at all take no time.
+pub(crate) fn quantile(times: &[Duration], share: f64) -> Duration {
+    let at = ((times.len() as f64 * share).ceil() as usize).saturating_sub(1);
+    times.get(at).copied().unwrap_or_default()
+}
+
 /// Milliseconds, for people.
 pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3

@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::task::JoinSet;
 
 use crate::galley::Galley;
-use crate::process::milliseconds;
+use crate::process::{milliseconds, quantile};
 
 /// Seconds before the measurement, whose requests are not counted.
 const WARM: f64 = 2.0;
@@ -51,10 +51,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     let mut times = load(args, &connections, &body, f64::from(args.seconds)).await?;
     let spent = galley.cpu()?.since(&before);
     times.sort();
-    let quantile = |share: f64| {
-        let at = ((times.len() as f64 * share).ceil() as usize).saturating_sub(1);
-        milliseconds(times.get(at).copied().unwrap_or_default())
-    };
+    let quantile = |share| milliseconds(quantile(&times, share));
     println!(
         "{} reviews of {size} bytes over TLS, {:.0} a second, all answered: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, longest {:.2} ms",
         times.len(),

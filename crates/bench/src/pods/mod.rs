@@ -20,7 +20,7 @@ use self::agent::Mesh;
 use self::cluster::Cluster;
 use self::services::Services;
 use crate::board::Board;
-use crate::process::milliseconds;
+use crate::process::{milliseconds, quantile};
 use crate::proxy::drive;
 
 /// Requests to the API server at once.
@@ -148,9 +148,6 @@ async fn changes(args: &Args, cluster: &Cluster, board: &Board, limit: Duration)
 
 fn quantiles(times: &mut [Duration]) -> String {
     times.sort();
-    let quantile = |share: f64| {
-        let at = ((times.len() as f64 * share).ceil() as usize).saturating_sub(1);
-        milliseconds(times.get(at).copied().unwrap_or_default())
-    };
-    format!("p50 {:.0} ms, p99 {:.0} ms", quantile(0.5), quantile(0.99))
+    let of = |share| milliseconds(quantile(times, share));
+    format!("p50 {:.0} ms, p99 {:.0} ms", of(0.5), of(0.99))
 }
