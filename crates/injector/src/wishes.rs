@@ -207,8 +207,7 @@ pub(crate) fn unfollowed(text: &str) -> Vec<String> {
     let tracing = own
         .get("tracing")
         .map(|_| "tracing: is the mesh's, not one pod's; set it in MeshConfig's defaultConfig or in a Telemetry of the workload".to_owned());
-    let mesh = serde_json::json!({"defaultConfig": own}).to_string();
-    let parsed = config::parse_mesh_config("annotation", mesh.as_bytes(), "");
+    let parsed = as_mesh(&own);
     let told = parsed.findings.iter().filter(|finding| !finding.is_error());
     let named = told.map(|finding| {
         let path = finding.path.to_string();
@@ -235,10 +234,15 @@ fn yaml(text: &str) -> Result<Value, String> {
     }
 }
 
+/// A ProxyConfig read as MeshConfig's own.
+fn as_mesh(config: &Value) -> config::Parsed {
+    let text = serde_json::json!({"defaultConfig": config}).to_string();
+    config::parse_mesh_config("annotation", text.as_bytes(), "")
+}
+
 /// ProxyConfig by the rules of MeshConfig, which names what is wrong with it.
 fn typed(config: &Value) -> Result<ProxyConfig, String> {
-    let text = serde_json::json!({"defaultConfig": config}).to_string();
-    let parsed = config::parse_mesh_config("annotation", text.as_bytes(), "");
+    let parsed = as_mesh(config);
     if let Some(error) = parsed.findings.iter().find(|finding| finding.is_error()) {
         let path = error.path.to_string();
         return Err(format!("{}: {}", field(&path), error.message));
