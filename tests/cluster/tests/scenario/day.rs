@@ -123,7 +123,22 @@ impl Load {
     }
 }
 
+/// Whether a pod's proxy is a native sidecar.
+pub(crate) fn has_native_sidecar(pod: &Value) -> bool {
+    let init = pod["spec"]["initContainers"].as_array();
+    let mut init = init.into_iter().flatten();
+    init.any(|one| one["name"] == "istio-proxy" && one["restartPolicy"] == "Always")
+}
+
 impl Day {
+    /// Makes a namespace whose pods get a proxy.
+    pub(crate) fn labelled(&self, name: &str) -> anyhow::Result<()> {
+        let namespace = format!(
+            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{istio-injection: enabled}}}}}}"
+        );
+        self.cluster.apply("default", &namespace).map(drop)
+    }
+
     pub(crate) fn ip(&self, service: &str, namespace: &str) -> anyhow::Result<String> {
         let service = self
             .cluster

@@ -3,7 +3,7 @@
 use mesh::Seen;
 use serde_json::Value;
 
-use crate::day::{BOUND, Day, SERVICES, SHOP, SYSTEM, TOOLS};
+use crate::day::{BOUND, Day, SERVICES, SHOP, SYSTEM, TOOLS, has_native_sidecar};
 
 /// Nodes of tests are small.
 const VALUES: &str = "tests/cluster/values.yaml";
@@ -49,23 +49,12 @@ impl Day {
     }
 
     pub(crate) fn deploy(&self) -> anyhow::Result<Seen> {
-        self.cluster.apply(
-            "default",
-            "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {istio-injection: enabled}}}",
-        )?;
+        self.labelled(SHOP)?;
         self.cluster.apply_file(SHOP, "deploy/sample.yaml")?;
         self.cluster.rolled_out(SHOP, BOUND)?;
         let pods = self.cluster.get(&["pods", "--namespace", SHOP])?;
         let pods = pods["items"].as_array().cloned().unwrap_or_default();
-        let has_proxy = |pod: &Value| {
-            let init = pod["spec"]["initContainers"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
-            init.iter()
-                .any(|one| one["name"] == "istio-proxy" && one["restartPolicy"] == "Always")
-        };
-        let count = pods.iter().filter(|pod| has_proxy(pod)).count();
+        let count = pods.iter().filter(|pod| has_native_sidecar(pod)).count();
         Ok(Seen::new(
             count == 3 && pods.len() == 3,
             format!("{count} of {} pods have a native sidecar", pods.len()),

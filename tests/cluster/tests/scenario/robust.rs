@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use testkit::wait::until_blocking as until;
 
-use crate::day::{BOUND, Day, SERVICES, SHOP, SYSTEM};
+use crate::day::{BOUND, Day, SERVICES, SHOP, SYSTEM, has_native_sidecar};
 
 /// A number from the environment, for longer runs.
 fn budget(name: &str, unless: u64) -> u64 {
@@ -176,10 +176,7 @@ impl Day {
     pub(crate) fn namespace_deleted(&self) -> anyhow::Result<Seen> {
         const GONE: &str = "gone";
         const CHANGES: u32 = 5;
-        self.cluster.apply(
-            "default",
-            "{apiVersion: v1, kind: Namespace, metadata: {name: gone, labels: {istio-injection: enabled}}}",
-        )?;
+        self.labelled(GONE)?;
         self.cluster.apply_file(GONE, "deploy/sample.yaml")?;
         self.cluster.rolled_out(GONE, BOUND)?;
         self.under_load(|| {
@@ -208,10 +205,7 @@ impl Day {
     pub(crate) fn many(&self) -> anyhow::Result<Seen> {
         const MANY: &str = "many";
         let pods = budget("ARGOSY_PODS", 100);
-        self.cluster.apply(
-            "default",
-            "{apiVersion: v1, kind: Namespace, metadata: {name: many, labels: {istio-injection: enabled}}}",
-        )?;
+        self.labelled(MANY)?;
         let (citadel, pilot) = (self.ip("citadel", SYSTEM)?, self.ip("pilot", SYSTEM)?);
         let seen = self.under_load(|| {
             self.cluster.shell(&format!(
@@ -219,7 +213,7 @@ impl Day {
             ))
         })?;
         let made = self.pods(MANY, "app=many")?;
-        let with = made.iter().filter(|pod| has_proxy(pod)).count();
+        let with = made.iter().filter(|pod| has_native_sidecar(pod)).count();
         self.cluster.kubectl(&["delete", "namespace", MANY])?;
         Ok(Seen::new(
             seen.ok && with as u64 == pods,
@@ -236,12 +230,6 @@ impl Day {
             Ok(())
         })
     }
-}
-
-fn has_proxy(pod: &Value) -> bool {
-    let containers = ["initContainers", "containers"].map(|kind| pod["spec"][kind].as_array());
-    let mut containers = containers.into_iter().flatten().flatten();
-    containers.any(|container| container["name"] == "istio-proxy")
 }
 
 fn route(number: u32) -> String {
