@@ -129,8 +129,8 @@ spec:
   {{- end }}
   containers:
   - name: ready
-    image: {{ include "common.image" (dict "root" (dict "Values" (dict "global" .root.Values.global "image" .root.Values.testImage) "Chart" .root.Chart) "image" "argosy") }}
-    {{- with include "common.pull" .root | trim }}
+    image: {{ include "common.image" (dict "root" .root "own" .values.testImage "image" "argosy") }}
+    {{- with include "common.pull" (dict "root" .root "own" .values.testImage) | trim }}
     {{ . }}
     {{- end }}
     args: [check, --ready, "http://{{ include "common.name" . }}.{{ .root.Release.Namespace }}.svc:{{ .admin }}/readyz"]

@@ -52,8 +52,8 @@ spec:
       {{- end }}
       containers:
       - name: {{ .service }}
-        image: {{ include "common.image" (dict "root" $root "image" .service) }}
-        {{- with include "common.pull" $root | trim }}
+        image: {{ include "common.image" (dict "root" $root "own" $values.image "image" .service) }}
+        {{- with include "common.pull" (dict "root" $root "own" $values.image) | trim }}
         {{ . }}
         {{- end }}
         args:

@@ -42,18 +42,19 @@ namespace: {{ include "common.namespace" .root }}
 labels: {{- include "common.labels" . | nindent 2 }}
 {{- end -}}
 
-{{/* An image: the chart's own settings first, then the global ones. Takes `root` and `image` (the name below the hub). */}}
+{{/* An image: its own settings first, then the global ones. Takes `root`, `own` (values of one image) and `image` (the name below the hub). */}}
 {{- define "common.image" -}}
 {{- $global := .root.Values.global | default dict -}}
-{{- $own := .root.Values.image | default dict -}}
+{{- $own := .own | default dict -}}
 {{- $repository := $own.repository | default (printf "%s/%s" ($global.hub | default "localhost/argosy") .image) -}}
 {{- if $own.digest -}}{{ $repository }}@{{ $own.digest }}
 {{- else -}}{{ $repository }}:{{ $own.tag | default $global.tag | default .root.Chart.AppVersion }}
 {{- end -}}
 {{- end -}}
 
+{{/* Takes `root` and `own`, as common.image. */}}
 {{- define "common.pull" -}}
-{{- with (.Values.image).pullPolicy | default (.Values.global).imagePullPolicy }}
+{{- with (.own).pullPolicy | default (.root.Values.global).imagePullPolicy }}
 imagePullPolicy: {{ . }}
 {{- end }}
 {{- end -}}

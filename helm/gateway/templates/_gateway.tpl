@@ -4,6 +4,15 @@
 app: {{ include "gateway.name" . }}
 istio: {{ include "gateway.name" . | trimPrefix "istio-" }}
 {{- end -}}
+{{- /* ProxyConfig, as JSON: the mesh's, where a cluster is there to be asked, and the gateway's own over it. */ -}}
+{{- define "gateway.proxyConfig" -}}
+{{- $live := dict -}}
+{{- if .Values.inheritProxyConfig -}}
+{{- $live = lookup "v1" "ConfigMap" .Values.controlPlaneNamespace "istio" | default dict -}}
+{{- end -}}
+{{- $mesh := ($live.data | default dict).mesh | default "{}" | fromYaml -}}
+{{- mergeOverwrite (deepCopy ($mesh.defaultConfig | default dict)) .Values.proxyConfig | toJson -}}
+{{- end -}}
 {{- define "gateway.labels" -}}
 {{ include "gateway.selector" . }}
 app.kubernetes.io/name: {{ include "gateway.name" . }}

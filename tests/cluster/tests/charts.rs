@@ -42,6 +42,20 @@ const ALL_ON: &[&str] = &[
     "global.tag=1.2.3",
 ];
 
+const GATEWAY_ALL_ON: &[&str] = &[
+    "autoscaling.enabled=true",
+    "clusterId=east",
+    "credentialNames={shop-tls,shop-tls-cacert}",
+    "meshId=fleet",
+    "network=east-1",
+    "networkPolicy.enabled=true",
+    "proxyConfig.concurrency=4",
+    "proxyConfig.proxyMetadata.ISTIO_META_HTTP10=1",
+    "proxyConfig.proxyStatsMatcher.inclusionPrefixes={cluster.outbound}",
+    "service.type=ClusterIP",
+    "serviceMonitor.enabled=true",
+];
+
 /// Whether there is helm; where there is none, the test is left out, but not in CI.
 fn available() -> bool {
     match helm::program() {
@@ -98,7 +112,7 @@ fn what_is_rendered_is_what_was_reviewed() {
     let without = "base.crds.enabled=false";
     expect(
         "deploy/argosy.yaml",
-        &helm::template("argosy", "argosy", SYSTEM, &[without]).unwrap(),
+        &manifests("argosy", "argosy", SYSTEM, &[without]),
     );
     expect(
         "tests/cluster/goldens/all-on.yaml",
@@ -114,8 +128,23 @@ fn what_is_rendered_is_what_was_reviewed() {
         "tests/cluster/goldens/canary.yaml",
         &helm::template("canary", "argosy", SYSTEM, &canary).unwrap(),
     );
-    let gateway = helm::template("istio-ingressgateway", "gateway", "istio-ingress", &[]).unwrap();
-    expect("deploy/gateway.yaml", &gateway);
+    expect(
+        "deploy/gateway.yaml",
+        &manifests("istio-ingressgateway", "gateway", "istio-ingress", &[]),
+    );
+    expect(
+        "tests/cluster/goldens/gateway-all-on.yaml",
+        &helm::template("istio-egressgateway", "gateway", "egress", GATEWAY_ALL_ON).unwrap(),
+    );
+}
+
+/// What `kubectl apply` takes: the namespace comes first, and there are no tests, which it would start.
+fn manifests(release: &str, chart: &str, namespace: &str, set: &[&str]) -> String {
+    let chart = format!("helm/{chart}");
+    let mut arguments = vec!["template", release, &chart, "--namespace", namespace, "--skip-tests"];
+    arguments.extend(set.iter().flat_map(|value| ["--set", value]));
+    let rendered = helm::helm(&arguments).unwrap();
+    format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n{rendered}")
 }
 
 /// API servers before 1.29 drop `restartPolicy` of init containers, and a pod would wait for its proxy to end.
