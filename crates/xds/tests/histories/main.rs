@@ -1,8 +1,8 @@
 //! Random histories of table changes, ACKs, NACKs, reconnects and lost messages, against a model of Envoy.
 //!
-//! What must hold in each: never two un-ACKed responses of a type; nothing sent before the clusters that it refers to;
-//! no cluster removed while in use or within the drain time; what is unchanged or was rejected is not sent again; no
-//! cluster waits for its endpoints; and in the end the client has what the table has.
+//! What must hold in each: never two un-ACKed responses of a type; nothing sent before the clusters that it refers to are
+//! answered, or the gate's time is over; no cluster removed while in use or within the drain time; what is unchanged or was
+//! rejected is not sent again; no cluster waits for its endpoints; and in the end the client has what the table has.
 
 #![allow(
     clippy::unwrap_used,
@@ -64,6 +64,8 @@ struct History {
     unacked: BTreeMap<TypeUrl, u64>,
     /// Clusters that the client has once all that was sent has arrived.
     sent_clusters: BTreeSet<String>,
+    /// Clusters that are new to the client and not answered, and when they were sent.
+    unanswered: Option<(u64, Duration, BTreeSet<String>)>,
     /// Rejected and not changed since.
     rejected: BTreeSet<(TypeUrl, String, u64)>,
     /// Routes were rejected without a word of which, so that the client may have any of them.
@@ -92,6 +94,7 @@ impl History {
             to_server: VecDeque::new(),
             unacked: BTreeMap::new(),
             sent_clusters: BTreeSet::new(),
+            unanswered: None,
             rejected: BTreeSet::new(),
             uncertain: false,
             excused: false,
@@ -137,6 +140,7 @@ impl History {
         self.to_server.clear();
         self.unacked.clear();
         self.rejected.clear();
+        self.unanswered = None;
         self.sent_clusters = self.envoy.have(&CLUSTER).keys().cloned().collect();
         self.server = Stream::new(self.variant, self.settings, self.table.clone());
         self.envoy.connect();
@@ -181,6 +185,12 @@ impl History {
         {
             self.unacked.remove(&url);
         }
+        if let Some((nonce, ..)) = &self.unanswered
+            && url == CLUSTER
+            && nonce_text(*nonce) == request.nonce()
+        {
+            self.unanswered = None;
+        }
         if let Request::Delta(request) = &request {
             for name in &request.resource_names_subscribe {
                 self.rejected
@@ -217,11 +227,22 @@ impl History {
                 response.nonce
             ));
         }
+        if url == CLUSTER {
+            let names = response.resources.iter().map(|each| each.name.to_string());
+            let new = names.filter(|name| !self.sent_clusters.contains(name)).collect();
+            self.unanswered = Some((response.nonce, self.now, new));
+        }
         for each in response.resources.iter() {
             let name = each.name.to_string();
             let facts = facts(&each.bytes, url == CLUSTER);
             if let Some(missing) = facts.clusters.difference(&self.sent_clusters).next() {
                 return Err(format!("{url}: {name} sent before its cluster {missing}"));
+            }
+            if let Some((_, at, new)) = &self.unanswered
+                && self.now < *at + self.settings.gate
+                && let Some(missing) = facts.clusters.intersection(new).next()
+            {
+                return Err(format!("{url}: {name} sent before {missing} was ACKed"));
             }
             // A whole state repeats what did not change, and endpoints follow their clusters.
             let sent_again = self.variant == Variant::Delta && (url == CLUSTER || url == LISTENER);
