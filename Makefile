@@ -54,7 +54,7 @@ SOAK_ROUNDS ?= 25
 soak: envoy
 	-@scripts/fetch-kubernetes >/dev/null
 	$(CARGO) build --workspace --all-targets
-	PROPTEST_CASES=$(SOAK_CASES) ARGOSY_KILL_ROUNDS=$(SOAK_ROUNDS) ARGOSY_API_AWAY_SECONDS=600 ARGOSY_PODS=500 ARGOSY_CHANGES=1000 ARGOSY_CHANGES_RATE=500 \
+	PROPTEST_CASES=$(SOAK_CASES) ARGOSY_KILL_ROUNDS=$(SOAK_ROUNDS) ARGOSY_API_AWAY_SECONDS=600 ARGOSY_PODS=500 ARGOSY_CHANGES=1000 ARGOSY_CHANGES_RATE=500 ARGOSY_KILL_RATE=500 \
 	ARGOSY_RANDOM_REQUESTS=1000000 ARGOSY_HISTORIES=100000 ARGOSY_ROTATIONS=20 ARGOSY_ROTATION_TTL=10 ARGOSY_HANDSHAKES=100000 ARGOSY_DECISIONS=10 $(CARGO) test --workspace
 
 # Without sanitizers, so that the pinned toolchain can build it: there is no unsafe code here.
@@ -71,7 +71,8 @@ fuzz:
 # The cluster of tests/cluster, to look around in: scripts/cluster exec kubectl get pods -A. KUBECONFIG names another one.
 cluster: bins
 	@scripts/cluster up
-	@out=$$(mktemp -d) && scripts/images --bin $(BIN) --out $$out && scripts/cluster import $$out/*.tar; rm -rf $$out
+	@[ -z "$$KUBECONFIG" ] || { echo "Its images are yours to import (docs/kubernetes.md)"; exit 0; }; \
+	out=$$(mktemp -d) && scripts/images --bin $(BIN) --out $$out && scripts/cluster import $$out/*.tar; rm -rf $$out
 
 cluster-down:
 	@scripts/cluster down

@@ -48,6 +48,8 @@ pub(crate) struct Args {
     /// Loopback address to serve xDS on without TLS, for tools; off unless given
     #[arg(long, env = "ARGOSY_XDS_PLAINTEXT", value_name = "ADDR")]
     xds_plaintext: Option<SocketAddr>,
+    #[command(flatten)]
+    serving: pilot::Serving,
     /// Address of Citadel's certificate service
     #[arg(
         long,
@@ -161,6 +163,7 @@ async fn services(args: Args, context: Context) -> anyhow::Result<()> {
         xds_plaintext: args.xds_plaintext,
         galley_address: galley_address.clone(),
         mixer_address: Some(args.mixer_address.to_string()),
+        serving: args.serving,
     };
     let (own, identity) = pilot_own;
     services.spawn(async move {

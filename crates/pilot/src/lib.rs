@@ -36,6 +36,8 @@ use crate::source::Mesh;
 /// Age at which a proxy's stream ends, so that proxies spread anew over Pilots (Istio's `keepaliveMaxServerConnectionAge`). Each
 /// stream's own is up to a tenth longer or shorter, and it waits for what is un-ACKed; the proxy resumes by its versions.
 const STREAM_AGE: Duration = Duration::from_secs(30 * 60);
+/// A delay without end would keep all that there ever was.
+const MAX_REMOVAL_DELAY: Duration = Duration::from_secs(60 * 60);
 
 /// Pilot turns the mesh's configuration into Envoy's and serves it over xDS
 #[derive(Debug, Clone, clap::Args)]
@@ -62,6 +64,27 @@ pub struct Args {
     /// Mixer's address as proxies reach it, where MeshConfig names none; without it no proxy asks Mixer
     #[arg(long, env = "ARGOSY_MIXER_ADDRESS", value_name = "HOST:PORT")]
     pub mixer_address: Option<String>,
+    #[command(flatten)]
+    pub serving: Serving,
+}
+
+/// How proxies are served.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct Serving {
+    /// How long proxies keep a cluster, listener or route that is gone from the configuration after nothing uses it any longer, up to
+    /// 1h; longer than requests that were routed by it may last
+    #[arg(long, env = "ARGOSY_REMOVAL_DELAY", value_name = "DURATION", value_parser = removal_delay, default_value = "60s")]
+    pub removal_delay: Duration,
+}
+
+/// Reads `--removal-delay`.
+fn removal_delay(text: &str) -> Result<Duration, String> {
+    let delay = runtime::args::duration(text)?;
+    match delay <= MAX_REMOVAL_DELAY {
+        true => Ok(delay),
+        false => Err("what is gone is removed after 1h at most".into()),
+    }
 }
 
 /// Why Pilot could not run.
@@ -112,7 +135,16 @@ pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(),
     let building = tokio::spawn(epoch::run(states, epochs, context.shutdown.clone()));
     let advancing = tokio::spawn(advance(snapshots, proxies.clone(), context.clone()));
     let reporting = report::start(&options.address, &identity, proxies.clone(), &context)?;
-    let served = serve(listener, plaintext, Mesh(proxies), &identity, &context).await;
+    let bounds = xds::server::Limits {
+        stream: xds::stream::Settings {
+            drain: args.serving.removal_delay,
+            ..Default::default()
+        },
+        age: Some(STREAM_AGE),
+        ..Default::default()
+    };
+    let server = xds::Server::new(Mesh(proxies), bounds);
+    let served = serve(listener, plaintext, server, &identity, &context).await;
     context.shutdown.cancel();
     _ = tokio::join!(building, advancing, reporting);
     served
@@ -158,15 +190,10 @@ async fn next(epochs: &mut Epochs, shutdown: &CancellationToken) -> bool {
 async fn serve(
     listener: TcpListener,
     plaintext: Option<TcpListener>,
-    mesh: Mesh,
+    server: xds::Server<Mesh>,
     identity: &Identity,
     context: &Context,
 ) -> Result<(), Error> {
-    let bounds = xds::server::Limits {
-        age: Some(STREAM_AGE),
-        ..xds::server::Limits::default()
-    };
-    let server = xds::Server::new(mesh, bounds);
     let tls = tls::server(identity, ClientAuth::Required)?;
     let limits = Limits::default();
     let over_tls = grpc::serve(

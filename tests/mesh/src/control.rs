@@ -46,6 +46,8 @@ pub struct Options {
     pub layout: Layout,
     /// Life of the workloads' certificates, as a flag's value. They are renewed at half of it.
     pub leaf_ttl: &'static str,
+    /// How long proxies keep what is gone, as a flag's value.
+    pub removal_delay: &'static str,
     /// The kubeconfig of a cluster that Galley reads too, below the folder; with [`Layout::Separate`] alone.
     pub kubeconfig: Option<PathBuf>,
 }
@@ -135,6 +137,7 @@ pub struct Control {
     logs: PathBuf,
     client: Client,
     leaf_ttl: &'static str,
+    removal_delay: &'static str,
     kubeconfig: Option<PathBuf>,
     processes: BTreeMap<&'static str, Process>,
 }
@@ -153,11 +156,13 @@ impl Control {
         let Options {
             layout,
             leaf_ttl,
+            removal_delay,
             kubeconfig,
         } = options;
         let mut control = Self {
             layout,
             leaf_ttl,
+            removal_delay,
             kubeconfig,
             addresses: Addresses::new(layout, block),
             folder: folder.clone(),
@@ -322,6 +327,7 @@ impl Control {
             .flag("--xds-plaintext", at.xds_plaintext)
             .flag("--jwks-allow-private", LOOPBACK)
             .flag("--jwks-refresh", JWKS_REFRESH)
+            .flag("--removal-delay", self.removal_delay)
             .flag("--leaf-ttl", self.leaf_ttl))
     }
 
@@ -357,6 +363,7 @@ impl Control {
                 .flag("--listen", at.pilot)
                 .flag("--xds-plaintext", at.xds_plaintext)
                 .flag("--galley-address", at.galley)
+                .flag("--removal-delay", self.removal_delay)
                 .flag("--mixer-address", at.mixer),
             Service::Mixer => self
                 .identified(spec, name)

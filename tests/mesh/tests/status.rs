@@ -127,6 +127,7 @@ async fn a_status_tells_what_became_of_an_object_at_a_real_envoy() {
     let options = Options {
         layout: Layout::Separate,
         leaf_ttl: "1h",
+        removal_delay: "60s",
         kubeconfig: Some(server.kubeconfig()),
     };
     let mesh = Mesh::start(options, Block::take().unwrap(), |_| ())

@@ -114,6 +114,7 @@ async fn stay(args: &Args) -> anyhow::Result<bool> {
         Options {
             layout,
             leaf_ttl: "24h",
+            removal_delay: "60s",
             kubeconfig: None,
         },
         block,

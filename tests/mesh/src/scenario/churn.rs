@@ -1,24 +1,30 @@
 //! Change after change of routes, subsets, ports, endpoints, hosts and services while requests come in by the same routes: none
 //! of them fails. What changes is drawn at random from a seed, which is told.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use testkit::envoy::Admin;
+use testkit::wait;
 
-use super::{RATE, Siege, budget};
+use super::{PATIENCE, RATE, Siege, budget};
+use crate::folder::Folder;
 use crate::mesh::Mesh;
 use crate::table::{Seen, Table};
 
 /// Answers to wait for between two changes: many a change comes while the one before is still under way.
 const ANSWERS: u64 = 10;
+const ROUTES: &str = "traffic.yaml";
+const GATEWAY: &str = "gateway.yaml";
 const CATALOG: &str = "catalog.shop.svc.cluster.local";
 
 pub(super) async fn rows(mesh: &Mesh, table: &mut Table) {
     table
         .row(
             "random changes of what requests go by",
-            "no failed request",
+            "no failed request, also while what is gone is removed",
             churn(mesh),
         )
         .await;
@@ -154,7 +160,9 @@ spec:
   hosts: [{hosts}]
   gateways: [{gateway}]
   http:
-  - route:
+  # A retry would hide what a change breaks.
+  - retries: {{attempts: 0}}
+    route:
     - {{weight: {first}, destination: {{host: {CATALOG}, subset: one-{number}, port: {{number: 7080}}}}}}
     - {{weight: {second}, destination: {{host: {CATALOG}, subset: two-{number}, port: {{number: 7080}}}}}}
 "
@@ -193,38 +201,123 @@ spec:
     }
 }
 
+/// The folder under change. Its end puts the files back.
+pub(super) struct Churn {
+    folder: Folder,
+    state: State,
+    /// What the files said.
+    routes: String,
+    gateway: String,
+    /// How often each kind of change was made.
+    made: BTreeMap<&'static str, u64>,
+}
+
+impl Churn {
+    /// The gateway's routes come into the one file.
+    pub(super) fn begin(folder: &Folder, seed: u64) -> anyhow::Result<Self> {
+        let (routes, gateway) = (folder.read(ROUTES)?, folder.read(GATEWAY)?);
+        let state = State::new(seed);
+        folder.write(ROUTES, state.manifest())?;
+        folder.write(GATEWAY, gateway.split("---").next().unwrap_or_default())?;
+        Ok(Self {
+            folder: folder.clone(),
+            state,
+            routes,
+            gateway,
+            made: BTreeMap::new(),
+        })
+    }
+
+    /// Makes the next change.
+    pub(super) fn step(&mut self) -> anyhow::Result<()> {
+        *self.made.entry(self.state.change()).or_default() += 1;
+        self.folder.write(ROUTES, self.state.manifest())
+    }
+
+    pub(super) fn end(&self) -> anyhow::Result<()> {
+        self.folder.write(GATEWAY, &self.gateway)?;
+        self.folder.write(ROUTES, &self.routes)
+    }
+}
+
+/// The proxies that the load goes through, with what each counts of its clusters.
+struct Watched(Vec<(Admin, Clusters)>);
+
+/// Envoy's counts of clusters.
+#[derive(Clone, Copy, Default)]
+struct Clusters {
+    active: u64,
+    removed: u64,
+}
+
+impl Watched {
+    async fn begin(mesh: &Mesh) -> anyhow::Result<Self> {
+        let mut all = Vec::new();
+        for name in ["ingressgateway", "frontend-v1"] {
+            let admin = mesh.workload(name)?.envoy()?;
+            let count = clusters(&admin).await?;
+            all.push((admin, count));
+        }
+        Ok(Self(all))
+    }
+
+    /// Waits until each has as many clusters as at first, and says how many went meanwhile.
+    async fn all_gone(&self) -> anyhow::Result<u64> {
+        let mut gone = 0;
+        for (admin, first) in &self.0 {
+            let look = || async {
+                let now = clusters(admin).await?;
+                anyhow::ensure!(
+                    now.active <= first.active,
+                    "{} instead of {}",
+                    now.active,
+                    first.active
+                );
+                Ok(now.removed - first.removed)
+            };
+            gone += wait::until("what is gone to be removed", 2 * PATIENCE, look)
+                .await?
+                .0;
+        }
+        Ok(gone)
+    }
+}
+
+async fn clusters(admin: &Admin) -> anyhow::Result<Clusters> {
+    let stats = admin.stats("^cluster_manager").await?;
+    let value = |name: &str| stats.get(name).copied().unwrap_or_default();
+    Ok(Clusters {
+        active: value("cluster_manager.active_clusters"),
+        removed: value("cluster_manager.cluster_removed"),
+    })
+}
+
+/// The load goes on until what went is removed from the proxies too.
 async fn churn(mesh: &Mesh) -> anyhow::Result<Seen> {
-    const ROUTES: &str = "traffic.yaml";
-    const GATEWAY: &str = "gateway.yaml";
     let (changes, rate, seed) = (
         budget("ARGOSY_CHANGES", 40),
         budget("ARGOSY_CHANGES_RATE", 100),
         budget("ARGOSY_CHANGES_SEED", 1),
     );
-    let (routes, gateway) = (mesh.folder.read(ROUTES)?, mesh.folder.read(GATEWAY)?);
-    let mut state = State::new(seed);
-    // The gateway's routes come into the one file.
-    let server = gateway.split("---").next().unwrap_or_default();
-    mesh.folder.write(ROUTES, state.manifest())?;
-    mesh.folder.write(GATEWAY, server)?;
+    let watched = Watched::begin(mesh).await?;
+    let mut churn = Churn::begin(&mesh.folder, seed)?;
     let siege = Siege::lay(mesh, u32::try_from(rate)?);
-    let mut made = std::collections::BTreeMap::<&str, u64>::new();
     let work = async {
         for _ in 0..changes {
-            *made.entry(state.change()).or_default() += 1;
-            mesh.folder.write(ROUTES, state.manifest())?;
+            churn.step()?;
             siege.answered(ANSWERS).await?;
         }
         anyhow::Ok(())
     };
     let done = work.await;
+    churn.end()?;
+    let gone = watched.all_gone().await;
     let lifted = siege.lift().await;
-    mesh.folder.write(GATEWAY, gateway)?;
-    mesh.folder.write(ROUTES, routes)?;
     done?;
+    let (gone, made) = (gone?, &churn.made);
     Ok(Seen::new(
-        lifted.ok,
-        format!("seed {seed}: {made:?}; {}", lifted.text),
+        lifted.ok && gone > 0,
+        format!("seed {seed}: {made:?}, {gone} clusters removed; {}", lifted.text),
     ))
 }
 

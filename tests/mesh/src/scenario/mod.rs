@@ -31,11 +31,13 @@ const CHANGE_BOUND: Duration = Duration::from_secs(5);
 /// For what has no promise of speed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How the scenario wants its mesh: certificates live so short that they are renewed while it is driven.
+/// How the scenario wants its mesh: certificates live so short that they are renewed while it is driven, and what is gone from the
+/// configuration so short that it is removed meanwhile.
 pub fn options(layout: Layout) -> Options {
     Options {
         layout,
         leaf_ttl: "40s",
+        removal_delay: "2s",
         kubeconfig: None,
     }
 }

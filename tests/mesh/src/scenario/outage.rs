@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use testkit::wait;
 
+use super::churn::Churn;
 use super::{PATIENCE, RATE, Siege, browse, budget, until_call};
 use crate::control::{Layout, Service};
 use crate::mesh::{Call, Mesh};
@@ -87,24 +88,36 @@ async fn restore(mesh: &mut Mesh) -> anyhow::Result<()> {
 }
 
 async fn killed(mesh: &mut Mesh, service: Service) -> anyhow::Result<Seen> {
-    let siege = Siege::lay(mesh, RATE);
-    let mut result = siege.answered(50).await;
+    let rate = budget("ARGOSY_KILL_RATE", u64::from(RATE));
+    let mut churn = Churn::begin(&mesh.folder, 1)?;
+    let siege = Siege::lay(mesh, u32::try_from(rate)?);
+    let mut result = siege.answered(rate / 2).await;
     for _ in 0..budget("ARGOSY_KILL_ROUNDS", 1) {
         if result.is_ok() {
-            result = kill_once(mesh, service, &siege).await;
+            result = kill_once(mesh, service, &siege, &mut churn, rate).await;
         }
     }
+    churn.end()?;
     restore(mesh).await?;
     let lifted = siege.lift().await;
     result.map(|()| lifted)
 }
 
-/// Away for about a second of requests.
-async fn kill_once(mesh: &mut Mesh, service: Service, siege: &Siege) -> anyhow::Result<()> {
+/// Away for about a second of requests; the configuration changes meanwhile, and again as it comes back.
+async fn kill_once(
+    mesh: &mut Mesh,
+    service: Service,
+    siege: &Siege,
+    churn: &mut Churn,
+    rate: u64,
+) -> anyhow::Result<()> {
     mesh.control.kill(service)?;
-    siege.sent(u64::from(RATE)).await?;
-    mesh.control.restart(service).await?;
-    siege.answered(u64::from(RATE)).await
+    churn.step()?;
+    siege.sent(rate).await?;
+    mesh.control.launch(service)?;
+    churn.step()?;
+    mesh.control.ready(service).await?;
+    siege.answered(rate).await
 }
 
 async fn ended(mesh: &mut Mesh, service: Service) -> anyhow::Result<Seen> {
