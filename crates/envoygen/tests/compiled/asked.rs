@@ -91,6 +91,11 @@ impl Asked {
 
 /// Leads Mixer's cluster to the server, in plaintext.
 pub(crate) fn lead(bootstrap: &mut Bootstrap, port: u16) {
+    lead_to(bootstrap, "127.0.0.1", port);
+}
+
+/// The same for one at another address.
+pub(crate) fn lead_to(bootstrap: &mut Bootstrap, host: &str, port: u16) {
     let resources = bootstrap.static_resources.as_mut().unwrap();
     let mixer = resources
         .clusters
@@ -100,7 +105,7 @@ pub(crate) fn lead(bootstrap: &mut Bootstrap, port: u16) {
     mixer.transport_socket = None;
     let address = Address {
         address: Some(address::Address::SocketAddress(SocketAddress {
-            address: "127.0.0.1".into(),
+            address: host.to_owned(),
             port_specifier: Some(PortSpecifier::PortValue(port.into())),
             ..Default::default()
         })),

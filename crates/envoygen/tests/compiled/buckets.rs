@@ -7,9 +7,8 @@ use std::net::TcpStream;
 use policy::{Ports, Windows};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::mesh::{INBOUND, MESH, condition, policies, sent, start};
+use crate::mesh::{INBOUND, MESH, condition, policies, runner, sent, start};
 use crate::support::envoy::{echo, request};
 use crate::support::generator;
 
@@ -49,12 +48,8 @@ const LIMITS: [&str; 3] = [
 
 #[test]
 fn proxies_grant_what_mixer_would() {
-    let config = Config {
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let cases = usize::try_from(config.cases).unwrap().min(60);
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[13; 32]));
+    let mut runner = runner();
+    let cases = usize::try_from(runner.config().cases).unwrap().min(60);
     let mut texts = BTreeMap::new();
     for number in 0..cases {
         let condition = condition().new_tree(&mut runner).unwrap().current();

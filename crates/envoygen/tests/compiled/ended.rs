@@ -13,10 +13,9 @@ use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
 use policy::{HeaderMap, Ports, Reports, Response, Rules, WorkloadView};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 
-use crate::mesh::{INBOUND, MESH, Sent, plaintext, policies, sent};
+use crate::mesh::{INBOUND, MESH, Sent, plaintext, policies, runner, sent};
 use crate::support::envoy::{Running, echo, request, run};
 use crate::support::{generator, manager, tables};
 
@@ -234,12 +233,8 @@ fn lines(log: &Path) -> Vec<String> {
 
 #[test]
 fn the_proxy_counts_and_logs_what_mixer_would() {
-    let config = Config {
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let cases = usize::try_from(config.cases).unwrap().min(200);
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[13; 32]));
+    let mut runner = runner();
+    let cases = usize::try_from(runner.config().cases).unwrap().min(200);
     let mut texts = BTreeMap::new();
     for number in 0..cases {
         let value = || prop::sample::select(VALUES.to_vec());

@@ -8,10 +8,9 @@ use std::time::Duration;
 use policy::{HeaderChange, Ports};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::asked::{Asked, lead};
-use crate::mesh::{INBOUND, MESH, condition, plaintext, policies, sent, start};
+use crate::mesh::{INBOUND, MESH, condition, plaintext, policies, runner, sent, start};
 use crate::support::envoy::{echo, request, run};
 use crate::support::{generator, tables};
 
@@ -86,12 +85,8 @@ fn shown(headers: &Headers) -> BTreeMap<&str, String> {
 
 #[test]
 fn compiled_operations_change_what_mixer_changes() {
-    let config = Config {
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let cases = usize::try_from(config.cases).unwrap().min(150);
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[11; 32]));
+    let mut runner = runner();
+    let cases = usize::try_from(runner.config().cases).unwrap().min(150);
     let mut some = |least: usize| {
         let all = prop::collection::vec(operation(), least..3);
         all.new_tree(&mut runner).unwrap().current()

@@ -21,3 +21,4 @@ mod mesh;
 mod quotas;
 mod refusals;
 mod reports;
+mod rules;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 
 use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
 use envoygen::Generator;
 use policy::{Direction, HeaderMap, Party, Request, Rules, Traffic, Verdict, WorkloadView};
 use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 use crate::support::envoy::{Running, run};
 use crate::support::{generator, tables};
@@ -32,7 +32,7 @@ spec:
   egress: [{hosts: ["~/*"]}]
 "#;
 
-pub(crate) const ATOMS: [&str; 27] = [
+pub(crate) const ATOMS: [&str; 32] = [
     r#"request.headers["x-user"] == "jason""#,
     r#"request.headers["X-User"] != "jason""#,
     r#"(request.headers["x-user"] | "jason") == "jason""#,
@@ -60,7 +60,25 @@ pub(crate) const ATOMS: [&str; 27] = [
     r#"(source.namespace | "shop").startsWith("sh")"#,
     r#"source.ip == ip("127.0.0.1")"#,
     r#"connection.mtls == false"#,
+    r#"source.principal == "cluster.local/ns/shop/sa/web""#,
+    r#"(source.user | "a").endsWith("web")"#,
+    r#"source.namespace == "shop""#,
+    r#"(source.serviceAccount | "none") != "web""#,
+    r#"connection.mtls"#,
 ];
+
+/// Where random rules and requests come from, others each time. A test that fails shows the number by which `PROPTEST_RNG_SEED`
+/// gives them again; `PROPTEST_CASES` says how many.
+pub(crate) fn runner() -> TestRunner {
+    let given = std::env::var("PROPTEST_RNG_SEED").ok();
+    let seed = given.map_or_else(rand::random, |seed| seed.parse().expect("PROPTEST_RNG_SEED"));
+    println!("PROPTEST_RNG_SEED={seed}");
+    TestRunner::new(Config {
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(seed),
+        ..Config::default()
+    })
+}
 
 pub(crate) fn condition() -> impl Strategy<Value = String> {
     let atom = prop::sample::select(ATOMS.to_vec()).prop_map(|atom| format!("({atom})"));
@@ -117,7 +135,7 @@ impl Sent {
     }
 
     /// Sends it on a connection that stays; status, head and body of the answer.
-    pub(crate) fn send(&self, to: &mut BufReader<TcpStream>, case: usize) -> (u16, String, String) {
+    pub(crate) fn send(&self, to: &mut BufReader<impl Read + Write>, case: usize) -> (u16, String, String) {
         let mut text = format!(
             "{} {} HTTP/1.1\r\nhost: ratings\r\ncontent-length: 0\r\nx-case: c{case}\r\n",
             self.method, self.path
