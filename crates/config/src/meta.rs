@@ -13,7 +13,7 @@ use crate::kind::Scope;
 use crate::path::At;
 use crate::structure::{self, Shape};
 use crate::syntax;
-use crate::{Kind, Meta};
+use crate::{Kind, Meta, Owner};
 
 /// Most bytes that an object's annotations may have together (Kubernetes' bound).
 const MAX_ANNOTATIONS: usize = 256 << 10;
@@ -34,11 +34,22 @@ api! {
         self_link: Value,
         deletion_timestamp: Value,
         deletion_grace_period_seconds: Value,
-        owner_references: Value,
+        owner_references: Vec<OwnerReference>,
         finalizers: Value,
         managed_fields: Value,
         cluster_name: Value,
         initializers: Value,
+    }
+
+    /// Kubernetes' OwnerReference.
+    #[allow(unreachable_pub, reason = "the macro's types are public; this one is not seen outside")]
+    pub struct OwnerReference {
+        api_version: String,
+        kind: String,
+        name: String,
+        uid: String,
+        controller: bool,
+        block_owner_deletion: bool,
     }
 }
 
@@ -62,6 +73,7 @@ pub(crate) fn read(kind: Kind, metadata: Option<Value>, namespace: &str, at: &At
         generation: fields.generation,
         uid: fields.uid,
         resource_version: fields.resource_version,
+        controller: controller(kind, fields.owner_references),
     };
     if meta.name.is_empty() && !fields.generate_name.is_empty() {
         at.key("generateName")
@@ -78,6 +90,19 @@ pub(crate) fn read(kind: Kind, metadata: Option<Value>, namespace: &str, at: &At
     meta.name = clip(meta.name, clip::NAME);
     meta.namespace = clip(meta.namespace, clip::NAME);
     meta
+}
+
+/// The owner that is an object's controller: at most one is (Kubernetes' API concepts, "Owners and dependents").
+fn controller(kind: Kind, owners: Vec<OwnerReference>) -> Option<Box<Owner>> {
+    if !matches!(kind, Kind::Pod | Kind::WorkloadEntry) {
+        return None;
+    }
+    let owner = owners.into_iter().find(|owner| owner.controller)?;
+    Some(Box::new(Owner {
+        api_version: clip(owner.api_version, clip::NAME),
+        kind: clip(owner.kind, clip::NAME),
+        name: clip(owner.name, clip::NAME),
+    }))
 }
 
 fn created(timestamp: &str, at: &At<'_>) -> Option<i64> {

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::kind::{Kind, Scope};
-use crate::{Origin, Spec};
+use crate::{Origin, Owner, Spec};
 
 /// An object of any kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +51,8 @@ pub struct Meta {
     pub uid: String,
     /// Given by Kubernetes; empty otherwise.
     pub resource_version: String,
+    /// The controller that made it, of a Pod and of a WorkloadEntry; kept of no other kind.
+    pub controller: Option<Box<Owner>>,
 }
 
 /// Identifies an object.

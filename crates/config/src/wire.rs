@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::{Finding, Kind, Meta, Object, ObjectKey, Origin, decode};
+use crate::{Finding, Kind, Meta, Object, ObjectKey, Origin, Owner, decode};
 
 /// An object in the feed's form. `body` is the JSON of the object without apiVersion, kind and metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Wire {
     pub uid: String,
     /// Given by Kubernetes.
     pub resource_version: String,
+    /// The controller that made it, where that is kept.
+    pub controller: Option<Owner>,
     /// Seconds since 1970; 0 when not known.
     pub created: i64,
     /// JSON.
@@ -88,6 +90,7 @@ impl Object {
             generation: meta.generation,
             uid: meta.uid,
             resource_version: meta.resource_version,
+            controller: meta.controller.map(|owner| *owner),
             created: meta.created.unwrap_or_default(),
             body,
             origin: self.origin.clone(),
@@ -125,6 +128,7 @@ impl Object {
             created: (wire.created != 0).then_some(wire.created),
             uid: wire.uid,
             resource_version: wire.resource_version,
+            controller: wire.controller.map(Box::new),
         };
         match decode::body(kind, &meta, body) {
             Ok((spec, _)) => Ok(Self {

@@ -308,7 +308,7 @@ fn canonical(endpoint: &Endpoint) -> (&str, &str) {
             .find_map(|name| endpoint.labels.get(*name))
             .map(String::as_str)
     };
-    let name = label(["service.istio.io/canonical-name", "app"]).unwrap_or(&endpoint.workload);
+    let name = label(["service.istio.io/canonical-name", "app"]).unwrap_or(&endpoint.workload_name);
     let revision = label(["service.istio.io/canonical-revision", "version"]).unwrap_or("latest");
     (name, revision)
 }
@@ -318,6 +318,6 @@ fn workload(endpoint: &Endpoint) -> String {
     let (name, revision) = canonical(endpoint);
     format!(
         "{};{};{name};{revision};{CLUSTER_ID}",
-        endpoint.workload, endpoint.namespace
+        endpoint.workload_name, endpoint.namespace
     )
 }

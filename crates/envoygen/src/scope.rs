@@ -273,7 +273,7 @@ const NO_TRANSLATION: &str = "experimental.istio.io/disable-gateway-port-transla
 fn targets(snapshot: &Snapshot, workload: &Workload) -> Vec<GatewayTarget> {
     let mut out = Vec::new();
     for service in snapshot.services().of_workload(workload) {
-        let own = service.endpoints.iter().filter(|e| e.address == workload.address);
+        let own = service.endpoints.iter().filter(|e| workload.is_at(&e.address));
         for (port, target) in own.flat_map(|endpoint| &endpoint.ports) {
             out.push(GatewayTarget {
                 host: service.host.clone(),
@@ -316,7 +316,7 @@ fn families(proxy: &Proxy, workload: Option<&Workload>) -> Families {
 fn service_ports(snapshot: &Snapshot, workload: &Workload) -> Vec<(String, u16, u16)> {
     let mut ports = Vec::new();
     for service in snapshot.services().of_workload(workload) {
-        let own = service.endpoints.iter().filter(|e| e.address == workload.address);
+        let own = service.endpoints.iter().filter(|e| workload.is_at(&e.address));
         for (port, target) in own.flat_map(|endpoint| &endpoint.ports) {
             ports.push((service.host.clone(), *port, *target));
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use config::{Kind, Object, ObjectKey, Origin, Wire, WireError};
+use config::{Kind, Object, ObjectKey, Origin, Owner, Wire, WireError};
 use prost::Message;
 use proto::feed;
 use xds::{Table, TypeUrl};
@@ -114,6 +114,11 @@ fn message(object: &Object) -> feed::Object {
         created: wire.created,
         body: wire.body,
         origin: Some(origin),
+        controller: wire.controller.map(|owner| feed::Owner {
+            api_version: owner.api_version,
+            kind: owner.kind,
+            name: owner.name,
+        }),
     }
 }
 
@@ -150,6 +155,11 @@ fn object(message: feed::Object) -> Result<Object, DecodeError> {
         resource_version: message.resource_version,
         created: message.created,
         body: message.body,
+        controller: message.controller.map(|owner| Owner {
+            api_version: owner.api_version,
+            kind: owner.kind,
+            name: owner.name,
+        }),
         origin: Origin {
             file: (!origin.file.is_empty()).then(|| origin.file.into()),
             line: origin.line,
@@ -184,6 +194,29 @@ mod tests {
         let mut written = object.clone();
         written.meta.resource_version = "17".to_owned();
         assert_eq!(encode(&object), encode(&written));
+    }
+
+    #[test]
+    fn what_made_a_pod_travels_with_it() {
+        let of = |kind: &str, owner: &str| {
+            let text = format!(
+                "apiVersion: v1\nkind: {kind}\nmetadata:\n  name: mysql-0\n  namespace: shop\n  ownerReferences: [{{apiVersion: apps/v1, kind: StatefulSet, name: other, uid: '1'}}, {{apiVersion: apps/v1, kind: StatefulSet, name: {owner}, uid: '2', controller: true, blockOwnerDeletion: true}}]\n"
+            );
+            let mut parsed = config::parse("x.yaml", text.as_bytes(), "default");
+            assert!(parsed.findings.is_empty(), "{:?}", parsed.findings);
+            encode(&parsed.objects.remove(0))
+        };
+        let bytes = of("Pod", "mysql");
+        let object = decode("shop/mysql-0", &bytes).unwrap();
+        let owner = Owner::new("apps/v1", "StatefulSet", "mysql");
+        assert_eq!(object.meta.controller.as_deref(), Some(&owner));
+        assert_eq!(encode(&object), bytes);
+        assert_ne!(of("Pod", "postgres"), bytes);
+        assert_eq!(
+            of("ServiceAccount", "mysql"),
+            of("ServiceAccount", "postgres"),
+            "of other kinds nobody reads it"
+        );
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Injection of manifests, as `argosy inject -f` does it: pods and everything that has a template of pods. Other objects go
 //! through as they are.
 
+use config::Owner;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value};
 
 use crate::InjectError;
 use crate::decide::{Decision, Skipped, decide};
 use crate::inject::{Request, difference, into_pod};
-use crate::owner::Owner;
 use crate::settings::Settings;
 
 /// What became of an object.

@@ -1,10 +1,11 @@
 //! The whole of injection: from a pod to the pod with a proxy, or to the JSON patch that makes it so.
 
+use config::Owner;
 use json_patch::Patch;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::decide::{Decision, Skipped, decide};
-use crate::owner::Owner;
+use crate::owner;
 use crate::settings::Settings;
 use crate::template::{Ground, render};
 use crate::wishes::Wishes;
@@ -35,7 +36,7 @@ pub fn inject(request: &Request<'_>) -> Result<Injected, InjectError> {
     if let Decision::Skip(reason) = decide(request.pod, request.namespace, request.settings) {
         return Ok(Injected::Skipped(reason));
     }
-    let owner = Owner::of(request.pod);
+    let owner = owner::of(request.pod);
     into_pod(request, &owner).map(|pod| Injected::Pod(Box::new(pod)))
 }
 

@@ -46,5 +46,5 @@ pub use services::Services;
 pub use sidecar::Sidecar;
 pub use snapshot::{Change, DNS_DOMAIN, Objects, Snapshot};
 pub use virtual_service::{MESH_GATEWAY, VirtualService};
-pub use workload::{Address, TLS_MODE_LABEL, Workload};
+pub use workload::{Address, TLS_MODE_LABEL, WORKLOAD_NAME_LABEL, Workload};
 pub use workloads::Workloads;

@@ -127,6 +127,8 @@ pub struct Endpoint {
     pub namespace: String,
     /// Name of the workload, empty if unknown.
     pub workload: String,
+    /// The name that its instances share ([`Workload::workload_name`](crate::Workload::workload_name)), empty if unknown.
+    pub workload_name: String,
     /// Service account of the workload, if known.
     pub service_account: Option<String>,
     /// Whether its proxy accepts mutual TLS.

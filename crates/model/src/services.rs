@@ -1,6 +1,7 @@
 //! All services, found by host and namespace, and which of several that share a host a client means. A persistent structure: the
 //! next snapshot shares what did not change.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -125,8 +126,9 @@ impl Services {
 
     /// The services that have this workload among their endpoints, by host.
     pub fn of_workload<'a>(&'a self, workload: &'a Workload) -> impl Iterator<Item = &'a Arc<Service>> {
-        let ids = workload.ip().into_iter().flat_map(|ip| self.at(ip));
-        ids.filter(|id| id.namespace == workload.key.namespace)
+        let ids: BTreeSet<&ServiceId> = workload.ips().flat_map(|ip| self.at(ip)).collect();
+        ids.into_iter()
+            .filter(|id| id.namespace == workload.key.namespace)
             .filter_map(|id| self.all.get(id))
     }
 }

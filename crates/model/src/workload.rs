@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use config::kube::Pod;
 use config::networking::WorkloadEntry;
-use config::{Kind, Object, ObjectKey, Spec};
+use config::{Kind, Object, ObjectKey, Owner, Spec};
 
 use crate::locality::{LOCALITY_LABEL, Locality};
 use crate::platform::Platform;
@@ -15,6 +15,8 @@ use crate::service::Health;
 
 /// Label that says whether a workload's proxy accepts mutual TLS (`istio`) or has none.
 pub const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
+/// Label by which a workload's name is given where instances have names of their own (Istio's).
+pub const WORKLOAD_NAME_LABEL: &str = "service.istio.io/workload-name";
 
 /// Where an endpoint listens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,6 +61,10 @@ pub struct Workload {
     /// Ports by name: of a WorkloadEntry by the services' port names, which override a service's target ports; of a Pod by
     /// its containers' port names, which target ports name.
     pub ports: BTreeMap<String, u16>,
+    /// The containers of a Pod by the port that they say to listen on; of several the first.
+    pub containers: BTreeMap<u16, String>,
+    /// What made it: a Pod's Deployment, StatefulSet and so on, a WorkloadEntry's WorkloadGroup. None for one of its own.
+    pub owner: Option<Owner>,
     /// Labels of the entry's spec and metadata; metadata wins, as in Istio.
     pub labels: Arc<BTreeMap<String, String>>,
     /// Kubernetes service account, the last part of the identity; empty means `default`.
@@ -79,9 +85,10 @@ impl Workload {
     /// The workload that an object is: a WorkloadEntry, or a Pod that has an address and has not ended.
     pub(crate) fn of(object: &Object, platform: &Platform) -> Option<Workload> {
         match &object.spec {
-            Spec::WorkloadEntry(entry) => {
-                Some(Workload::new(object.key(), &object.meta.labels, entry, platform))
-            }
+            Spec::WorkloadEntry(entry) => Some(Workload {
+                owner: object.meta.controller.as_deref().cloned(),
+                ..Workload::new(object.key(), &object.meta.labels, entry, platform)
+            }),
             Spec::Pod(pod) => Workload::of_pod(object, pod, platform),
             _ => None,
         }
@@ -114,6 +121,8 @@ impl Workload {
             address,
             additional: Vec::new(),
             ports: ports.collect(),
+            containers: BTreeMap::new(),
+            owner: None,
             labels: Arc::new(labels),
             service_account: entry.service_account.clone(),
             network,
@@ -148,6 +157,8 @@ impl Workload {
             ports: named
                 .filter_map(|p| Some((p.name.clone(), u16::try_from(p.container_port).ok()?)))
                 .collect(),
+            containers: containers(pod),
+            owner: Owner::of_pod(object.meta.controller.as_deref(), labels, &object.meta.name),
             labels: Arc::new(labels.clone()),
             service_account: pod.spec.service_account_name.clone(),
             network: platform.network(Some(ip), labels),
@@ -170,6 +181,14 @@ impl Workload {
         }
     }
 
+    /// The name that its instances share: by its label, else that of what made the Pod, else its own. A WorkloadGroup gives its
+    /// entries no name (Istio: the label does).
+    pub fn workload_name(&self) -> &str {
+        let label = self.labels.get(WORKLOAD_NAME_LABEL);
+        let owner = self.owner.as_ref().filter(|_| self.key.kind == Kind::Pod);
+        label.or(owner.map(|owner| &owner.name)).unwrap_or(&self.key.name)
+    }
+
     /// The IP address, if it has one.
     pub fn ip(&self) -> Option<IpAddr> {
         self.address.ip()
@@ -180,6 +199,11 @@ impl Workload {
         self.ip().into_iter().chain(self.additional.iter().copied())
     }
 
+    /// Whether an endpoint's address is one of its own.
+    pub fn is_at(&self, address: &Address) -> bool {
+        self.address == *address || address.ip().is_some_and(|ip| self.additional.contains(&ip))
+    }
+
     /// Whether its proxy accepts mutual TLS: by its label, else what is no Pod does if it has a service account (Istio's rule
     /// for WorkloadEntries).
     pub fn accepts_mtls(&self) -> bool {
@@ -188,4 +212,15 @@ impl Workload {
             None => self.key.kind != Kind::Pod && !self.service_account.is_empty(),
         }
     }
+}
+
+fn containers(pod: &Pod) -> BTreeMap<u16, String> {
+    let mut containers = BTreeMap::new();
+    for container in &pod.spec.containers {
+        let ports = container.ports.iter();
+        for port in ports.filter_map(|port| u16::try_from(port.container_port).ok()) {
+            containers.entry(port).or_insert_with(|| container.name.clone());
+        }
+    }
+    containers
 }

@@ -77,6 +77,7 @@ fn workload(account: &str) -> WorkloadView {
         name: account.into(),
         namespace: "shop".into(),
         ports: vec![8080],
+        labels: None,
     };
     let identity = Identity::new("cluster.local", "shop", account);
     let ip = Some([10, 0, 0, 1].into());

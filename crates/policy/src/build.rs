@@ -11,16 +11,19 @@ use expr::{LANGUAGE_ANNOTATION, Language, Manifest, Speaking, Use};
 
 use crate::api_spec::ApiSpec;
 use crate::backend::Remotes;
+use crate::binding;
 use crate::cel;
 use crate::condition::Condition;
 use crate::handler::{Adapter, Handler};
 use crate::header::Operation;
-use crate::instance::Instance;
+use crate::instance::{Instance, Template};
 use crate::quota_spec::QuotaSpecs;
 use crate::reference::{Name, Names};
 use crate::rules::{Rule, Rules};
 use crate::sampling::Sampling;
-use crate::{FAIL_OPEN_ANNOTATION, PER_MESH, PER_PROXY, QUOTA_SCOPE_ANNOTATION};
+use crate::{
+    FAIL_OPEN_ANNOTATION, PER_MESH, PER_PROXY, QUOTA_SCOPE_ANNOTATION, REPORTS_ANNOTATION, REPORTS_TO_MIXER,
+};
 use config::adapters::Problem;
 
 /// A handler or instance that is there but cannot be used is `None`: its own finding says why.
@@ -222,29 +225,19 @@ impl<'a> Builder<'a> {
     }
 
     fn instance(&mut self, object: &Object, name: Name, spec: &mixer::Instance) -> Usable<Instance> {
-        let bindings = spec.attribute_bindings.keys().chain(
-            // As a kind of its own the template has its bindings among its parameters.
-            spec.params
-                .get("attribute_bindings")
-                .and_then(|b| b.as_object())
-                .into_iter()
-                .flat_map(|b| b.keys()),
-        );
-        for attribute in bindings {
-            if expr::Vocabulary::attribute(&expr::STANDARD, attribute).is_none() {
-                let message = format!(
-                    "binding the attribute {attribute} is not served yet; attributes of workloads have \
-                     their standard names"
-                );
-                self.say(Severity::Warning, object, "spec.attributeBindings", message);
-            }
-        }
         let language = self.language(object);
         let own = match spec.compiled_template.is_empty() {
             true => self.remotes.own_template(&spec.template, &name.namespace),
             false => None,
         };
         let instance = Instance::new(name, spec, own, &Speaking(&self.manifest, language));
+        if let Ok(instance) = &instance {
+            let record = matches!(instance.template, Template::Kubernetes).then(|| instance.record());
+            for problem in binding::problems(spec, record) {
+                let path = format!("spec.{}", problem.path);
+                self.say(Severity::Warning, object, path, problem.message);
+            }
+        }
         self.usable(object, instance)
     }
 
@@ -302,6 +295,7 @@ impl<'a> Builder<'a> {
             request_headers: Vec::new(),
             response_headers: Vec::new(),
             fail_open: self.fail_open(object, mesh),
+            told: self.told(object),
             remote_quota: None,
         };
         if let Some(sampling) = &spec.sampling {
@@ -361,6 +355,25 @@ impl<'a> Builder<'a> {
             Some(other) => {
                 let path = format!("metadata.annotations[{FAIL_OPEN_ANNOTATION}]");
                 let message = format!("{other:?} is neither \"true\" nor \"false\"; the rule fails closed");
+                self.say(Severity::Error, object, path, message);
+                false
+            }
+        }
+    }
+
+    fn told(&mut self, object: &Object) -> bool {
+        match object
+            .meta
+            .annotations
+            .get(REPORTS_ANNOTATION)
+            .map(String::as_str)
+        {
+            None => false,
+            Some(REPORTS_TO_MIXER) => true,
+            Some(other) => {
+                let path = format!("metadata.annotations[{REPORTS_ANNOTATION}]");
+                let message =
+                    format!("{other:?} is not {REPORTS_TO_MIXER:?}; proxies report what they must alone");
                 self.say(Severity::Error, object, path, message);
                 false
             }

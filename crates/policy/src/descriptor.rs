@@ -1,6 +1,6 @@
 //! Reads back what a rate limit descriptor carries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::cel::{ABSENT, DESTINATION_UID, RULE, SIZE};
@@ -30,6 +30,8 @@ pub struct DescriptorFacts {
     host: Option<String>,
     scheme: Option<String>,
     size: Option<i64>,
+    /// Keys of all entries, of what is absent too.
+    carried: BTreeSet<String>,
 }
 
 /// Why a descriptor cannot be understood. Its sender is of another release, or no proxy of the mesh.
@@ -53,6 +55,7 @@ impl DescriptorFacts {
     ) -> Result<Self, DescriptorProblem> {
         let mut facts = Self::default();
         for (key, value) in entries {
+            facts.carried.insert(key.to_owned());
             match (key, value) {
                 // Without the header nothing is known to come, and Envoy itself says 0.
                 (SIZE, ABSENT) => facts.size = Some(0),
@@ -97,6 +100,11 @@ impl DescriptorFacts {
             },
         }
         Ok(())
+    }
+
+    /// Whether an entry of this key was there, be it for a value that is absent.
+    pub(crate) fn carries(&self, key: &str) -> bool {
+        self.carried.contains(key)
     }
 
     /// The headers, for [`DescriptorFacts::request`].

@@ -7,6 +7,7 @@
 
 mod api_spec;
 mod backend;
+mod binding;
 mod build;
 mod cel;
 mod check;
@@ -75,6 +76,13 @@ pub const QUOTA_SCOPE_ANNOTATION: &str = "policy.argosy.io/quota-scope";
 pub const PER_PROXY: &str = "proxy";
 /// Value of [`QUOTA_SCOPE_ANNOTATION`], as without it: all proxies together.
 pub const PER_MESH: &str = "mesh";
+
+/// Annotation of a rule whose value [`REPORTS_TO_MIXER`] has proxies report the requests that it is for to Mixer, also where they
+/// could count and log them by themselves, and where the rule has no action for reports: the graph of services is made of such
+/// reports (Istio has no setting for it, since all reports went to Mixer).
+pub const REPORTS_ANNOTATION: &str = "policy.argosy.io/reports";
+/// The value of [`REPORTS_ANNOTATION`].
+pub const REPORTS_TO_MIXER: &str = "mixer";
 
 /// gRPC metadata of an ext_authz call (set by Envoy's filter, `initial_metadata`) that says which rules it asks for:
 /// [`FAIL_OPEN`] or [`FAIL_CLOSED`]. Without it all rules are asked.

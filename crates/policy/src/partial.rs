@@ -86,7 +86,7 @@ impl Attributes for Partial<'_> {
         let tcp = self.request.protocol == Protocol::Tcp;
         match name {
             "context.protocol" | "context.reporter.kind" | "context.reporter.local" => true,
-            "destination.port" => self.request.destination.port.is_some(),
+            "destination.port" | "destination.container.name" => self.request.destination.port.is_some(),
             _ if name.starts_with("request.") || name.starts_with("response.") => tcp,
             _ if self.given.contains(name) => false,
             _ => name.strip_prefix(self.own).is_some_and(|field| {

@@ -8,6 +8,7 @@ use expr::{Use, Value};
 
 use crate::backend::BackendHandler;
 use crate::check::Asked;
+use crate::descriptor::DescriptorFacts;
 use crate::instance::InstanceValue;
 use crate::request::{ReporterKind, Request};
 use crate::rules::{QuotaAction, Rule, Rules};
@@ -62,6 +63,11 @@ pub enum Store {
 }
 
 impl Due {
+    /// The rule by which it is charged: `NAME.NAMESPACE`.
+    pub fn rule(&self) -> String {
+        format!("{}.{}", self.rule.name, self.rule.namespace)
+    }
+
     /// What the store's answer means for the request.
     ///
     /// # Errors
@@ -129,6 +135,38 @@ impl Rules {
         let mut due = Vec::new();
         if let Some(rule) = self.of(namespace).find(|known| known.is_named(rule)) {
             self.told(request, |request| self.due_of(rule, request, &mut due))?;
+        }
+        Ok(due)
+    }
+
+    /// What a descriptor charges: what the rule that it names does. A rule that is not there (any more) may have got another name of
+    /// which the proxy does not know yet. Instead of it each rule is charged of which the descriptor tells all that it reads, and
+    /// which `asked` (`NAME.NAMESPACE`) does not have: those are charged by descriptors of their own. Quotas that each proxy may
+    /// count for itself are left to the proxies.
+    ///
+    /// # Errors
+    /// As [`Rules::due`].
+    pub fn due_by(
+        &self,
+        facts: &DescriptorFacts,
+        asked: impl Fn(&str) -> bool,
+        request: &Request<'_>,
+    ) -> Result<Vec<Due>, Box<QuotaDenial>> {
+        let own = request.destination.workload;
+        let namespace = own.map(|own| own.namespace.as_str());
+        let mut due = Vec::new();
+        let Some(own) = own.filter(|_| !self.of(namespace).any(|known| known.is_named(&facts.rule))) else {
+            return self.due(&facts.rule, request);
+        };
+        for rule in self.of(namespace).filter(|rule| rule.remote_quota.is_none()) {
+            let by_mixer = rule.quotas.iter().any(|action| !action.per_proxy);
+            if !by_mixer || asked(&rule.full_name()) {
+                continue;
+            }
+            let entries = self.entries(rule, own).unwrap_or_default();
+            if !entries.is_empty() && entries.iter().all(|entry| facts.carries(&entry.key)) {
+                self.told(request, |request| self.due_of(rule, request, &mut due))?;
+            }
         }
         Ok(due)
     }

@@ -343,12 +343,8 @@ impl Party<'_> {
             "uid" => workload.map(|w| Value::from(w.uid())),
             "name" => workload.map(|w| Value::from(w.name.as_str())),
             "labels" => workload.map(|w| Value::Map(&*w.labels)),
-            "owner" => workload.map(|w| {
-                let (namespace, name) = (&w.namespace, w.workload_name());
-                Value::from(format!(
-                    "kubernetes://apis/apps/v1/namespaces/{namespace}/deployments/{name}"
-                ))
-            }),
+            "owner" => text(workload?.owner()),
+            "container.name" => text(workload?.container(self.port?)),
             "workload.name" => workload.map(|w| Value::from(w.workload_name())),
             "workload.namespace" => workload.map(|w| Value::from(w.namespace.as_str())),
             "workload.uid" => workload.map(|w| Value::from(w.workload_uid())),
@@ -426,14 +422,17 @@ mod tests {
             name: "a".into(),
             namespace: "shop".into(),
             ports: vec![1],
+            labels: None,
         };
-        let view = WorkloadView::new(
+        let mut view = WorkloadView::new(
             "a-1",
             &identity,
             labels,
             Some([1, 2, 3, 4].into()),
             vec![service.clone()],
         );
+        view.owner = Some("o".to_owned());
+        view.containers = [(1, "main".to_owned())].into();
         let party = Party {
             workload: Some(&view),
             ip: view.ip,
@@ -499,7 +498,6 @@ mod tests {
             "check.error_code",
             "check.error_message",
             "context.proxy_version",
-            "destination.container.name",
             "destination.metadata",
             "origin.ip",
             "origin.uid",

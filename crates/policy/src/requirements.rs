@@ -318,20 +318,27 @@ impl Rules {
     fn quotas(&self, rules: &[&Rule], own: &WorkloadView) -> Vec<QuotaDescriptor> {
         let mut descriptors = Vec::new();
         for rule in rules.iter().filter(|rule| rule.remote_quota.is_none()) {
-            let mut uses = rule.quota_uses();
-            uses.extend(self.charge_uses(&own.services));
-            self.api_specs.expand(&mut uses, Some(&own.services));
-            let name = rule.full_name();
             // What descriptors cannot carry made the rule remote when it was built.
-            if let Ok(entries) = cel::entries(&name, own.uid(), &uses) {
+            if let Ok(entries) = self.entries(rule, own) {
                 descriptors.push(QuotaDescriptor {
-                    rule: name,
+                    rule: rule.full_name(),
                     fail_open: rule.fail_open,
                     entries,
                 });
             }
         }
         descriptors
+    }
+
+    /// What a descriptor carries of a request to the workload, so that a rule's quotas can be charged.
+    ///
+    /// # Errors
+    /// Why descriptors cannot.
+    pub(crate) fn entries(&self, rule: &Rule, own: &WorkloadView) -> Result<Vec<DescriptorEntry>, String> {
+        let mut uses = rule.quota_uses();
+        uses.extend(self.charge_uses(&own.services));
+        self.api_specs.expand(&mut uses, Some(&own.services));
+        cel::entries(&rule.full_name(), own.uid(), &uses)
     }
 
     /// The access logs that these rules need; `own` is the called workload, if it is known.

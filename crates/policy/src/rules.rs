@@ -45,6 +45,8 @@ pub(crate) struct Rule {
     pub(crate) response_headers: Vec<Operation>,
     /// Whether requests pass when Mixer cannot be asked.
     pub(crate) fail_open: bool,
+    /// Whether Mixer is told of its requests, whatever proxies could do by themselves ([`crate::REPORTS_ANNOTATION`]).
+    pub(crate) told: bool,
     /// Why its quotas cannot be asked by rate limit descriptors, when they cannot.
     pub(crate) remote_quota: Option<String>,
 }
@@ -185,7 +187,7 @@ impl Rule {
 
     /// Whether anyone hears of finished requests.
     pub(crate) fn has_report(&self) -> bool {
-        !(self.metrics.is_empty() && self.reports.is_empty())
+        self.told || !(self.metrics.is_empty() && self.reports.is_empty())
     }
 
     /// What its predicate, metrics and other reports read.

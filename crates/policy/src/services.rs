@@ -1,5 +1,7 @@
 //! The services that a QuotaSpecBinding or an HTTPAPISpecBinding names.
 
+use std::collections::BTreeMap;
+
 use config::mixer::IstioService;
 
 use crate::workload::ServiceView;
@@ -7,7 +9,14 @@ use config::adapters::Problem;
 
 /// One entry of a binding's `services`.
 #[derive(Clone, Debug)]
-pub(crate) enum Services {
+pub(crate) struct Services {
+    which: Which,
+    /// Of the workloads that serve it: a version of the service. Empty means all.
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug)]
+enum Which {
     /// All services of the mesh.
     All,
     /// The service with this host name.
@@ -23,12 +32,38 @@ pub(crate) enum Services {
 
 impl Services {
     fn new(given: &IstioService, own_namespace: &str) -> Result<Self, Problem> {
-        if !given.labels.is_empty() {
-            return Err(Problem::new(
-                "labels",
-                "choosing a service's versions by labels is not served yet",
-            ));
+        Ok(Self {
+            which: Which::new(given, own_namespace)?,
+            labels: given.labels.clone(),
+        })
+    }
+
+    /// The services of a binding in `namespace`; entries that cannot be used are named in `problems`.
+    pub(crate) fn of_binding(
+        given: &[IstioService],
+        namespace: &str,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<Self> {
+        let mut services = Vec::new();
+        for (i, given) in given.iter().enumerate() {
+            match Self::new(given, namespace) {
+                Ok(service) => services.push(service),
+                Err(problem) => problems.push(problem.below(&format!("services[{i}]"))),
+            }
         }
+        services
+    }
+
+    /// Whether the service is meant, in the version that the workload is. Callers do not know which will answer, so what names
+    /// versions is left to the proxies of those.
+    pub(crate) fn holds(&self, service: &ServiceView) -> bool {
+        let own = |key: &str| service.labels.as_ref()?.get(key);
+        self.which.holds(service) && self.labels.iter().all(|(key, value)| own(key) == Some(value))
+    }
+}
+
+impl Which {
+    fn new(given: &IstioService, own_namespace: &str) -> Result<Self, Problem> {
         match (given.service.as_str(), given.name.as_str()) {
             ("*", _) => Ok(Self::All),
             ("", "") => Err(Problem::new(
@@ -53,24 +88,7 @@ impl Services {
         }
     }
 
-    /// The services of a binding in `namespace`; entries that cannot be used are named in `problems`.
-    pub(crate) fn of_binding(
-        given: &[IstioService],
-        namespace: &str,
-        problems: &mut Vec<Problem>,
-    ) -> Vec<Self> {
-        let mut services = Vec::new();
-        for (i, given) in given.iter().enumerate() {
-            match Self::new(given, namespace) {
-                Ok(service) => services.push(service),
-                Err(problem) => problems.push(problem.below(&format!("services[{i}]"))),
-            }
-        }
-        services
-    }
-
-    /// Whether the service is meant.
-    pub(crate) fn holds(&self, service: &ServiceView) -> bool {
+    fn holds(&self, service: &ServiceView) -> bool {
         match self {
             Self::All => true,
             Self::Host(host) => service.host == *host,

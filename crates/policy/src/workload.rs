@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use model::{Identity, Service, Snapshot, Workload};
-
-/// Label by which a workload's name is given where instances have names of their own (Istio's).
-const WORKLOAD_NAME_LABEL: &str = "service.istio.io/workload-name";
+use model::{Identity, Service, Snapshot, WORKLOAD_NAME_LABEL, Workload};
 
 /// A service with a workload among its endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +17,8 @@ pub struct ServiceView {
     pub namespace: String,
     /// Ports at which the workload serves it; without a workload the service's own.
     pub ports: Vec<u16>,
+    /// Labels of the workload that serves it, by which versions are told apart; none as callers see it.
+    pub labels: Option<Arc<BTreeMap<String, String>>>,
 }
 
 /// A workload.
@@ -35,13 +34,18 @@ pub struct WorkloadView {
     pub trust_domain: String,
     /// Labels.
     pub labels: Arc<BTreeMap<String, String>>,
-    /// Address.
+    /// Address; the first where it has one of each family.
     pub ip: Option<IpAddr>,
+    /// The others.
+    pub additional: Vec<IpAddr>,
     /// Services, by host.
     pub services: Vec<ServiceView>,
     uid: String,
     workload_name: String,
     workload_uid: String,
+    pub(crate) owner: Option<String>,
+    /// By port.
+    pub(crate) containers: BTreeMap<u16, String>,
     principal: String,
 }
 
@@ -49,7 +53,7 @@ impl WorkloadView {
     /// The view of `workload` in `snapshot`.
     pub fn of(snapshot: &Snapshot, workload: &Workload) -> Self {
         let services = snapshot.services().of_workload(workload).map(|service| {
-            let here = service.endpoints.iter().filter(|e| e.address == workload.address);
+            let here = service.endpoints.iter().filter(|e| workload.is_at(&e.address));
             let mut ports: Vec<u16> = here
                 .flat_map(|e| e.ports.iter().map(|(_, target)| *target))
                 .collect();
@@ -60,6 +64,7 @@ impl WorkloadView {
                 name: service.name.clone(),
                 namespace: service.namespace.clone(),
                 ports,
+                labels: Some(Arc::clone(&workload.labels)),
             }
         });
         let identity = Identity::new(
@@ -67,16 +72,26 @@ impl WorkloadView {
             &workload.key.namespace,
             workload.account(),
         );
-        Self::new(
-            &workload.key.name,
-            &identity,
-            Arc::clone(&workload.labels),
-            workload.ip(),
-            services.collect(),
-        )
+        let labels = Arc::clone(&workload.labels);
+        let namespace = &identity.namespace;
+        let name = workload.workload_name();
+        Self {
+            additional: workload.additional.clone(),
+            workload_uid: workload_uid(namespace, name),
+            workload_name: name.to_owned(),
+            owner: workload.owner.as_ref().map(|owner| owner.url(namespace)),
+            containers: workload.containers.clone(),
+            ..Self::new(
+                &workload.key.name,
+                &identity,
+                labels,
+                workload.ip(),
+                services.collect(),
+            )
+        }
     }
 
-    /// A view of these parts.
+    /// A view of these parts: of a workload with one address that nothing made.
     pub fn new(
         name: &str,
         identity: &Identity,
@@ -85,17 +100,23 @@ impl WorkloadView {
         services: Vec<ServiceView>,
     ) -> Self {
         let namespace = &identity.namespace;
-        let workload_name = workload_name(name, &labels);
+        let workload_name = labels
+            .get(WORKLOAD_NAME_LABEL)
+            .map_or(name, String::as_str)
+            .to_owned();
         Self {
             name: name.to_owned(),
             namespace: namespace.clone(),
             service_account: identity.service_account.clone(),
             trust_domain: identity.trust_domain.clone(),
             ip,
+            additional: Vec::new(),
             services,
             uid: format!("kubernetes://{name}.{namespace}"),
-            workload_uid: format!("istio://{namespace}/workloads/{workload_name}"),
+            workload_uid: workload_uid(namespace, &workload_name),
             workload_name,
+            owner: None,
+            containers: BTreeMap::new(),
             principal: identity.to_string().trim_start_matches("spiffe://").to_owned(),
             labels,
         }
@@ -114,6 +135,21 @@ impl WorkloadView {
     /// `istio://NAMESPACE/workloads/NAME`.
     pub fn workload_uid(&self) -> &str {
         &self.workload_uid
+    }
+
+    /// What made it: `kubernetes://apis/apps/v1/namespaces/NAMESPACE/deployments/NAME`; none if nothing did.
+    pub fn owner(&self) -> Option<&str> {
+        self.owner.as_deref()
+    }
+
+    /// The container that says to listen on a port.
+    pub fn container(&self, port: u16) -> Option<&str> {
+        self.containers.get(&port).map(String::as_str)
+    }
+
+    /// All its addresses.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        self.ip.into_iter().chain(self.additional.iter().copied())
     }
 
     /// Its identity without `spiffe://`: `cluster.local/ns/shop/sa/catalog`.
@@ -146,6 +182,7 @@ impl ServiceView {
             name: service.name.clone(),
             namespace: service.namespace.clone(),
             ports: service.ports.iter().map(|port| port.number).collect(),
+            labels: None,
         }
     }
 
@@ -168,14 +205,8 @@ fn host_of(authority: &str) -> String {
     host.trim_end_matches('.').to_ascii_lowercase()
 }
 
-/// A Pod of a Deployment is called `NAME-HASH-SUFFIX`, with the hash in a label.
-fn workload_name(name: &str, labels: &BTreeMap<String, String>) -> String {
-    if let Some(name) = labels.get(WORKLOAD_NAME_LABEL) {
-        return name.clone();
-    }
-    let hash = labels.get("pod-template-hash").filter(|hash| !hash.is_empty());
-    let owner = hash.and_then(|hash| name.rsplit_once(&format!("-{hash}-")));
-    owner.map_or(name, |(owner, _)| owner).to_owned()
+fn workload_uid(namespace: &str, name: &str) -> String {
+    format!("istio://{namespace}/workloads/{name}")
 }
 
 #[cfg(test)]
@@ -188,6 +219,7 @@ mod tests {
             name: name.into(),
             namespace: "shop".into(),
             ports: ports.into(),
+            labels: None,
         };
         let identity = Identity::new("cluster.local", "shop", "stock");
         let services = vec![service("other", &[9090]), service("stock", &[8080, 9090])];
@@ -213,10 +245,8 @@ mod tests {
     }
 
     #[test]
-    fn names_of_workloads() {
-        let labels = [("pod-template-hash".to_owned(), "6d4b".to_owned())].into();
-        assert_eq!(workload_name("reviews-v1-6d4b-x2x4", &labels), "reviews-v1");
-        assert_eq!(workload_name("catalog-v1", &BTreeMap::new()), "catalog-v1");
+    fn names_of_a_workload_that_nothing_made() {
+        assert_eq!((view().workload_name(), view().owner()), ("stock-v1", None));
         assert_eq!(view().principal(), "cluster.local/ns/shop/sa/stock");
         assert_eq!(view().uid(), "kubernetes://stock-v1.shop");
     }

@@ -216,6 +216,7 @@ fn the_authority_does_not_choose_a_service_without_quota() {
         name: "free".into(),
         namespace: "shop".into(),
         ports: vec![port],
+        labels: None,
     };
     ratings.services.insert(0, free(8080));
     ratings.services.insert(0, free(9090));
@@ -237,6 +238,38 @@ fn the_authority_does_not_choose_a_service_without_quota() {
         assert_eq!(due(8080, host), 1, "{host:?}");
     }
     assert_eq!(due(9090, Some("ratings")), 0, "another port has another service");
+}
+
+#[test]
+fn a_binding_may_choose_a_version_of_a_service() {
+    let yaml = QUOTA.replace(
+        "  - name: ratings\n",
+        "  - name: ratings\n    labels: {version: v2}\n",
+    );
+    let rules = rules(&yaml);
+    let headers = BTreeMap::new();
+    let headers = HeaderMap(&headers);
+    for (version, expected) in [("v1", 0), ("v2", 1)] {
+        let mut own = workload("ratings", version);
+        for service in &mut own.services {
+            service.labels = Some(own.labels.clone());
+        }
+        let request = Request {
+            headers: Some(&headers),
+            ..request(None, &own)
+        };
+        let due = rules.due("quota.istio-system", &request).unwrap();
+        assert_eq!(due.len(), expected, "{version}");
+        let traffic = policy::Traffic {
+            direction: policy::Direction::Inbound,
+            tcp: false,
+        };
+        assert_eq!(
+            rules.requirements(&own, traffic).quotas.len(),
+            expected,
+            "{version}"
+        );
+    }
 }
 
 #[test]

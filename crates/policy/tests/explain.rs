@@ -9,7 +9,7 @@
 mod common;
 
 use common::{DENIER, QUOTA, rules, workload};
-use policy::Ports;
+use policy::{Direction, Ports, Traffic};
 
 /// What is said of `rule` for requests to port 8080 of ratings.
 fn check(yaml: &str, rule: &str, expected: &[&str]) {
@@ -162,6 +162,54 @@ metadata: {{name: told, namespace: shop}}
 spec: {{actions: [{{handler: prom, instances: [visits]}}, {{handler: lines, instances: [entry]}}]}}
 "#
     )
+}
+
+#[test]
+fn a_rule_may_keep_its_reports_for_the_graph() {
+    let why = "in Mixer, since it is annotated policy.argosy.io/reports: mixer (access log service, off the request's path)";
+    let graph = r#"
+apiVersion: config.istio.io/v1alpha2
+kind: handler
+metadata: {name: nobody, namespace: shop}
+spec: {compiledAdapter: noop}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: instance
+metadata: {name: all, namespace: shop}
+spec: {compiledTemplate: reportnothing}
+---
+apiVersion: config.istio.io/v1alpha2
+kind: rule
+metadata: {name: graph, namespace: shop, annotations: {policy.argosy.io/reports: mixer}}
+spec:
+  match: context.reporter.kind == "inbound"
+  actions: [{handler: nobody, instances: [all]}]
+"#;
+    let told = format!("report for the graph of services: {why}");
+    check(graph, "graph.shop", &[&told]);
+    let annotated = reports("kind: COUNTER", "response.code | 200", "").replace(
+        "metadata: {name: told, namespace: shop}",
+        "metadata: {name: told, namespace: shop, annotations: {policy.argosy.io/reports: mixer}}",
+    );
+    let parts = ["metric istio_visits", "report to lines.shop"];
+    let parts = parts.map(|part| format!("{part}: {why}"));
+    check(&annotated, "told.shop", &[&parts[0], &parts[1], &told]);
+    let rules = rules(graph);
+    let ratings = workload("ratings", "v1");
+    let told = |direction: Direction, tcp: bool| {
+        let report = rules.requirements(&ratings, Traffic { direction, tcp }).report;
+        report.map(|report| report.rules)
+    };
+    for tcp in [false, true] {
+        let rules = Some(vec!["graph.shop".to_owned()]);
+        assert_eq!(told(Direction::Inbound, tcp), rules);
+        assert_eq!(told(Direction::Outbound, tcp), None, "its match says so");
+    }
+    let (_, findings) = common::build(&graph.replace("reports: mixer", "reports: all"));
+    assert!(
+        findings[0].to_string().contains("\"all\" is not \"mixer\""),
+        "{findings:?}"
+    );
 }
 
 #[test]

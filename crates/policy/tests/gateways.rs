@@ -21,6 +21,7 @@ fn service(name: &str, namespace: &str) -> ServiceView {
         name: name.into(),
         namespace: namespace.into(),
         ports: vec![80],
+        labels: None,
     }
 }
 

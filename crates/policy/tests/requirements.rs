@@ -188,6 +188,48 @@ fn what_descriptors_carry_gives_the_same_answer_as_the_request_itself() {
 }
 
 #[test]
+fn a_quotas_rule_that_was_renamed_is_charged_until_the_proxies_hear() {
+    let rules = rules(QUOTA);
+    let ratings = workload("ratings", "v1");
+    let charged = |rule: &str, left_out: &str, asked: &str| {
+        let entries = [
+            ("rule", rule),
+            ("destination.uid", ratings.uid()),
+            ("destination.address", "127.1.0.21:8080"),
+            ("source.address", "127.1.0.30:4000"),
+            ("source.principal", "\u{7f}"),
+            ("request.host", "ratings:7080"),
+            ("request.headers[x-user]", "anna"),
+            ("request.headers[x-internal]", "\u{7f}"),
+        ];
+        let entries = entries.into_iter().filter(|(key, _)| *key != left_out);
+        let facts = DescriptorFacts::read(entries).unwrap();
+        let headers = facts.headers();
+        let request = facts.request(&headers, &ratings, None, expr::Timestamp(0));
+        rules
+            .due_by(&facts, |rule| rule == asked, &request)
+            .unwrap()
+            .len()
+    };
+    assert_eq!(charged("quota.istio-system", "", ""), 1);
+    assert_eq!(
+        charged("before.istio-system", "", ""),
+        1,
+        "whatever it is called now"
+    );
+    assert_eq!(
+        charged("before.istio-system", "request.headers[x-internal]", ""),
+        0,
+        "it cannot be the one that reads a header which is not told"
+    );
+    assert_eq!(
+        charged("before.istio-system", "", "quota.istio-system"),
+        0,
+        "a descriptor of its own charges it"
+    );
+}
+
+#[test]
 fn rules_for_metrics_ask_for_reports_with_their_headers() {
     let rules: Rules = rules(METRIC);
     for direction in [Direction::Inbound, Direction::Outbound] {

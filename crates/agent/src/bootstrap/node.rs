@@ -96,6 +96,8 @@ fn metadata(values: &Values) -> Value {
     let mut metadata = derived(values);
     if let Some(metadata) = metadata.as_object_mut() {
         metadata.extend(values.metadata.clone());
+        // Its label says more than what made the pod; policies name it by the same.
+        metadata.insert("WORKLOAD_NAME".to_owned(), json!(workload_name(values)));
     }
     metadata
 }

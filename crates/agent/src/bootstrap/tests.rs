@@ -85,6 +85,14 @@ fn a_pods_variables_count_before_what_follows_from_its_labels() {
     ]);
     values.listen = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     values.heap = Some(1000);
+    assert_eq!(render(&values)["node"]["metadata"]["WORKLOAD_NAME"], "catalog");
+    let named = |values: &mut Values, name: &str| {
+        let label = "service.istio.io/workload-name".to_owned();
+        values.labels.insert(label, name.to_owned());
+    };
+    let mut labelled = values.clone();
+    named(&mut labelled, "books");
+    assert_eq!(render(&labelled)["node"]["metadata"]["WORKLOAD_NAME"], "books");
     let rendered = render(&values);
     let metadata = &rendered["node"]["metadata"];
     assert_eq!(metadata["INTERCEPTION_MODE"], "REDIRECT");

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::params::{Problem, camel};
 
 /// The parameters by adapter, as paths, and why they do nothing.
-const IDLE: [(&str, &str, &str); 5] = [
+const IDLE: [(&str, &str, &str); 6] = [
     ("kubernetesenv", "kubeconfigPath", FEED),
     ("kubernetesenv", "cacheRefreshDuration", FEED),
     ("kubernetesenv", "isV18Cluster", FEED),
@@ -21,6 +21,7 @@ const IDLE: [(&str, &str, &str); 5] = [
         "metricsExpirationPolicy.expiryCheckIntervalDuration",
         "series are held against their expiry whenever they are read",
     ),
+    ("rbac", "cacheDuration", "answers are made anew for each request"),
 ];
 const FEED: &str = "attributes of workloads come from Galley's feed";
 

@@ -420,6 +420,7 @@ fn means_the_same(a: &Object, b: &Object) -> bool {
         && a.meta.generation == b.meta.generation
         && a.meta.created == b.meta.created
         && a.meta.uid == b.meta.uid
+        && a.meta.controller == b.meta.controller
         && a.origin == b.origin
         && read(a) == read(b)
         && a.spec == b.spec

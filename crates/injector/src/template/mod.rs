@@ -7,13 +7,13 @@ mod volumes;
 
 use std::collections::BTreeMap;
 
+use config::Owner;
 use k8s_openapi::DeepMerge;
 use k8s_openapi::api::core::v1::{Container, LocalObjectReference, Pod, PodSpec};
 use serde_json::Value;
 
 use crate::InjectError;
 use crate::names;
-use crate::owner::Owner;
 use crate::settings::Settings;
 use crate::wishes::{Interception, Wishes};
 

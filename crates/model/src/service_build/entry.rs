@@ -112,6 +112,7 @@ impl Sources<'_> {
             }
             let mut endpoint = endpoint(&service, &workload, |port| target(spec, &workload, port));
             endpoint.workload.clear();
+            endpoint.workload_name.clear();
             service.endpoints.push(endpoint);
         }
         if let Some(selector) = &spec.workload_selector {

@@ -93,6 +93,7 @@ fn endpoint(service: &Service, workload: &Workload, target: impl Fn(&Port) -> Op
         labels: Arc::clone(&workload.labels),
         namespace: service.namespace.clone(),
         workload: workload.key.name.clone(),
+        workload_name: workload.workload_name().to_owned(),
         service_account: Some(workload.account().to_owned()),
         mtls: workload.accepts_mtls() && !service.mesh_external,
         network: workload.network.clone(),

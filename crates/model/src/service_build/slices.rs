@@ -69,6 +69,7 @@ impl Sources<'_> {
             labels: workload.map(|w| Arc::clone(&w.labels)).unwrap_or_default(),
             namespace: object.meta.namespace.clone(),
             workload: workload.map(|w| w.key.name.clone()).unwrap_or_default(),
+            workload_name: workload.map(|w| w.workload_name().to_owned()).unwrap_or_default(),
             service_account: workload.map(|w| w.account().to_owned()),
             mtls: workload.is_some_and(Workload::accepts_mtls),
             network: match workload {

@@ -54,6 +54,7 @@ fn own() -> WorkloadView {
         name: name.into(),
         namespace: "shop".into(),
         ports: vec![port],
+        labels: None,
     };
     let identity = model::Identity::new("cluster.local", "shop", "pets");
     let services = vec![service("pets", 8080), service("plain", 8081)];

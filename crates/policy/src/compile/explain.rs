@@ -119,7 +119,9 @@ impl Rules {
             .reports
             .iter()
             .map(|action| format!("report to {}", action.handler.name));
-        parts.extend(metrics.chain(reports).map(|what| part(what, place.clone())));
+        let told = rule.told.then(|| "report for the graph of services".to_owned());
+        let all = metrics.chain(reports).chain(told);
+        parts.extend(all.map(|what| part(what, place.clone())));
         parts
     }
 }

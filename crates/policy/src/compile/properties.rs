@@ -256,6 +256,7 @@ fn own() -> WorkloadView {
         name: "ratings".into(),
         namespace: "shop".into(),
         ports: vec![8080],
+        labels: None,
     };
     let labels = [("app".to_owned(), "ratings".to_owned())].into();
     let identity = Identity::new("cluster.local", "shop", "ratings");

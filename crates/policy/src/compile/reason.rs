@@ -82,6 +82,9 @@ pub enum Reason {
     /// CEL that takes long to evaluate.
     #[error("as CEL it would be too long for a proxy")]
     Long,
+    /// Its annotation says so.
+    #[error("it is annotated {}: {}", crate::REPORTS_ANNOTATION, crate::REPORTS_TO_MIXER)]
+    Told,
     /// Connections are reported more than once, by what has changed.
     #[error("connections are reported as they go on, and Mixer keeps account")]
     Connections,

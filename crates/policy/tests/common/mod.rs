@@ -39,6 +39,7 @@ pub(crate) fn workload(account: &str, version: &str) -> WorkloadView {
         name: account.into(),
         namespace: "shop".into(),
         ports: vec![8080],
+        labels: None,
     };
     WorkloadView::new(
         &format!("{account}-{version}"),

@@ -129,9 +129,8 @@ fn grpc(name: &str, free: bool) -> Part<'static> {
 
 /// What no access log entry of HTTP has.
 fn is_never(name: &str) -> bool {
-    const NAMES: [&str; 7] = [
+    const NAMES: [&str; 6] = [
         "context.proxy_version",
-        "destination.container.name",
         "destination.metadata",
         "request.reason",
         "source.metadata",

@@ -98,6 +98,9 @@ impl Compiler<'_> {
     /// # Errors
     /// Why Mixer is told.
     pub(crate) fn said(&self, rule: &Rule) -> Result<Said, Reason> {
+        if rule.told {
+            return Err(Reason::Told);
+        }
         if self.tcp {
             return Err(Reason::Connections);
         }
