@@ -5,13 +5,19 @@ use std::fmt::Write;
 
 use anyhow::{Result, bail};
 use config::{Kind, ObjectKey};
-use policy::{Direction, Part, Ports, Requirements, Rules, Traffic, WorkloadView};
+use model::{Gateway, Service, Snapshot, Workload};
+use policy::{
+    Direction, GatewayView, Part, Ports, Requirements, Rules, ServiceView, Target, Traffic, WorkloadView,
+};
 
 use crate::offline::Mesh;
 
 /// What gateways do (`policy`, [`Rules::checks_to`]).
 const GATEWAYS: &str = "they ask Mixer (ext_authz) about what they send to services whose workloads have no proxies, and about all if it \
                         can hold for callers only, as far as its match can hold before the workload that answers is known";
+
+/// Most hosts that are told of a gateway.
+const MAX_HOSTS: usize = 20;
 
 /// Writes where a rule is carried out; false if nowhere.
 pub(crate) fn run(mesh: &Mesh, namespace: &str, name: &str, out: &mut String) -> Result<bool> {
@@ -45,6 +51,14 @@ pub(crate) fn run(mesh: &Mesh, namespace: &str, name: &str, out: &mut String) ->
     }
     if rules.decides(&full) {
         writeln!(out, "  at gateways: {GATEWAYS}")?;
+        for workload in snapshot.workloads().iter() {
+            let asked = asked_by(&rules, &full, snapshot, workload);
+            if !asked.is_empty() {
+                let gateway = workload.key.resource_name();
+                let hosts = asked.join(", ");
+                writeln!(out, "    {gateway}: where a route of it leads to {hosts}")?;
+            }
+        }
     }
     if !found {
         let is_root = namespace == snapshot.mesh().root_namespace;
@@ -58,6 +72,39 @@ pub(crate) fn run(mesh: &Mesh, namespace: &str, name: &str, out: &mut String) ->
     Ok(found)
 }
 
+/// The hosts of the services of which a gateway would ask for the rule when it sends there; none if the workload is no gateway.
+fn asked_by(rules: &Rules, rule: &str, snapshot: &Snapshot, workload: &Workload) -> Vec<String> {
+    let opens = |gateway: &Gateway| gateway.services.is_none() && gateway.selects(&workload.labels);
+    if !snapshot.gateways().iter().any(|gateway| opens(gateway)) {
+        return Vec::new();
+    }
+    let gateway = GatewayView {
+        namespace: &workload.key.namespace,
+        labels: &workload.labels,
+    };
+    let asks = |service: &Service| {
+        let called = ServiceView::called(service);
+        let target = Target {
+            service: &called,
+            guarded: service.is_guarded(),
+        };
+        let about = |tcp: bool| rules.checks_to(gateway, target, tcp);
+        let mut checks = about(false).into_iter().chain(about(true));
+        checks.any(|check| check.rules.iter().any(|named| named == rule))
+    };
+    let services = snapshot.services().iter();
+    let mut hosts: Vec<String> = services
+        .filter(|service| asks(service))
+        .map(|service| service.host.clone())
+        .collect();
+    let more = hosts.len().saturating_sub(MAX_HOSTS);
+    if more > 0 {
+        hosts.truncate(MAX_HOSTS);
+        hosts.push(format!("{more} more"));
+    }
+    hosts
+}
+
 /// What happens at one workload, traffic of one kind after the other.
 fn at(rules: &Rules, rule: &str, view: &WorkloadView) -> Vec<String> {
     let mut lines = Vec::new();
@@ -66,6 +113,11 @@ fn at(rules: &Rules, rule: &str, view: &WorkloadView) -> Vec<String> {
             lines.extend(parts.iter().map(|part| format!("{traffic} to {ports}: {part}")));
         }
         lines.extend(calls(rules, rule, view, tcp).map(|call| format!("{traffic}: {call}")));
+        lines.extend(
+            sent(rules, rule, view, tcp)
+                .iter()
+                .map(|told| format!("{traffic} that it sends: {told}")),
+        );
     }
     lines
 }
@@ -96,6 +148,14 @@ fn by_ports(rules: &Rules, rule: &str, view: &WorkloadView, tcp: bool) -> Vec<(S
         .into_iter()
         .map(|(parts, ports)| (ports.join(", "), parts))
         .collect()
+}
+
+/// What the caller's proxy does for the rule: it tells Mixer of what has ended, and decides nothing.
+fn sent(rules: &Rules, rule: &str, view: &WorkloadView, tcp: bool) -> Option<&'static str> {
+    let direction = Direction::Outbound;
+    let report = rules.requirements(view, Traffic { direction, tcp }).report?;
+    let told = report.rules.iter().any(|own| own == rule);
+    told.then_some("Mixer is told (access log service, off the request's path)")
 }
 
 /// The calls that the rule costs.

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use crate::adapters::{Adapters, Kit};
 use crate::args::Args;
 use crate::attributes::check::{Check, Unsent};
-use crate::attributes::descriptor;
+use crate::attributes::descriptor::{self, Call};
 use crate::clock::Clock;
 use crate::graph::Graph;
 use crate::meters::{Meters, Outcome, Reason, RuleLabel};
@@ -352,14 +352,16 @@ impl Engine {
         due.unanswered(&away.to_string())
     }
 
-    /// Charges the quotas of the rule that a descriptor names, and gives the one that refuses. `wall` is the time of day.
+    /// Charges the quotas of the rule that a descriptor names, and gives the one that refuses. `wall` is the time of day, `call`
+    /// the descriptors that came with it.
     pub(crate) async fn charge(
         &self,
         descriptor: &RateLimitDescriptor,
+        call: &mut Call<'_>,
         caller: &str,
         wall: expr::Timestamp,
     ) -> Result<Option<Box<QuotaDenial>>, Undecided> {
-        match self.due(descriptor, caller, wall) {
+        match self.due(descriptor, call, caller, wall) {
             Ok((Ok(due), adapters)) => self.settle(&due, &adapters).await,
             Ok((Err(denial), _)) => Ok(Some(denial)),
             Err(why) => {
@@ -372,6 +374,7 @@ impl Engine {
     fn due(
         &self,
         descriptor: &RateLimitDescriptor,
+        call: &mut Call<'_>,
         caller: &str,
         wall: expr::Timestamp,
     ) -> Result<(Charges, Arc<Adapters>), Undecided> {
@@ -381,7 +384,14 @@ impl Engine {
             .ok_or_else(|| Undecided::UnknownCaller(caller.to_owned()))?;
         let headers = facts.headers();
         let request = facts.request(&headers, own, descriptor::source(&facts, &policies.mesh), wall);
-        let due = policies.rules.due(&facts.rule, &request);
+        let mut due = policies.rules.due_by(&facts, |rule| call.asks(rule), &request);
+        if let Ok(due) = &mut due {
+            call.charged(&facts, due);
+            let hits = call.hits(descriptor);
+            for one in due.iter_mut() {
+                one.amount = one.amount.saturating_mul(hits);
+            }
+        }
         Ok((due, policies.adapters.clone()))
     }
 

@@ -11,6 +11,7 @@
 mod adapters;
 mod args;
 mod attributes;
+mod circuit;
 mod clock;
 mod configuration;
 mod engine;

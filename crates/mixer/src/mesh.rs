@@ -42,7 +42,7 @@ impl Mesh {
         let mut mesh = Self::default();
         for workload in workloads {
             let workload = Arc::new(workload);
-            if let Some(ip) = workload.ip {
+            for ip in workload.ips() {
                 mesh.by_ip
                     .entry(ip.to_canonical())
                     .or_default()

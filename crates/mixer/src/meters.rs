@@ -33,6 +33,15 @@ pub(crate) struct SeverityLabel {
     pub(crate) severity: String,
 }
 
+/// What is counted about TCP connections whose totals are remembered.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Connections {
+    /// How many there are.
+    pub(crate) open: Gauge,
+    /// Those forgotten or never remembered, by why.
+    pub(crate) lost: Family<Reason, Counter>,
+}
+
 /// Mixer's own metrics.
 #[derive(Debug, Clone)]
 pub(crate) struct Meters {
@@ -41,6 +50,7 @@ pub(crate) struct Meters {
     pub(crate) quotas: Family<Outcome, Counter>,
     pub(crate) reports: Counter,
     pub(crate) reports_dropped: Counter,
+    pub(crate) connections: Connections,
     pub(crate) samples_dropped: Family<Reason, Counter>,
     pub(crate) rule_errors: Family<RuleLabel, Counter>,
     pub(crate) rules: Gauge,
@@ -67,6 +77,13 @@ impl Meters {
                 "argosy_mixer_reports_dropped_total",
                 "Access log entries dropped because too many were waiting",
             ),
+            connections: Connections {
+                open: metrics.gauge("argosy_mixer_connections", "TCP connections whose bytes are accounted as they go on"),
+                lost: metrics.family(
+                    "argosy_mixer_connections_lost_total",
+                    "TCP connections no longer (silent for an hour) or not (full) accounted as they go on: their bytes count when they end",
+                ),
+            },
             samples_dropped: metrics.family(
                 "argosy_mixer_samples_dropped_total",
                 "Values of metrics that were not kept (cardinality, value, redefined) or could not be evaluated (expression)",

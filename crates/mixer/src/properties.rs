@@ -19,6 +19,7 @@ use proptest::option;
 use proptest::prelude::*;
 use runtime::Metrics;
 
+use crate::attributes::descriptor::Call;
 use crate::attributes::http_log::HttpLog;
 use crate::attributes::log::Sender;
 use crate::attributes::tcp_log::{TcpLog, Totals};
@@ -242,7 +243,9 @@ fn checks_are_answered() {
 fn descriptors_are_answered() {
     let engine = engine();
     proptest!(random(2000), |(descriptor in descriptor())| {
-        if let Ok(Some(denial)) = futures::executor::block_on(engine.charge(&descriptor, CATALOG, expr::Timestamp(0))) {
+        let mut call = Call::new(std::slice::from_ref(&descriptor), 0);
+        let charge = engine.charge(&descriptor, &mut call, CATALOG, expr::Timestamp(0));
+        if let Ok(Some(denial)) = futures::executor::block_on(charge) {
             prop_assert_eq!(&denial.quota, "catalogquota");
         }
     });

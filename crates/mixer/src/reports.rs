@@ -49,6 +49,7 @@ pub(crate) struct Worker {
 pub(crate) fn queue(engine: Arc<Engine>) -> (Queue, Worker) {
     let (sender, receiver) = mpsc::channel(MAX_MESSAGES);
     let dropped = engine.meters.reports_dropped.clone();
+    let connections = engine.meters.connections.clone();
     let queue = Queue {
         batches: sender,
         room: Arc::new(Semaphore::new(MAX_BYTES)),
@@ -59,7 +60,7 @@ pub(crate) fn queue(engine: Arc<Engine>) -> (Queue, Worker) {
         Worker {
             batches: receiver,
             engine,
-            totals: Totals::default(),
+            totals: Totals::new(connections),
         },
     )
 }
@@ -127,6 +128,7 @@ impl Worker {
         sender: &Sender,
         entries: Vec<envoy_types::pb::envoy::data::accesslog::v3::TcpAccessLogEntry>,
     ) {
+        self.totals.at(self.engine.now());
         for entry in entries {
             if let Some(log) = TcpLog::new(entry, sender, &mut self.totals) {
                 log.with_request(&policies.mesh, sender, |request| {

@@ -20,7 +20,26 @@ pub fn istio_names(text: &str) -> String {
 /// Only gRPC's status is empty in Istio's metrics too, for requests that are none of gRPC's.
 fn known_labels(line: &str) -> String {
     let filled = line.replace("=\"\"", "=\"unknown\"");
-    filled.replace("grpc_response_status=\"unknown\"", "grpc_response_status=\"\"")
+    let filled = filled.replace("grpc_response_status=\"unknown\"", "grpc_response_status=\"\"");
+    match namespace(&filled) {
+        Some(namespace) => filled.replacen(NAMESPACE_UNKNOWN, &format!("{NAMESPACE}\"{namespace}\""), 1),
+        None => filled,
+    }
+}
+
+/// The label of the client's namespace.
+const NAMESPACE: &str = "source_workload_namespace=";
+/// The same where the proxy has no text for it: of connections over mutual TLS, whose certificate tells it.
+const NAMESPACE_UNKNOWN: &str = "source_workload_namespace=\"unknown\"";
+
+/// The namespace in the client's identity (`spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT`), which was authenticated.
+fn namespace(line: &str) -> Option<&str> {
+    let (_, identity) = line.split_once("source_principal=\"spiffe://")?;
+    let (identity, _) = identity.split_once('"')?;
+    let mut parts = identity.split('/').skip(1);
+    let (ns, namespace) = (parts.next()?, parts.next()?);
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    (ns == "ns" && namespace.chars().all(plain)).then_some(namespace)
 }
 
 /// Splits a line before the metric's name.
@@ -58,6 +77,24 @@ mod tests {
         let expected =
             "# TYPE shop_visits_total counter\nshop_visits_total{user=\"\"} 3\nenvoy_istiod_x{} 1\n";
         assert_eq!(istio_names(envoy), expected);
+    }
+
+    #[test]
+    fn the_clients_namespace_is_its_certificates() {
+        let check = |namespace: &str, principal: &str, expected: &str| {
+            let line = |namespace: &str| {
+                format!(
+                    "istio_tcp_sent_bytes_total{{source_workload_namespace=\"{namespace}\",source_principal=\"{principal}\",destination_workload_namespace=\"unknown\"}} 3\n"
+                )
+            };
+            let told = istio_names(&format!("envoy_{}", line(namespace)));
+            assert_eq!(told, line(expected), "{principal}");
+        };
+        check("", "spiffe://cluster.local/ns/shop/sa/web", "shop");
+        check("unknown", "spiffe://cluster.local/ns/shop/sa/web", "shop");
+        check("front", "spiffe://cluster.local/ns/shop/sa/web", "front");
+        check("unknown", "unknown", "unknown");
+        check("unknown", "spiffe://cluster.local/agents/x", "unknown");
     }
 
     #[test]

@@ -7,7 +7,6 @@
 //! A change of configuration makes a new set that shares the handlers that stayed the same, with their connections and
 //! what waits in them; those that are gone send what still waits, once. It knows nothing of rules.
 
-mod breaker;
 mod dialer;
 mod fault;
 mod fluentd;

@@ -9,12 +9,16 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::breaker::Breaker;
 use super::kit::Counters;
 use super::{Adapter, Batching, Fault, Kit};
+use crate::circuit::Circuit;
 
 /// Most checks of one handler under way.
 const CHECKS: usize = 256;
+/// Failures of checks one after the other, so as many deadlines without an answer, after which nobody asks.
+const FAILURES: u32 = 3;
+/// How long nobody asks.
+const REST: Duration = Duration::from_secs(1);
 /// Bytes of a handler's reports that wait or are being sent: clients send long paths and headers.
 const MAX_BYTES: usize = 32 << 20;
 /// How often a batch is tried while its handler is configured.
@@ -28,7 +32,9 @@ pub(super) struct Runner {
     adapter: Arc<dyn Adapter>,
     pool: Handle,
     checks: Arc<Semaphore>,
-    breaker: Breaker,
+    circuit: Circuit,
+    /// The circuit's time counts from here.
+    started: Instant,
     deadline: Duration,
     reports: mpsc::Sender<Waiting>,
     /// Room for what waits, in bytes.
@@ -75,7 +81,8 @@ impl Runner {
             adapter,
             pool,
             checks: Arc::new(Semaphore::new(CHECKS)),
-            breaker: Breaker::default(),
+            circuit: Circuit::new(FAILURES, REST),
+            started: Instant::now(),
             deadline: kit.deadline,
             reports,
             room: Arc::new(Semaphore::new(MAX_BYTES)),
@@ -120,9 +127,9 @@ impl Runner {
         &self,
         question: impl Future<Output = Result<T, Fault>> + Send + 'static,
     ) -> Result<T, Fault> {
-        if !self.breaker.allows(Instant::now()) {
+        let Some(pass) = self.circuit.allows(self.started.elapsed()) else {
             return Err(Fault::Resting);
-        }
+        };
         let permit = self.checks.clone().try_acquire_owned();
         let permit = permit.map_err(|_| Fault::Busy)?;
         let work = async move {
@@ -134,7 +141,7 @@ impl Runner {
         let answer = isolated(&self.pool, self.deadline, work).await;
         // A refusal to take the instance says nothing of the backend.
         let well = matches!(&answer, Ok(_) | Err(Fault::Refused(_)));
-        self.breaker.ended(well, Instant::now());
+        self.circuit.ended(pass, well, self.started.elapsed());
         answer
     }
 

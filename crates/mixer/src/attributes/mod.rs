@@ -8,7 +8,7 @@
 //! | `source.uid`, `.name`, `.labels`, `.workload.*`, `.owner`, `.services` | the feed's workload at `source.ip`, if it has that principal | the same; outbound: the caller's workload |
 //! | `destination.ip`, `.port` | `destination.address` | inbound `downstream_local_address`, outbound `upstream_remote_address` |
 //! | `destination.principal`, `.user` | the caller's identity (its certificate towards Mixer) | the same; outbound: custom tag `destination.principal` |
-//! | `destination.uid`, `.name`, `.labels`, `.workload.*`, … | the caller's workload | the same; outbound: the feed's workload at `destination.ip` |
+//! | `destination.uid`, `.name`, `.labels`, `.workload.*`, `.container.name`, … | the caller's workload | the same; outbound: the feed's workload at `destination.ip` |
 //! | `destination.service.*`, `api.service` | of the workload's services at this port the one that the authority names, else the first | the same; outbound: the service in `upstream_cluster` |
 //! | `request.headers` | `request.http.headers` (those that the filter sends) | `request_headers` (those that the logger is told to send), user agent, referer, request id |
 //! | `request.path`, `.url_path`, `.query_params` | `request.http.path` | `request.path`, or the path before a rewrite |
@@ -29,7 +29,7 @@
 //! A rate limit descriptor carries what its rule reads of the first column, under the attributes' names, and the
 //! workload that asks; names, labels and services are found as for a check. What stands nowhere in the table is absent
 //! (`origin.*`, `check.*`, `quota.*`, `rbac.permissive.*`, `api.operation`, `api.version`, `request.reason`,
-//! `context.proxy_version`, `*.metadata`, `destination.container.name`).
+//! `context.proxy_version`, `*.metadata`).
 //!
 //! Nothing is taken from what a client can forge except the request itself: labels, names and identities come from
 //! certificates and the feed.
@@ -38,6 +38,8 @@ pub(crate) mod address;
 pub(crate) mod check;
 mod claims;
 pub(crate) mod descriptor;
+#[cfg(test)]
+mod families;
 mod flags;
 pub(crate) mod http_log;
 pub(crate) mod log;

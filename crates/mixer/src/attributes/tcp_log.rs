@@ -9,16 +9,64 @@ use policy::{Connection, Protocol, ReporterKind, Request};
 
 use super::log::{Common, Sender};
 use crate::mesh::Mesh;
+use crate::meters::{Connections, Reason};
 
 /// Most connections whose totals are remembered.
 const MAX_OPEN: usize = 100_000;
 
+/// Longest silence of a connection that is still remembered, in nanoseconds: what comes later counts anew, but for what an open
+/// connection had moved by then. Its end never came when its proxy was killed, or the report was dropped.
+const SILENCE: i64 = 3_600 * 1_000_000_000;
+/// How often the silent are looked for, in nanoseconds.
+const SWEEP: i64 = 60 * 1_000_000_000;
+
 /// What each open connection had moved when it was last reported. Envoy reports totals, Mixer's attributes want what
 /// came since.
 #[derive(Debug, Default)]
-pub(crate) struct Totals(HashMap<(String, String), ConnectionProperties>);
+pub(crate) struct Totals {
+    open: HashMap<(String, String), Open>,
+    now: i64,
+    swept: i64,
+    meters: Connections,
+}
+
+#[derive(Debug)]
+struct Open {
+    moved: ConnectionProperties,
+    seen: i64,
+}
 
 impl Totals {
+    /// None yet.
+    pub(crate) fn new(meters: Connections) -> Self {
+        Self {
+            meters,
+            ..Self::default()
+        }
+    }
+
+    /// Sets the time, in nanoseconds, and forgets connections of which nothing was heard for long.
+    pub(crate) fn at(&mut self, now: i64) {
+        self.now = now;
+        if now.saturating_sub(self.swept) >= SWEEP {
+            self.swept = now;
+            let before = self.open.len();
+            self.open
+                .retain(|_, open| now.saturating_sub(open.seen) < SILENCE);
+            self.lost("silent", before - self.open.len());
+        }
+        self.meters
+            .open
+            .set(i64::try_from(self.open.len()).unwrap_or(i64::MAX));
+    }
+
+    fn lost(&self, reason: &'static str, count: usize) {
+        if count > 0 {
+            let lost = self.meters.lost.get_or_create(&Reason { reason });
+            lost.inc_by(count as u64);
+        }
+    }
+
     /// Bytes received and sent since the last entry of this connection. Where nothing can be remembered, a connection's
     /// bytes count when it ends.
     fn since(
@@ -29,14 +77,19 @@ impl Totals {
         now: ConnectionProperties,
     ) -> ConnectionProperties {
         let key = (sender.to_owned(), id.to_owned());
-        let before = self.0.remove(&key);
+        let before = self.open.remove(&key);
         if event != Event::Close {
-            if id.is_empty() || (before.is_none() && self.0.len() >= MAX_OPEN) {
+            if id.is_empty() {
                 return ConnectionProperties::default();
             }
-            self.0.insert(key, now);
+            if before.is_none() && self.open.len() >= MAX_OPEN {
+                self.lost("full", 1);
+                return ConnectionProperties::default();
+            }
+            let seen = self.now;
+            self.open.insert(key, Open { moved: now, seen });
         }
-        let before = before.unwrap_or_default();
+        let before = before.map(|open| open.moved).unwrap_or_default();
         ConnectionProperties {
             received_bytes: now.received_bytes.saturating_sub(before.received_bytes),
             sent_bytes: now.sent_bytes.saturating_sub(before.sent_bytes),
@@ -153,7 +206,22 @@ mod tests {
         assert_eq!(add("1", Event::Close, bytes(15, 9)), bytes(0, 4));
         assert_eq!(add("", Event::Continue, bytes(9, 9)), bytes(0, 0));
         assert_eq!(add("", Event::Close, bytes(9, 9)), bytes(9, 9));
-        assert_eq!(totals.0.len(), 1);
+        assert_eq!(totals.open.len(), 1);
+    }
+
+    #[test]
+    fn connections_whose_end_never_came_are_forgotten_and_counted() {
+        let mut totals = Totals::default();
+        totals.since("me", "1", Event::Open, bytes(0, 0));
+        totals.at(SILENCE - 1);
+        totals.since("me", "2", Event::Continue, bytes(5, 0));
+        assert_eq!(totals.open.len(), 2);
+        totals.at(SILENCE + SWEEP);
+        assert_eq!((totals.open.len(), totals.meters.open.get()), (1, 1));
+        let silent = Reason { reason: "silent" };
+        assert_eq!(totals.meters.lost.get_or_create(&silent).get(), 1);
+        let since = totals.since("me", "2", Event::Close, bytes(7, 0));
+        assert_eq!(since, bytes(2, 0), "the other is still known");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use envoy_types::pb::google::protobuf::Duration;
 use policy::{QuotaDenial, RATE_LIMIT_DOMAIN};
 use tonic::{Request, Response, Status};
 
+use crate::attributes::descriptor::Call;
 use crate::engine::Engine;
 use crate::meters::Outcome;
 
@@ -50,8 +51,13 @@ impl RateLimits {
             overall_code: Limit::Ok.into(),
             ..RateLimitResponse::default()
         };
+        let mut call = Call::new(&request.descriptors, request.hits_addend);
         for descriptor in &request.descriptors {
-            match self.0.charge(descriptor, caller, super::wall()).await? {
+            match self
+                .0
+                .charge(descriptor, &mut call, caller, super::wall())
+                .await?
+            {
                 None => response.statuses.push(status(Limit::Ok, None)),
                 Some(denial) => {
                     refuse(&mut response, &denial);

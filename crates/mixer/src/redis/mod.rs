@@ -11,8 +11,8 @@ mod tls;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use ::redis::{RedisError, Script};
 use futures::future::join_all;
@@ -22,10 +22,12 @@ use policy::{Algorithm, Charge, Due, RedisPlace, RedisServer};
 use link::{Connection, Link};
 use tls::Certificates;
 
-/// Failures in a row after which Redis is left alone.
+use crate::circuit::Circuit;
+
+/// Failures one after the other, so as many deadlines without an answer, after which Redis is left alone.
 const FAILURES: u32 = 3;
-/// For how long it is, in nanoseconds.
-const REST: i64 = 250_000_000;
+/// For how long it is.
+const REST: Duration = Duration::from_millis(250);
 /// Longest time for the first connections to all servers that are new.
 const GREETING: Duration = Duration::from_secs(3);
 /// Longest dimensions that are kept as they are, in bytes.
@@ -199,8 +201,7 @@ pub(crate) struct Redis {
     certificates: Option<Certificates>,
     deadline: Duration,
     greeted: AtomicBool,
-    failures: AtomicU32,
-    rests_until: AtomicI64,
+    circuit: Circuit,
     fixed: Script,
     rolling: Script,
 }
@@ -222,8 +223,7 @@ impl Redis {
             certificates,
             deadline,
             greeted: AtomicBool::new(false),
-            failures: AtomicU32::new(0),
-            rests_until: AtomicI64::new(i64::MIN),
+            circuit: Circuit::new(FAILURES, REST),
             fixed: Script::new(FIXED),
             rolling: Script::new(ROLLING),
         })
@@ -240,29 +240,25 @@ impl Redis {
 
     /// Makes the charge. `now` is the process's clock in nanoseconds.
     pub(crate) async fn charge(&self, algorithm: Algorithm, due: &Due, now: i64) -> Result<Charge, Away> {
-        if now < self.rests_until.load(Ordering::Relaxed) {
+        let now = Duration::from_nanos(u64::try_from(now).unwrap_or_default());
+        let Some(pass) = self.circuit.allows(now) else {
             return Err(Away::Resting);
-        }
+        };
+        let start = Instant::now();
         let asked = tokio::time::timeout(self.deadline, self.ask(algorithm, due)).await;
         let answer = match asked {
+            Ok(Err(error)) if error.is_timeout() => Err(Away::Late(self.deadline)),
             Ok(answer) => answer.map_err(|error| failed(&error)),
             Err(_) => Err(Away::Late(self.deadline)),
         };
         if answer.is_err() {
             self.link.failed();
         }
-        match answer {
-            Ok(charge) => {
-                self.failures.store(0, Ordering::Relaxed);
-                Ok(charge)
-            }
-            Err(away) if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES => {
-                self.rests_until
-                    .store(now.saturating_add(REST), Ordering::Relaxed);
-                Err(Away::Still(Box::new(away)))
-            }
-            away => away,
-        }
+        let rests = self.circuit.ended(pass, answer.is_ok(), now + start.elapsed());
+        answer.map_err(|away| match rests {
+            true => Away::Still(Box::new(away)),
+            false => away,
+        })
     }
 
     async fn ask(&self, algorithm: Algorithm, due: &Due) -> Result<Charge, RedisError> {
