@@ -1,17 +1,17 @@
 //! Requests at a fixed rate over connections that stay; each one's time counts from the moment at which it was to be sent.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
+use super::rules::{FRONTEND, USERS};
 use crate::process::milliseconds;
 
 /// Connections that share the load.
 const CONNECTIONS: u32 = 16;
-const REQUEST: &[u8] = b"GET /items HTTP/1.1\r\nhost: catalog\r\nx-user: jason\r\n\r\n";
 
 /// What requests took, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,13 @@ pub(super) async fn measure(to: SocketAddr, rate: u32, seconds: u64) -> anyhow::
     let end = start + Duration::from_secs(seconds);
     let mut drivers = JoinSet::new();
     for number in 0..CONNECTIONS {
-        drivers.spawn(drive(to, pace, start + pace * number / CONNECTIONS, end));
+        drivers.spawn(drive(
+            number as usize,
+            to,
+            pace,
+            start + pace * number / CONNECTIONS,
+            end,
+        ));
     }
     let mut times = Vec::new();
     for driven in drivers.join_all().await {
@@ -45,19 +51,24 @@ pub(super) async fn measure(to: SocketAddr, rate: u32, seconds: u64) -> anyhow::
     })
 }
 
-/// One connection at a steady pace.
+/// One connection of the frontend's at a steady pace, for one user after the other.
 async fn drive(
+    mut user: usize,
     to: SocketAddr,
     pace: Duration,
     start: Instant,
     end: Instant,
 ) -> anyhow::Result<Vec<Duration>> {
-    let mut stream = TcpStream::connect(to).await?;
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((FRONTEND.parse::<Ipv4Addr>()?, 0).into())?;
+    let mut stream = socket.connect(to).await?;
     stream.set_nodelay(true)?;
     let (mut due, mut times, mut answer) = (start, Vec::new(), Vec::with_capacity(4096));
     while due < end {
+        user = (user + CONNECTIONS as usize) % USERS;
+        let request = format!("GET /items HTTP/1.1\r\nhost: catalog\r\nx-user: user-{user}\r\n\r\n");
         tokio::time::sleep_until(due.into()).await;
-        stream.write_all(REQUEST).await?;
+        stream.write_all(request.as_bytes()).await?;
         answer.clear();
         while !answer.ends_with(b"\r\n\r\nok") {
             anyhow::ensure!(

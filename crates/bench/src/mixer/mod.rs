@@ -1,25 +1,36 @@
-//! `bench mixer`: what a request costs through a real Envoy: alone, with a rule that the proxy decides, with an ext_authz server
-//! that always says yes, and with Mixer; and what reports cost Mixer. All share this machine, so the ratios count.
+//! `bench mixer`: what a request costs through a real Envoy as Pilot configures it: alone, with a rule that the proxy decides, with
+//! checks and quotas of a server that always says yes, and with Mixer's; and what reports cost Mixer. All share this machine, so
+//! the ratios count. Each request of a variant that asks is one call and each of another none, by Envoy's counters, or it fails.
 
+mod application;
 mod envoy;
+mod generated;
 mod load;
+mod record;
 mod reports;
 mod rules;
 pub(crate) mod server;
+mod variant;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use envoy_types::pb::envoy::service::accesslog::v3::StreamAccessLogsMessage;
 use runtime::tls::{self, Expected};
 use runtime::{Identity, grpc};
 
-use self::envoy::{Envoy, Variant, asks, compiled};
+use self::envoy::Envoy;
 use self::load::Seen;
+use self::record::Recorder;
+use self::variant::{Places, Variant};
 use crate::galley::Authority;
 use crate::process::megabytes;
-use crate::server::{Server, free_port};
+use crate::server::Server;
+
+/// Requests a second of which reports are recorded.
+const RECORDED: u32 = 2_000;
 
 /// Measures Mixer beside an Envoy
 #[derive(Debug, clap::Args)]
@@ -48,45 +59,86 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let authority = Authority::new()?;
     authority.save("mixer", &[], folder.path())?;
+    let ports = ports()?;
+    let application = application::start().await?;
     let objects = folder.path().join("objects.yaml");
-    std::fs::write(&objects, rules::yaml(args.rules))?;
+    std::fs::write(&objects, everything(args, &ports, application))?;
     let mixer = start(folder.path(), Some(&objects))?;
     let yes = start(folder.path(), None)?;
+    let (recorder, recording, context) = Recorder::serve(authority.svid("mixer", &[])?).await?;
+    let places = Places {
+        ports: &ports,
+        application,
+        mixer: mixer.address,
+        yes: yes.address,
+        recorder: recording,
+        folder: folder.path(),
+    };
+    let (mut variants, listeners) = variant::all(&places, args.rules)?;
     let catalog = authority.workload("shop", rules::CATALOG.0)?;
+    let proxy = Envoy::start(&args.envoy, folder.path(), &catalog, listeners)?;
 
-    let variants = [
-        variant("Envoy alone", Vec::new())?,
-        variant("a compiled rule", compiled())?,
-        variant("a server that says yes", asks("yes"))?,
-        variant("Mixer", asks("mixer"))?,
-    ];
-    let clusters = [("mixer", mixer.address), ("yes", yes.address)];
-    let proxy = Envoy::start(&args.envoy, folder.path(), &catalog, clusters, &variants)?;
-    let seen = rounds(args, &variants).await?;
+    let told = variants.pop().context("no variant reports")?;
+    let seen = rounds(args, &proxy, &variants).await?;
     println!(
         "{} requests a second, {} rules; the median of {} rounds of {} s (with their range)",
         args.rate, args.rules, args.rounds, args.seconds
     );
     let medians: Vec<Seen> = seen.iter().map(|rounds| median(rounds)).collect();
     for ((variant, rounds), own) in variants.iter().zip(&seen).zip(&medians) {
-        show(variant.name, rounds, own, &medians);
+        show(variant, rounds, own, &medians);
     }
-    let calls = |cluster: &str| proxy.counter(&format!("cluster.{cluster}.upstream_rq_total"));
-    let sent = |index: usize| {
-        seen.get(index)
-            .map_or(0, |rounds| rounds.iter().map(|seen| seen.count).sum())
-    };
-    let (asked, requests): (u64, usize) = (calls("mixer")? + calls("yes")?, sent(2) + sent(3));
-    println!(
-        "calls: {asked} for {requests} measured requests (and those of a round before) of the two variants that ask, none for {} of the others",
-        sent(0) + sent(1)
-    );
-    cost(args, &mixer, Identity::fixed(catalog)).await
+    let messages = record(&told, &recorder).await?;
+    context.shutdown.cancel();
+    drop(proxy);
+    cost(args, &mixer, Identity::fixed(catalog), &messages).await
 }
 
-fn variant(name: &'static str, filters: Vec<serde_json::Value>) -> anyhow::Result<Variant> {
-    let at = free_port()?;
-    Ok(Variant { name, at, filters })
+/// Ports of the proxy's listeners.
+fn ports() -> anyhow::Result<Vec<u16>> {
+    // Held together, so that they are different ones.
+    let held: Result<Vec<_>, _> = (0..variant::PORTS)
+        .map(|_| TcpListener::bind((rules::CATALOG.1, 0)))
+        .collect();
+    let ports: Result<Vec<u16>, _> = held?
+        .iter()
+        .map(|held| held.local_addr().map(|a| a.port()))
+        .collect();
+    Ok(ports?)
+}
+
+/// What Mixer has in force: all that any variant asks about.
+fn everything(args: &Args, ports: &[u16], application: SocketAddr) -> String {
+    let mesh = rules::mesh(ports, application.port());
+    [
+        mesh.as_str(),
+        &rules::checks(args.rules),
+        rules::QUOTA,
+        rules::METRIC,
+    ]
+    .concat()
+}
+
+/// Reports as Envoy sends them, of each user at least once.
+async fn record(told: &Variant, recorder: &Recorder) -> anyhow::Result<Vec<StreamAccessLogsMessage>> {
+    // As many a second as fill batches before Envoy sends them all the same.
+    let seen = load::measure(told.at, RECORDED, 4).await?;
+    anyhow::ensure!(
+        seen.count >= rules::USERS,
+        "only {} requests for the reports",
+        seen.count
+    );
+    let end = Instant::now() + Duration::from_secs(30);
+    while recorder.count() < seen.count {
+        anyhow::ensure!(
+            Instant::now() < end,
+            "Envoy reports {} of {} requests",
+            recorder.count(),
+            seen.count
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(recorder.take())
 }
 
 fn start(folder: &Path, objects: Option<&Path>) -> anyhow::Result<Server> {
@@ -102,14 +154,14 @@ fn start(folder: &Path, objects: Option<&Path>) -> anyhow::Result<Server> {
 }
 
 /// The rounds of each variant, after one that does not count.
-async fn rounds(args: &Args, variants: &[Variant]) -> anyhow::Result<Vec<Vec<Seen>>> {
+async fn rounds(args: &Args, proxy: &Envoy, variants: &[Variant]) -> anyhow::Result<Vec<Vec<Seen>>> {
     let mut seen: Vec<Vec<Seen>> = vec![Vec::new(); variants.len()];
     for variant in variants {
-        load::measure(variant.at, args.rate, 1).await?;
+        variant.measure(proxy, args.rate, 1).await?;
     }
     for _ in 0..args.rounds {
         for (variant, seen) in variants.iter().zip(&mut seen) {
-            seen.push(load::measure(variant.at, args.rate, args.seconds).await?);
+            seen.push(variant.measure(proxy, args.rate, args.seconds).await?);
         }
     }
     Ok(seen)
@@ -130,8 +182,8 @@ fn median(rounds: &[Seen]) -> Seen {
     }
 }
 
-/// One variant, beside Envoy alone and the server that says yes.
-fn show(name: &str, rounds: &[Seen], own: &Seen, all: &[Seen]) {
+/// One variant, beside Envoy alone and beside its floor.
+fn show(variant: &Variant, rounds: &[Seen], own: &Seen, all: &[Seen]) {
     let least = rounds
         .iter()
         .map(|seen| seen.average)
@@ -141,22 +193,33 @@ fn show(name: &str, rounds: &[Seen], own: &Seen, all: &[Seen]) {
         let base = all.get(index).copied().unwrap_or(*own);
         format!("{:.2} / {:.2}", own.average / base.average, own.p99 / base.p99)
     };
+    let calls = if variant.asks() { own.count } else { 0 };
     println!(
-        "{name:24} average {:.3} ms ({least:.3} to {most:.3}), median {:.3} ms, p99 {:.3} ms; average / p99 of Envoy alone {}, of yes {}",
+        "{:20} average {:.3} ms ({least:.3} to {most:.3}), median {:.3} ms, p99 {:.3} ms; average / p99 of Envoy alone {}, of its floor {}; {calls} calls for {} requests",
+        variant.name,
         own.average,
         own.median,
         own.p99,
         ratio(0),
-        ratio(2)
+        ratio(variant.floor),
+        own.count
     );
 }
 
-async fn cost(args: &Args, mixer: &Server, catalog: Identity) -> anyhow::Result<()> {
+/// What Mixer needs for reports.
+async fn cost(
+    args: &Args,
+    mixer: &Server,
+    catalog: Identity,
+    messages: &[StreamAccessLogsMessage],
+) -> anyhow::Result<()> {
+    let all: usize = messages.iter().map(reports::entries).sum();
+    println!("reports: {all} of a real Envoy, in {} messages", messages.len());
     let connector = tls::connector(&catalog, Expected::Any)?;
     for round in ["first", "again"] {
         let channel = grpc::channel(&SocketAddr::to_string(&mixer.address), Some(connector.clone()))?;
         let time = Duration::from_secs(args.seconds);
-        let cost = reports::measure(channel, mixer.pid(), args.reports, time).await?;
+        let cost = reports::measure(channel, mixer.pid(), messages.to_vec(), args.reports, time).await?;
         println!(
             "reports ({round}): {:.0} a second take Mixer {:.2} of a processor; its memory {:.1} MB before, {:.1} MB after ({} series)",
             cost.rate,
