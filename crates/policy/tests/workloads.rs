@@ -1,13 +1,15 @@
 //! What attributes and rules know of workloads from the feed: names and owners of all that makes Pods, containers, addresses of
 //! both families.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+
+use std::sync::Arc;
 
 use config::Object;
 use expr::Attributes;
 use model::Snapshot;
 use policy::{Direction, Party, Ports, ReporterKind, Request, Traffic, WorkloadView};
-use std::sync::Arc;
 
 use common::{objects, rules};
 
