@@ -64,6 +64,7 @@ pub struct Args {
     /// Mixer's address as proxies reach it, where MeshConfig names none; without it no proxy asks Mixer
     #[arg(long, env = "ARGOSY_MIXER_ADDRESS", value_name = "HOST:PORT")]
     pub mixer_address: Option<String>,
+    /// How proxies are served
     #[command(flatten)]
     pub serving: Serving,
 }

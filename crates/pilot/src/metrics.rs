@@ -1,5 +1,7 @@
 //! Pilot's metrics, under Istio's names where Istio has one.
 
+use std::collections::BTreeSet;
+
 use config::ObjectKey;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -7,9 +9,24 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use runtime::Metrics;
+use xds::TypeUrl;
+
+use crate::status::short;
 
 /// Upper bounds in seconds, as Istio has them for convergence.
 const SECONDS: [f64; 9] = [0.01, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0];
+
+/// Upper bounds in bytes, as Istio has them for configurations.
+const BYTES: [f64; 6] = [
+    1.0,
+    10_000.0,
+    1_000_000.0,
+    4_000_000.0,
+    10_000_000.0,
+    40_000_000.0,
+];
+/// The types whose rejections have a metric each, by Istio's names.
+const REJECTED: [&str; 4] = ["cds", "eds", "lds", "rds"];
 
 /// A type of resources, by its short name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -63,6 +80,15 @@ pub struct PilotMetrics {
     pub snapshot: Gauge,
     /// Objects that could not be used together with others.
     pub rejected_objects: Gauge,
+    /// Services of the newest snapshot.
+    pub services: Gauge,
+    /// VirtualServices of the newest snapshot.
+    pub virtual_services: Gauge,
+    /// Seconds from a change to a response with it, by type.
+    pub push_time: Family<TypeLabel, Histogram>,
+    /// Bytes of responses, by type.
+    pub config_size: Family<TypeLabel, Histogram>,
+    rejecting: [Gauge; REJECTED.len()],
 }
 
 impl PilotMetrics {
@@ -97,6 +123,42 @@ impl PilotMetrics {
                 "pilot_rejected_objects",
                 "Objects that contradict others and are left out",
             ),
+            services: metrics.gauge("pilot_services", "Services of the newest snapshot"),
+            virtual_services: metrics.gauge("pilot_virt_services", "VirtualServices of the newest snapshot"),
+            push_time: histograms(
+                metrics,
+                "pilot_xds_push_time",
+                "Seconds from a change to a response with it, by type",
+                || Histogram::new(SECONDS),
+            ),
+            config_size: histograms(
+                metrics,
+                "pilot_xds_config_size_bytes",
+                "Bytes of xDS responses, by type",
+                || Histogram::new(BYTES),
+            ),
+            rejecting: REJECTED.map(|short| {
+                let name = format!("pilot_xds_{short}_reject");
+                metrics.gauge(&name, "Proxies that reject something of this type now")
+            }),
         }
     }
+
+    /// Counts a proxy in or out among those that reject something, by the types of it.
+    pub fn rejecting(&self, types: &BTreeSet<TypeUrl>, count: impl Fn(&Gauge) -> i64) {
+        for (known, gauge) in REJECTED.iter().zip(&self.rejecting) {
+            if types.iter().any(|type_url| short(type_url) == *known) {
+                count(gauge);
+            }
+        }
+    }
+}
+
+fn histograms(
+    metrics: &Metrics,
+    name: &str,
+    help: &str,
+    new: fn() -> Histogram,
+) -> Family<TypeLabel, Histogram> {
+    metrics.register(name, help, Family::new_with_constructor(new))
 }

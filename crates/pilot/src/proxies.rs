@@ -9,6 +9,7 @@ use config::{Finding, ObjectKey};
 use envoygen::{Proxy, Scope, Settings};
 use feed::distribution::ObjectProgress;
 use parking_lot::{Mutex, RwLock};
+use prometheus_client::metrics::gauge::Gauge;
 use runtime::Peer;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -134,12 +135,7 @@ impl Proxies {
         let tables = Tables::new(epoch.snapshot.clone(), &self.settings, previous.as_deref());
         let tables = Arc::new(tables);
         *self.tables.write() = Some((epoch.clone(), tables.clone()));
-        self.metrics
-            .snapshot
-            .set(i64::try_from(epoch.number).unwrap_or(i64::MAX));
-        self.metrics
-            .rejected_objects
-            .set(i64::try_from(epoch.snapshot.rejected.len()).unwrap_or(i64::MAX));
+        self.describe(epoch);
         let mut findings: BTreeSet<String> = generator_findings(&tables);
         let open: Vec<StreamId> = self.streams.lock().keys().copied().collect();
         let mut told: HashSet<*const Part> = HashSet::new();
@@ -170,6 +166,18 @@ impl Proxies {
         self.tell(&findings);
         *self.told.lock() = findings;
         self.changed();
+    }
+
+    /// The metrics of a snapshot.
+    fn describe(&self, epoch: &Epoch) {
+        let (metrics, snapshot) = (&self.metrics, &epoch.snapshot);
+        let set = |gauge: &Gauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        metrics
+            .snapshot
+            .set(i64::try_from(epoch.number).unwrap_or(i64::MAX));
+        set(&metrics.rejected_objects, snapshot.rejected.len());
+        set(&metrics.services, snapshot.services().len());
+        set(&metrics.virtual_services, snapshot.virtual_services().len());
     }
 
     /// Ends a stream whose proxy may not have its table any longer. It keeps what it has until it may connect again.
@@ -310,7 +318,13 @@ impl Proxies {
                 bytes,
                 ..
             } => {
-                self.metrics.pushes.get_or_create(&label(type_url)).inc();
+                let (label, metrics) = (label(type_url), &self.metrics);
+                metrics.pushes.get_or_create(&label).inc();
+                metrics.config_size.get_or_create(&label).observe(*bytes as f64);
+                if let Some(epoch) = &connected.pending {
+                    let took = epoch.seen.elapsed().as_secs_f64();
+                    metrics.push_time.get_or_create(&label).observe(took);
+                }
                 self.timeline.sent(*resources, *bytes);
             }
             Event::Nacked {
@@ -343,6 +357,8 @@ impl Proxies {
         for label in connected.reject_labels() {
             self.metrics.rejects.get_or_create(&label).dec();
         }
+        self.metrics
+            .rejecting(&connected.rejecting(), |gauge| gauge.dec());
     }
 }
 
@@ -387,7 +403,7 @@ impl Connected {
                 self.pending = None;
             }
         }
-        let before = self.reject_labels();
+        let (before, types) = (self.reject_labels(), self.rejecting());
         let wanted = &self.wanted;
         let news = self
             .status
@@ -410,6 +426,14 @@ impl Connected {
         for label in self.reject_labels() {
             gauge(label).inc();
         }
+        metrics.rejecting(&types, |gauge| gauge.dec());
+        metrics.rejecting(&self.rejecting(), |gauge| gauge.inc());
+    }
+
+    /// The types of which it rejects something.
+    fn rejecting(&self) -> BTreeSet<TypeUrl> {
+        let rejected = self.status.rejected();
+        rejected.map(|(type_url, _)| type_url.clone()).collect()
     }
 
     fn reject_labels(&self) -> Vec<RejectLabel> {

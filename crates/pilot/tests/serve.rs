@@ -266,6 +266,15 @@ async fn a_proxy_gets_its_configuration_and_of_a_change_only_what_changed() {
     proxy.answer(&change, None).await;
     let converged = |_: &str, metrics: &str| metrics.contains("pilot_proxy_convergence_time_count 1");
     pilot.says("the time to convergence", converged).await;
+    let seen = |_: &str, metrics: &str| {
+        let lines = [
+            "pilot_xds_push_time_count{type=\"rds\"} 1",
+            "pilot_xds_config_size_bytes_count{type=\"rds\"} 2",
+            "pilot_virt_services 1",
+        ];
+        lines.iter().all(|line| metrics.contains(line)) && !metrics.contains("pilot_services 0")
+    };
+    pilot.says("sizes and times", seen).await;
 }
 
 #[tokio::test]
@@ -314,12 +323,15 @@ async fn a_rejection_is_shown_with_its_object_until_it_is_over() {
                 && syncz.contains("no such thing")
                 && metric(metrics, 1)
                 && metrics.contains("pilot_total_xds_rejects{type=\"rds\"} 1")
+                && metrics.contains("pilot_xds_rds_reject 1")
         })
         .await;
     pilot.publish(sample(|text| weights(&text)));
     let route = proxy.next().await.unwrap();
     proxy.answer(&route, None).await;
-    let over = |syncz: &str, metrics: &str| !syncz.contains("no such thing") && metric(metrics, 0);
+    let over = |syncz: &str, metrics: &str| {
+        !syncz.contains("no such thing") && metric(metrics, 0) && metrics.contains("pilot_xds_rds_reject 0")
+    };
     pilot.says("the rejection to be over", over).await;
 }
 
