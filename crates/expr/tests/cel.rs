@@ -1,5 +1,7 @@
 //! CEL as the second syntax: values, types, absence, references and bounds.
 
+mod common;
+
 use expr::{
     Attributes, Bag, CompileError, EvalError, Expression, Language, References, STANDARD, Speaking, Use,
     Value, ValueType,
@@ -256,6 +258,8 @@ fn fragment() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(common::random())]
+
     #[test]
     fn no_text_panics(text in any::<String>()) {
         let _ = eval(&text);

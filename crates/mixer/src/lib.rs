@@ -17,6 +17,8 @@ mod configuration;
 mod engine;
 mod frontends;
 mod graph;
+#[doc(hidden)]
+pub mod inside;
 mod mesh;
 mod meters;
 mod pace;

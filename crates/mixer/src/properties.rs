@@ -25,9 +25,10 @@ use crate::attributes::log::Sender;
 use crate::attributes::tcp_log::{TcpLog, Totals};
 use crate::clock::Clock;
 use crate::engine::Engine;
-use crate::testing::{SAMPLE, random, state};
+use crate::testing::{RICH, random, state};
 
 const CATALOG: &str = "cluster.local/ns/shop/sa/catalog";
+const EDGE: &str = "cluster.local/ns/istio-system/sa/edge";
 
 fn engine() -> Arc<Engine> {
     let args = crate::Args {
@@ -35,7 +36,9 @@ fn engine() -> Arc<Engine> {
         ..crate::Args::default()
     };
     let engine = Engine::new(&args, Clock::new(|| 0), &Metrics::new());
-    engine.configure(state(&SAMPLE));
+    engine.configure(state(&RICH));
+    let findings = engine.findings();
+    assert!(findings.is_empty(), "{findings:?}");
     Arc::new(engine)
 }
 
@@ -49,6 +52,35 @@ fn text() -> impl Strategy<Value = String> {
         "[a-z|~./:?&=%#-]{0,20}",
         any::<String>(),
     ]
+}
+
+/// A path, of the API or almost.
+fn path() -> impl Strategy<Value = String> {
+    prop_oneof![
+        2 => "/books/[0-9]{0,2}(\\?(token|q)=[a-z%0-9]{0,4}){0,1}",
+        1 => "/[a-z0-9%?&=;/.]{0,16}",
+        1 => text()
+    ]
+}
+
+fn method() -> impl Strategy<Value = String> {
+    prop_oneof![Just("GET".to_owned()), Just("POST".to_owned()), text()]
+}
+
+/// What a gateway says that a check is about: rules that there are, and others.
+fn sent() -> impl Strategy<Value = Option<String>> {
+    let host = prop_oneof![
+        Just("shop/legacy.example"),
+        Just("shop/catalog.shop.svc.cluster.local"),
+        Just("x/y")
+    ];
+    let rules = prop_oneof![
+        Just("sent.shop".to_owned()),
+        Just("sent.shop,cel.shop,keys.shop".to_owned()),
+        text()
+    ];
+    let known = (host, rules).prop_map(|(host, rules)| format!("{host} {rules}"));
+    option::of(prop_oneof![4 => known, 1 => text()])
 }
 
 fn map() -> impl Strategy<Value = HashMap<String, String>> {
@@ -83,6 +115,22 @@ fn peer() -> impl Strategy<Value = Option<Peer>> {
     }))
 }
 
+/// Mostly the workload that asks, so that what it asks about is looked at.
+fn own() -> impl Strategy<Value = Option<Peer>> {
+    let socket = SocketAddress {
+        address: "127.1.0.21".to_owned(),
+        port_specifier: Some(PortSpecifier::PortValue(8080)),
+        ..SocketAddress::default()
+    };
+    let known = Peer {
+        address: Some(Address {
+            address: Some(address::Address::SocketAddress(socket)),
+        }),
+        ..Peer::default()
+    };
+    prop_oneof![3 => Just(Some(known)), 1 => peer()]
+}
+
 fn timestamp() -> impl Strategy<Value = Option<Timestamp>> {
     option::of((any::<i64>(), any::<i32>()).prop_map(|(seconds, nanos)| Timestamp { seconds, nanos }))
 }
@@ -92,7 +140,7 @@ fn duration() -> impl Strategy<Value = Option<Duration>> {
 }
 
 fn http_request() -> impl Strategy<Value = HttpRequest> {
-    (map(), text(), text(), text(), any::<i64>()).prop_map(|(headers, path, host, method, size)| {
+    (map(), path(), text(), method(), any::<i64>()).prop_map(|(headers, path, host, method, size)| {
         HttpRequest {
             headers,
             path,
@@ -107,7 +155,7 @@ fn http_request() -> impl Strategy<Value = HttpRequest> {
 fn check() -> impl Strategy<Value = CheckRequest> {
     let request =
         option::of((timestamp(), option::of(http_request())).prop_map(|(time, http)| Request { time, http }));
-    let context = (peer(), peer(), request, map());
+    let context = (peer(), own(), request, map());
     option::of(context).prop_map(|context| CheckRequest {
         attributes: context.map(
             |(source, destination, request, context_extensions)| AttributeContext {
@@ -231,12 +279,24 @@ fn sender() -> impl Strategy<Value = Sender> {
 #[test]
 fn checks_are_answered() {
     let engine = engine();
-    proptest!(random(2000), |(request in check(), mode in any::<Option<bool>>())| {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let answers = RefCell::new(HashMap::<u16, usize>::new());
+    proptest!(random(2000), |(request in check(), mode in any::<Option<bool>>(), said in sent())| {
         let asked = policy::Asked { fail_open: mode, rules: None };
-        if let Ok(decision) = futures::executor::block_on(engine.check(&request, CATALOG, &asked, None)) {
-            prop_assert!(matches!(decision.http_status, 200 | 403 | 500));
+        let sent = said.as_deref().and_then(policy::Sent::parse);
+        let caller = if said.is_some() { EDGE } else { CATALOG };
+        if let Ok(decision) = runtime.block_on(engine.check(&request, caller, &asked, sent.as_ref())) {
+            // 503: an engine beside has not answered in time.
+            prop_assert!(matches!(decision.http_status, 200 | 401 | 403 | 500 | 503), "{:?}", decision);
+            *answers.borrow_mut().entry(decision.http_status).or_default() += 1;
         }
     });
+    let answers = answers.into_inner();
+    let enough = |status: u16| answers.get(&status).is_some_and(|count| *count > 20);
+    assert!(enough(200) && enough(403), "{answers:?}");
 }
 
 #[test]

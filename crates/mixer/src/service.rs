@@ -111,6 +111,20 @@ impl Mixer {
         self.engine.page()
     }
 
+    /// Serves that page, as at `--prometheus-address`, until `shutdown`.
+    ///
+    /// # Errors
+    /// The listener failed.
+    pub fn serve_page(
+        &self,
+        listener: tokio::net::TcpListener,
+        shutdown: CancellationToken,
+    ) -> impl Future<Output = std::io::Result<()>> + Send + use<> {
+        axum::serve(listener, pages::prometheus(self.engine.clone()))
+            .with_graceful_shutdown(shutdown.cancelled_owned())
+            .into_future()
+    }
+
     /// What is wrong with the configuration in force.
     #[must_use]
     pub fn findings(&self) -> Arc<Vec<config::Finding>> {
@@ -154,15 +168,14 @@ pub async fn run(args: Args, identity: Identity, context: Context) -> Result<(),
     let (routes, working) = mixer.services(context.shutdown.clone());
     let working = tokio::spawn(working);
     tracing::info!(service = context.service, address = %args.prometheus_address, "Prometheus page listens");
-    let paging = axum::serve(page, pages::prometheus(mixer.engine.clone()))
-        .with_graceful_shutdown(context.shutdown.clone().cancelled_owned());
+    let paging = mixer.serve_page(page, context.shutdown.clone());
     let tls = tls::server(&identity, ClientAuth::Required)?;
     let limits = limits();
     let serving = grpc::serve("mixer", listener, Some(tls), routes, &limits, &context);
     let served = async {
         tokio::select! {
             served = serving => served.map_err(Error::from),
-            paged = paging.into_future() => paged.map_err(Error::Page),
+            paged = paging => paged.map_err(Error::Page),
         }
     }
     .await;

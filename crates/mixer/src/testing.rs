@@ -13,6 +13,14 @@ pub(crate) const SAMPLE_WORKLOADS: &str = include_str!("../../cli/src/sample/wor
 /// The whole sample, as far as Mixer reads it.
 pub(crate) const SAMPLE: [&str; 3] = [SAMPLE_MIXER, SAMPLE_SERVICES, SAMPLE_WORKLOADS];
 
+/// The sample, and beside it rules in CEL and for the engines, an HTTPAPISpec, and a gateway.
+pub(crate) const RICH: [&str; 4] = [
+    SAMPLE_MIXER,
+    SAMPLE_SERVICES,
+    SAMPLE_WORKLOADS,
+    include_str!("../tests/data/rich.yaml"),
+];
+
 /// The objects of these texts. Panics when one is wrong.
 pub(crate) fn state(texts: &[&str]) -> Arc<State> {
     let objects = texts.iter().flat_map(|text| {

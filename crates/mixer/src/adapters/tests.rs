@@ -343,17 +343,30 @@ async fn taken(runner: &Runner, checks: usize) -> (Duration, Duration) {
     (times[checks / 2], times[checks * 99 / 100])
 }
 
-/// Says by how much handlers that fail slow their neighbours down; the aim is 5 ms of p99.
+/// Whether a median and a p99 are about those of a handler without such neighbours: within 5 ms, the aim, and ten times that for the p99,
+/// which on a machine that does other things too is the scheduler's.
+fn about(alone: (Duration, Duration), beside: (Duration, Duration)) -> bool {
+    const AIM: Duration = Duration::from_millis(5);
+    beside.0 <= alone.0 + AIM && beside.1 <= alone.1 + 10 * AIM
+}
+
+/// Handlers that fail leave their neighbours alone: each check of those is answered. With `ARGOSY_NEIGHBOURS`, as `make soak` sets it to
+/// a number of checks, in about the time that they take without such neighbours too; and the times are printed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures: cargo test --release -p mixer --lib neighbours_in_numbers -- --ignored --nocapture"]
-async fn neighbours_in_numbers() {
-    let (kit, _metrics) = kit();
+async fn neighbours_of_handlers_that_fail_are_answered() {
+    let measured = std::env::var("ARGOSY_NEIGHBOURS").ok();
+    let checks = measured
+        .as_ref()
+        .map_or(500, |text| text.parse().expect("ARGOSY_NEIGHBOURS"));
+    let (mut kit, _metrics) = kit();
+    let short = kit.deadline;
+    // A busy machine is not what this is about.
+    kit.deadline = BOUND;
     let (well, _) = puppet("well", || Does::Well, &kit);
-    taken(&well, 1_000).await;
-    println!(
-        "alone: median and p99 of a check {:?}",
-        taken(&well, 20_000).await
-    );
+    kit.deadline = short;
+    taken(&well, checks).await;
+    let alone = taken(&well, checks).await;
+    println!("alone: median and p99 of a check {alone:?}");
     let faults: [(&str, Deed); 3] = [
         ("hangs", || Does::Hang),
         ("panics", || Does::Panic),
@@ -374,9 +387,11 @@ async fn neighbours_in_numbers() {
                 })
             })
             .collect();
-        println!(
-            "beside one that {name}, 256 callers: {:?}",
-            taken(&well, 20_000).await
+        let beside = taken(&well, checks).await;
+        println!("beside one that {name}, 256 callers: {beside:?}");
+        assert!(
+            measured.is_none() || about(alone, beside),
+            "beside one that {name}: {beside:?}, alone {alone:?}"
         );
         callers.iter().for_each(tokio::task::JoinHandle::abort);
     }

@@ -53,7 +53,7 @@ impl From<Undecided> for Status {
 }
 
 /// The time of day.
-fn wall() -> expr::Timestamp {
+pub(crate) fn wall() -> expr::Timestamp {
     let since = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();

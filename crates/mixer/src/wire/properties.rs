@@ -1,23 +1,28 @@
-//! Whatever a caller of the Mixer API sends, Mixer answers or refuses, and does not panic. `PROPTEST_CASES` says how often.
+//! Whatever a caller of the Mixer API sends, Mixer answers or refuses, and does not panic. `ARGOSY_RANDOM_REQUESTS` says how often.
 
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use proto::mixer::{CompressedAttributes, StringMap};
+use proto::mixer::check_request::QuotaParams;
+use proto::mixer::mixer_server::Mixer as _;
+use proto::mixer::{CheckRequest, CompressedAttributes, ReportRequest, StringMap};
 use runtime::Metrics;
+use runtime::grpc::ConnectInfo;
+use tonic::{Code, Request};
 
 use super::formatted::{self, Given};
 use super::references::referenced;
 use super::sent::Sent;
 use crate::clock::Clock;
 use crate::engine::Engine;
-use crate::testing::{SAMPLE, random, state};
+use crate::frontends::MixerApi;
+use crate::testing::{RICH, random, state};
 
 const CATALOG: &str = "cluster.local/ns/shop/sa/catalog";
 
 fn engine() -> Arc<Engine> {
     let engine = Engine::new(&crate::Args::default(), Clock::new(|| 0), &Metrics::new());
-    engine.configure(state(&SAMPLE));
+    engine.configure(state(&RICH));
     Arc::new(engine)
 }
 
@@ -99,6 +104,55 @@ fn sets_of_attributes_are_decided_on_and_reported() {
                 engine.report(&policies, request);
                 Ok(())
             })?;
+        }
+    });
+}
+
+/// A message of the catalog's proxy.
+fn from_catalog<T>(message: T) -> Request<T> {
+    let peer = runtime::Peer {
+        spiffe_id: format!("spiffe://{CATALOG}").parse().unwrap(),
+        not_after: i64::MAX,
+    };
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(ConnectInfo {
+        remote: None,
+        peer: Some(Arc::new(peer)),
+        serial: None,
+        cut: tokio_util::sync::CancellationToken::new(),
+    });
+    request
+}
+
+#[test]
+fn calls_of_the_api_are_answered() {
+    let api = MixerApi::new(engine());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let quota = prop_oneof![3 => Just("catalogquota".to_owned()), 1 => word()];
+    let quotas = prop::collection::btree_map(quota, (-2..20i64, any::<bool>()), 0..3);
+    let call = (set(), any::<u32>(), quotas, "[ab]{0,1}");
+    let sets = prop::collection::vec(set(), 0..4);
+    let report = (sets, prop::collection::vec(word(), 0..4), any::<u32>(), -1..3i32);
+    proptest!(random(1000), |(call in call, report in report)| {
+        let (attributes, global_word_count, quotas, id) = call;
+        let wanted: Vec<(String, i64)> = quotas.iter().map(|(name, (amount, _))| (name.clone(), *amount)).collect();
+        let quotas = quotas.into_iter().map(|(name, (amount, best_effort))| (name, QuotaParams { amount, best_effort }));
+        let call = CheckRequest { attributes: Some(attributes), global_word_count, deduplication_id: id, quotas: quotas.collect() };
+        match runtime.block_on(api.check(from_catalog(call))) {
+            Ok(answer) => for (name, given) in answer.into_inner().quotas {
+                let most = wanted.iter().find(|(wanted, _)| *wanted == name).map_or(0, |(_, amount)| *amount);
+                // Another call with this identifier was given what it wanted then.
+                prop_assert!(given.granted_amount >= 0 && given.granted_amount <= most.max(20), "{given:?} of {most}");
+            },
+            Err(status) => prop_assert!(matches!(status.code(), Code::InvalidArgument | Code::Unavailable), "{status}"),
+        }
+        let (attributes, default_words, global_word_count, semantics) = report;
+        let report = ReportRequest { attributes, default_words, global_word_count, repeated_attributes_semantics: semantics };
+        if let Err(status) = runtime.block_on(api.report(from_catalog(report))) {
+            prop_assert_eq!(status.code(), Code::InvalidArgument);
         }
     });
 }

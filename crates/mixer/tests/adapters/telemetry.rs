@@ -45,10 +45,7 @@ async fn prometheus_scrapes() {
     server.page("istio_sample_requests_total").await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let mixer = server.mixer.clone();
-    let page = move || async move { mixer.page() };
-    let router = axum::Router::new().route("/metrics", axum::routing::get(page));
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    tokio::spawn(server.mixer.serve_page(listener, server.context.shutdown.clone()));
     let prometheus = Prometheus::scraping(address).await.unwrap();
     let look = || async {
         let result = prometheus.query("istio_sample_requests_total").await;

@@ -458,6 +458,39 @@ async fn an_adapter_outside_is_asked_with_its_parameters() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_sample_of_the_page_asks_the_adapter() {
+    let (address, heard) = adapter().await;
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/adapters/outside.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let sample = page
+        .split("```yaml\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    assert!(sample.contains("doorman.security:9070"), "{sample}");
+    let sample = sample.replace("doorman.security:9070", &address.to_string());
+    let server = Server::start_with(mixer::Args {
+        adapter_deadline: Duration::from_secs(20),
+        ..mixer::Args::default()
+    })
+    .await;
+    server
+        .mixer
+        .configure(state([sample.as_str(), SAMPLE[1], SAMPLE[2]]));
+    assert!(
+        server.mixer.findings().is_empty(),
+        "{:?}",
+        server.mixer.findings()
+    );
+    let refused = (7, "doorman.istio-system:begone mallory".to_owned());
+    assert_eq!(ask(&server, "mallory").await, refused);
+    assert_eq!(ask(&server, "jason").await.0, 0);
+    assert_eq!(heard.lock().checks.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_stands_for_the_parameters() {
     let (server, heard) = configured(true).await;
     tell(&server).await;
