@@ -55,16 +55,17 @@ soak: envoy
 	-@scripts/fetch-kubernetes >/dev/null
 	$(CARGO) build --workspace --all-targets
 	PROPTEST_CASES=$(SOAK_CASES) ARGOSY_KILL_ROUNDS=$(SOAK_ROUNDS) ARGOSY_API_AWAY_SECONDS=600 ARGOSY_PODS=500 ARGOSY_CHANGES=1000 ARGOSY_CHANGES_RATE=500 ARGOSY_KILL_RATE=500 \
-	ARGOSY_RANDOM_REQUESTS=1000000 ARGOSY_HISTORIES=100000 ARGOSY_ROTATIONS=20 ARGOSY_ROTATION_TTL=10 ARGOSY_HANDSHAKES=100000 ARGOSY_DECISIONS=10 $(CARGO) test --workspace
+	ARGOSY_RANDOM_REQUESTS=1000000 ARGOSY_HISTORIES=100000 ARGOSY_ROTATIONS=20 ARGOSY_ROTATION_TTL=10 ARGOSY_HANDSHAKES=100000 ARGOSY_DECISIONS=10 \
+	ARGOSY_COMPILED=3000 ARGOSY_NEIGHBOURS=20000 $(CARGO) test --workspace
 
 # Without sanitizers, so that the pinned toolchain can build it: there is no unsafe code here.
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS ?= yaml json settings object csr pem jwt spiffe_id policy admission
+FUZZ_TARGETS ?= yaml json settings object csr pem jwt spiffe_id policy expression attributes admission
 FUZZ_LIMITS := -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -print_final_stats=1
 fuzz:
 	for target in $(FUZZ_TARGETS); do \
 		mkdir -p fuzz/corpus/$$target && \
-		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none $(FUZZ_FLAGS) --features "$$(case $$target in admission) echo admission;; csr|pem|jwt|spiffe_id) echo identity;; policy) echo policy;; esac)" \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none $(FUZZ_FLAGS) --features "$$(case $$target in admission) echo admission;; csr|pem|jwt|spiffe_id) echo identity;; policy) echo policy;; expression) echo expressions;; attributes) echo mixer;; esac)" \
 			$$target fuzz/corpus/$$target crates/cli/src/sample -- $(FUZZ_LIMITS) || exit 1; \
 	done
 
