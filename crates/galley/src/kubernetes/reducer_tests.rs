@@ -405,10 +405,11 @@ fn bookkeeping_is_no_change() {
     );
     assert!(Arc::ptr_eq(&before.objects[0], &reducer.state().objects[0]));
     let mut adopted = noted.clone();
+    adopted.version = "4".to_owned();
     let object = adopted.object.as_mut().unwrap();
     object.meta.controller = Some(Box::new(config::Owner::new("apps/v1", "StatefulSet", "mysql")));
     assert!(reducer.apply(KIND, Event::Apply(adopted)), "what made it");
-    noted.version = "4".to_owned();
+    noted.version = "5".to_owned();
     note(&mut noted, "networking.istio.io/exportTo");
     assert!(reducer.apply(KIND, Event::Apply(noted)));
 }

@@ -262,6 +262,7 @@ impl Redis {
     }
 
     async fn ask(&self, algorithm: Algorithm, due: &Due) -> Result<Charge, RedisError> {
+        let start = Instant::now();
         let mut connection = self.link.connection().await?;
         let script = match algorithm {
             Algorithm::FixedWindow => &self.fixed,
@@ -275,8 +276,13 @@ impl Redis {
             call.arg(bucket / MILLI);
         }
         let (granted, used, reset): (u8, u64, i64) = match call.invoke_async(&mut connection).await {
-            // It has ended since it was used last, by a restart of Redis, say; this one mends itself within the deadline.
-            Err(error) if error.is_connection_dropped() && matches!(connection, Connection::Server(_)) => {
+            // It has ended since it was used last, by a restart of Redis, say, or could not be made then; this one mends itself
+            // within the deadline. Of one that waited for an answer it is not known whether it was charged.
+            Err(error)
+                if matches!(connection, Connection::Server(_))
+                    && (error.is_connection_dropped()
+                        || error.is_io_error() && start.elapsed() < self.deadline / 2) =>
+            {
                 self.link.failed();
                 call.invoke_async(&mut connection).await?
             }
