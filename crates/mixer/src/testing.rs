@@ -10,10 +10,7 @@ pub(crate) const SAMPLE_MIXER: &str = include_str!("../../cli/src/sample/mixer.y
 pub(crate) const SAMPLE_SERVICES: &str = include_str!("../../cli/src/sample/services.yaml");
 pub(crate) const SAMPLE_WORKLOADS: &str = include_str!("../../cli/src/sample/workloads.yaml");
 
-/// The whole sample, as far as Mixer reads it.
-pub(crate) const SAMPLE: [&str; 3] = [SAMPLE_MIXER, SAMPLE_SERVICES, SAMPLE_WORKLOADS];
-
-/// The sample, and beside it rules in CEL and for the engines, an HTTPAPISpec, and a gateway.
+/// The whole sample, as far as Mixer reads it, and beside it rules in CEL and for the engines, an HTTPAPISpec, and a gateway.
 pub(crate) const RICH: [&str; 4] = [
     SAMPLE_MIXER,
     SAMPLE_SERVICES,

@@ -7,14 +7,17 @@
 )]
 
 mod common;
+#[path = "redis_slow/mod.rs"]
+mod slow;
 #[path = "redis_tls/mod.rs"]
 mod tls;
 
 use std::time::{Duration, Instant};
 
-use common::server::{SAMPLE, Server};
+use common::server::{SAMPLE, Server, descriptor};
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code as Limit;
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
 use testkit::redis::{Cluster, Redis, Watched};
 use tonic::Code;
 
@@ -98,30 +101,50 @@ async fn mixers_share_a_quota_and_grant_no_unit_twice() {
     assert!(ask(&one, "anna").await, "another user has a quota of their own");
 }
 
-/// Uses all up, and measures from the first unit until one is granted again.
-async fn comes_back(server: &Server, amount: u32) -> Duration {
+/// Uses up two units, one at the window's beginning and one in its middle, and counts those that are back when the first is; none
+/// where the machine was too slow to tell.
+async fn back_together(server: &Server, user: &str, window: Duration) -> Option<usize> {
     let start = Instant::now();
-    for _ in 0..amount {
-        assert!(ask(server, "jason").await);
+    assert!(ask(server, user).await);
+    tokio::time::sleep(window / 2).await;
+    let middle = Instant::now();
+    let two = ask(server, user).await && !ask(server, user).await;
+    if start.elapsed() >= window {
+        return None;
     }
-    assert!(!ask(server, "jason").await);
-    while !ask(server, "jason").await {
-        assert!(start.elapsed() < BOUND, "nothing comes back");
+    assert!(two, "two units and no more");
+    while !ask(server, user).await {
+        assert!(start.elapsed() < window + BOUND, "nothing comes back");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    start.elapsed()
+    // Redis' clock counts whole milliseconds.
+    assert!(start.elapsed() >= window - Duration::from_millis(5));
+    let mut back = 1;
+    while ask(server, user).await {
+        back += 1;
+    }
+    (middle.elapsed() < window).then_some(back)
 }
 
 #[tokio::test]
 async fn windows_give_units_back() {
     let redis = Redis::start().await.unwrap();
-    let window = Duration::from_secs(2);
-    let fixed = mixer(&sample(&redis, 3, "2s", "")).await;
-    // Redis' clock counts whole milliseconds.
-    assert!(comes_back(&fixed, 3).await >= window - Duration::from_millis(5));
-    let more = "\n        rateLimitAlgorithm: ROLLING_WINDOW\n        bucketDuration: 100ms";
-    let rolling = mixer(&sample(&redis, 3, "2s", more)).await;
-    assert!(comes_back(&rolling, 3).await >= window - Duration::from_millis(5));
+    let rolling = "\n        rateLimitAlgorithm: ROLLING_WINDOW\n        bucketDuration: 100ms";
+    // A fixed window gives all back at once, a rolling one each unit when it has passed it.
+    for (more, expected) in [("", 2), (rolling, 1)] {
+        let mut seconds = 2;
+        loop {
+            let server = mixer(&sample(&redis, 2, &format!("{seconds}s"), more)).await;
+            let user = format!("user-{seconds}");
+            let back = back_together(&server, &user, Duration::from_secs(seconds)).await;
+            if let Some(back) = back {
+                assert_eq!(back, expected, "{more}");
+                break;
+            }
+            seconds *= 2;
+            assert!(seconds < 60, "the machine is too slow for windows of 32 s");
+        }
+    }
 }
 
 #[tokio::test]
@@ -200,6 +223,31 @@ async fn a_redis_that_hangs_holds_nobody_up() {
         assert!(!ask(&server, "jason").await);
     }
     assert!(start.elapsed() < Duration::from_secs(30));
+}
+
+/// Calls that wait together fail together, and that counts once.
+#[tokio::test]
+async fn one_pause_is_no_reason_to_leave_redis_alone() {
+    let redis = Redis::start().await.unwrap();
+    let deadline = Duration::from_secs(1);
+    let server = mixer_with(&sample(&redis, 1_000_000, "1h", ""), deadline).await;
+    let client = RateLimitServiceClient::new(server.proxy("catalog"));
+    let asks = |count: usize| {
+        let calls = (0..count).map(|_| {
+            let mut client = client.clone();
+            async move { client.should_rate_limit(descriptor("jason")).await.is_ok() }
+        });
+        futures::future::join_all(calls)
+    };
+    // The connection is there when the pause begins, so that all of them come within it.
+    assert_eq!(asks(1).await, [true]);
+    let (pause, start) = (deadline * 8, Instant::now());
+    redis.pause(pause).await.unwrap();
+    let late = asks(50).await.iter().filter(|decided| !**decided).count();
+    assert!(late >= 40, "{late} of 50 waited for the pause");
+    tokio::time::sleep(pause.saturating_sub(start.elapsed()) + Duration::from_millis(100)).await;
+    // Mixer's clock stands still here: what is left alone would be for ever.
+    assert!(ask(&server, "jason").await, "Redis is left alone");
 }
 
 /// Asks until the quota is decided again, with time passing for Mixer, whose clock stands still in these tests.
