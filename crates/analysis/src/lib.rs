@@ -26,6 +26,7 @@ mod term;
 mod workload;
 
 pub use analyzer::{Analyzer, Report};
+pub use analyzers::annotation_values::check as annotation_value;
 pub use analyzers::{ALL, EXTRA, PRECHECK, find};
 pub use catalogue::{Code, docs};
 pub use defaults::defaults;

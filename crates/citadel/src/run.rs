@@ -11,6 +11,7 @@ use proto::trust::credential_service_server::CredentialServiceServer;
 use proto::trust::trust_bundle_service_server::TrustBundleServiceServer;
 use runtime::grpc::{self, Limits, ServeError};
 use runtime::identity::StartError;
+use runtime::readiness::Condition;
 use runtime::spiffe::{SpiffeId, SpiffeIdError};
 use runtime::tls::{self, ClientAuth, ConfigError};
 use runtime::{BindError, Context, Identity};
@@ -224,13 +225,20 @@ impl Ca {
     /// # Errors
     /// When they cannot be used; the message says which and what to do.
     pub async fn open(args: &Args) -> Result<Self, RunError> {
+        Self::open_when_there(args, None).await
+    }
+
+    /// As [`Self::open`]; with `ready` it waits for the API server as long as it takes, and says there why.
+    async fn open_when_there(args: &Args, ready: Option<&Condition>) -> Result<Self, RunError> {
         let (config, seen_identity) =
             load_identity(args.identity.clone(), args.kubernetes.kubernetes).await?;
         let folder = Folder::new(args.ca_dir.clone(), config.trust_domain.clone())
             .with_state(args.ca_state_dir.clone())
             .with_aliases(config.trust_domain_aliases.clone());
         let cluster = match kubernetes::client(&args.kubernetes).await? {
-            Some(client) => Some(Cluster::open(client, &args.kubernetes, &args.ca_dir, &folder).await?),
+            Some(client) => {
+                Some(Cluster::open(client, &args.kubernetes, &args.ca_dir, &folder, ready).await?)
+            }
             None => None,
         };
         let opened = folder.clone();
@@ -297,7 +305,13 @@ pub async fn run_with(ca: Ca, args: Args, context: Context) -> Result<(), RunErr
 /// # Errors
 /// As [`run`].
 pub async fn serve(listener: TcpListener, args: Args, context: Context) -> Result<(), RunError> {
-    let ca = Ca::open(&args).await?;
+    let ready = context.readiness.condition("authority");
+    let opening = Ca::open_when_there(&args, Some(&ready));
+    let Some(ca) = context.shutdown.run_until_cancelled(opening).await else {
+        return Ok(());
+    };
+    let ca = ca?;
+    ready.set_ready();
     serve_with(listener, ca, args, context).await
 }
 

@@ -155,6 +155,9 @@ pub async fn prepare(args: &Args, context: &Context) -> Result<Prepared, Error> 
         true => Some(kubernetes::client(&args.kubernetes).await?),
         false => None,
     };
+    if let Some(client) = client.clone() {
+        tokio::spawn(wait_for_answer(client, context.clone()));
+    }
     let ready = context.readiness.condition("source");
     let webhook = webhook::start(&args.webhook, context).await?;
     let (leader, electing) = status::elect(&args.status, client.clone(), context);
@@ -168,6 +171,17 @@ pub async fn prepare(args: &Args, context: &Context) -> Result<Prepared, Error> 
         leader,
         electing,
     })
+}
+
+/// Not ready, and why, until the API server has answered once; what is read of it comes after the identity.
+async fn wait_for_answer(client: kube::Client, context: Context) {
+    let ready = context.readiness.condition("kubernetes");
+    let asking = ::kubernetes::answered(&client, |why| {
+        ready.set_not_ready(runtime::context::describe(why));
+    });
+    if context.shutdown.run_until_cancelled(asking).await.is_some() {
+        ready.set_ready();
+    }
 }
 
 /// As [`run`], with what [`prepare`] gave.

@@ -129,6 +129,8 @@ impl Status {
 fn lay_over(spec: &mut PodSpec, mut user: Container) {
     if user.image.as_deref() == Some(AUTO) {
         user.image = None;
+        // The API server's default for an image without a tag is no wish of the user's.
+        user.image_pull_policy.take_if(|policy| policy == "Always");
     }
     let init = spec.init_containers.iter_mut().flatten();
     match init

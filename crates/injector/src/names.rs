@@ -91,6 +91,9 @@ pub const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";
 /// Label: the network of the pod's address.
 pub const NETWORK: &str = "topology.istio.io/network";
 
+/// Annotation: names of statistics that are kept too, expressions with commas; the agent reads it.
+pub const STATS_REGEXPS: &str = "sidecar.istio.io/statsInclusionRegexps";
+
 /// Port of Envoy's own metrics.
 pub const PROMETHEUS_PORT: u16 = 15090;
 /// Port of the health check that goes through Envoy.
@@ -104,7 +107,7 @@ pub const INBOUND_PORT: u16 = 15006;
 const OTHERS: [&str; 4] = [
     "sidecar.istio.io/statsInclusionPrefixes",
     "sidecar.istio.io/statsInclusionSuffixes",
-    "sidecar.istio.io/statsInclusionRegexps",
+    STATS_REGEXPS,
     "sidecar.istio.io/extraStatTags",
 ];
 /// All that the injector itself reads of a pod's annotations.

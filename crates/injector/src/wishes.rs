@@ -104,6 +104,31 @@ impl Reader<'_> {
     }
 }
 
+/// Annotations that go into the proxy's containers as they are, each with its rule.
+fn passed_on(reader: &mut Reader<'_>) {
+    const RULED: [&str; 12] = [
+        names::CPU,
+        names::CPU_LIMIT,
+        names::MEMORY,
+        names::MEMORY_LIMIT,
+        names::LOG_LEVEL,
+        names::COMPONENT_LOG_LEVEL,
+        names::PROXY_IMAGE,
+        names::PROXY_IMAGE_TYPE,
+        names::EXCLUDE_INTERFACES,
+        names::VIRTUAL_INTERFACES,
+        names::REROUTE_INTERFACES,
+        names::STATS_REGEXPS,
+    ];
+    for name in RULED {
+        reader.read(name, (), |value| analysis::annotation_value(name, value));
+    }
+    reader.read(names::AGENT_LOG_LEVEL, (), |value| {
+        let none = runtime::logging::LogHandle::detached();
+        none.set_level(value).map_err(|error| error.to_string())
+    });
+}
+
 impl Wishes {
     /// Reads a pod's annotations.
     pub(crate) fn read(annotations: &Annotations, settings: &Settings) -> Result<Self, Vec<WishError>> {
@@ -111,6 +136,7 @@ impl Wishes {
             annotations,
             errors: Vec::new(),
         };
+        passed_on(&mut reader);
         let (proxy_config, proxy) = proxy_config(&mut reader, settings);
         let interception = reader.read(
             names::INTERCEPTION,
@@ -386,6 +412,60 @@ mod tests {
             "{}",
             list(&errors)
         );
+    }
+
+    #[test]
+    fn what_is_passed_on_is_read_before() {
+        let check = |name: &str, value: &str, words: &str| match read(&[(name, value)], json!({})) {
+            Ok(_) => assert_eq!(words, "", "{name}: {value:?} is taken"),
+            Err(errors) => {
+                let text = list(&errors);
+                assert!(
+                    text.starts_with(&format!("annotation {name}: "))
+                        && text.contains(words)
+                        && !words.is_empty(),
+                    "{name}: {value:?}: {text}"
+                );
+            }
+        };
+        for name in [names::CPU, names::CPU_LIMIT, names::MEMORY, names::MEMORY_LIMIT] {
+            check(name, "100m", "");
+            check(name, "much", "\"much\" is not a quantity such as 100m or 128Mi");
+            check(name, "", "is not a quantity");
+        }
+        check(names::LOG_LEVEL, "debug", "");
+        check(names::LOG_LEVEL, "loud", "none of trace, debug, info, warning");
+        check(names::COMPONENT_LOG_LEVEL, "upstream:debug", "");
+        check(
+            names::COMPONENT_LOG_LEVEL,
+            "upstream=debug",
+            "such as upstream:debug",
+        );
+        check(names::AGENT_LOG_LEVEL, "info,xds=debug", "");
+        check(
+            names::AGENT_LOG_LEVEL,
+            "loud",
+            "use error, warn, info, debug, trace",
+        );
+        check(
+            names::AGENT_LOG_LEVEL,
+            "default:info",
+            "use error, warn, info, debug, trace",
+        );
+        check(names::PROXY_IMAGE, "proxy:1.0", "");
+        check(names::PROXY_IMAGE, "proxy 1.0", "is not an image");
+        check(names::PROXY_IMAGE_TYPE, "debug", "");
+        check(names::PROXY_IMAGE_TYPE, "de/bug", "is not the end of a tag");
+        for name in [
+            names::EXCLUDE_INTERFACES,
+            names::VIRTUAL_INTERFACES,
+            names::REROUTE_INTERFACES,
+        ] {
+            check(name, "eth1,tap+", "");
+            check(name, "eth1;reboot", "is not the name of a network interface");
+        }
+        check(names::STATS_REGEXPS, "http.*", "");
+        check(names::STATS_REGEXPS, "http(", "\"http(\": ");
     }
 
     #[test]

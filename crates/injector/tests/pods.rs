@@ -184,15 +184,21 @@ fn the_agent_is_told_of_its_pod() {
 fn a_container_of_the_users_changes_ours() {
     let mut pod = app();
     pod["spec"]["containers"].as_array_mut().unwrap().push(json!({
-        "name": "istio-proxy", "image": "auto",
+        // The API server's default for an image without a tag.
+        "name": "istio-proxy", "image": "auto", "imagePullPolicy": "Always",
         "resources": {"limits": {"cpu": "4"}},
         "env": [{"name": "ARGOSY_ENVOY_LOG_LEVEL", "value": "debug"}],
         "securityContext": {"runAsUser": 4000},
     }));
-    for settings in [json!({}), json!({"nativeSidecars": false})] {
+    let never = json!({"imagePullPolicy": "Never"});
+    for settings in [
+        never,
+        json!({"nativeSidecars": false, "imagePullPolicy": "Never"}),
+    ] {
         let once = injected(&pod, &settings).unwrap();
         let proxy = container(&once, "istio-proxy");
         assert_eq!(proxy["image"], "argosy/proxy:latest");
+        assert_eq!(proxy["imagePullPolicy"], "Never");
         assert_eq!(
             proxy["resources"]["limits"],
             json!({"cpu": "4", "memory": "1024Mi"})

@@ -3,6 +3,7 @@
 //!
 //! It does not know what is asked there, nor the flags that lead here.
 
+mod answered;
 mod pauses;
 
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
+pub use answered::{Silence, answered};
 pub use pauses::Pauses;
 
 /// How long a connection to the API server may take to come about.

@@ -1,12 +1,23 @@
-//! Rules for the values of annotations on pods (Istio, pkg/kube/inject).
+//! Rules for the values of annotations on pods (Istio, pkg/kube/inject; what Envoy takes as levels of its log). Injection asks for them
+//! too: what is found here is refused there.
 
 use ipnet::IpNet;
 
 /// Longest name of a network interface on Linux.
 const MAX_INTERFACE: usize = 15;
 
-/// What is wrong with the value of an annotation, if anything.
-pub(crate) fn check(key: &str, value: &str) -> Result<(), String> {
+/// Levels of Envoy's log (`envoy --help`, `--log-level`).
+const LEVELS: &[&str] = &[
+    "trace", "debug", "info", "warning", "warn", "error", "critical", "off",
+];
+/// Longest tag of an image (OCI Distribution Specification, "Pulling manifests").
+const MAX_TAG: usize = 128;
+
+/// What is wrong with the value of an annotation of a pod, if anything. Annotations that are not known are fine.
+///
+/// # Errors
+/// In words: the value, the rule, what would be right.
+pub fn check(key: &str, value: &str) -> Result<(), String> {
     match key {
         "sidecar.istio.io/interceptionMode" => one_of(value, &["REDIRECT", "TPROXY", "NONE"]),
         "status.sidecar.istio.io/port" => port(value),
@@ -34,6 +45,11 @@ pub(crate) fn check(key: &str, value: &str) -> Result<(), String> {
         | "sidecar.istio.io/proxyMemory"
         | "sidecar.istio.io/proxyCPULimit"
         | "sidecar.istio.io/proxyMemoryLimit" => quantity(value),
+        "sidecar.istio.io/logLevel" => one_of(value, LEVELS),
+        "sidecar.istio.io/componentLogLevel" => each(value, component),
+        "sidecar.istio.io/proxyImage" => image(value),
+        "sidecar.istio.io/proxyImageType" => flavour(value),
+        "sidecar.istio.io/statsInclusionRegexps" => each(value, |one| expression(one.trim())),
         _ => Ok(()),
     }
 }
@@ -89,15 +105,54 @@ fn prefix(value: &str) -> Result<(), String> {
 
 fn interface(name: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '@');
-    match !name.is_empty() && name.len() <= MAX_INTERFACE && name.chars().all(allowed) {
+    // As iptables has it, a + at the end stands for any rest.
+    let start = name.strip_suffix('+').unwrap_or(name);
+    match !name.is_empty() && name.len() <= MAX_INTERFACE && start.chars().all(allowed) {
         true => Ok(()),
         false => Err(format!("{name:?} is not the name of a network interface")),
     }
 }
 
-/// A Kubernetes quantity: a decimal number with a suffix (`m`, `k`, `Mi`, `e3`).
+/// A part of Envoy and its level. Which parts there are, only the image's Envoy knows.
+fn component(entry: &str) -> Result<(), String> {
+    let (name, level) = entry.split_once(':').unwrap_or_default();
+    let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    match !name.is_empty() && name.chars().all(known) {
+        true => one_of(level, LEVELS),
+        false => Err(format!(
+            "{entry:?} is not a part of Envoy and its level, such as upstream:debug"
+        )),
+    }
+}
+
+fn image(value: &str) -> Result<(), String> {
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':' | '@');
+    match value.starts_with(|c: char| c.is_ascii_alphanumeric()) && value.chars().all(known) {
+        true => Ok(()),
+        false => Err(format!(
+            "{value:?} is not an image such as registry.example/proxy:1.0"
+        )),
+    }
+}
+
+/// The end of an image's tag, behind a hyphen.
+fn flavour(value: &str) -> Result<(), String> {
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    match !value.is_empty() && value.len() < MAX_TAG && value.chars().all(known) {
+        true => Ok(()),
+        false => Err(format!("{value:?} is not the end of a tag such as distroless")),
+    }
+}
+
+fn expression(value: &str) -> Result<(), String> {
+    re2::parse(value)
+        .map(drop)
+        .map_err(|fault| format!("{value:?}: {fault}"))
+}
+
+/// A Kubernetes quantity: a decimal number with a suffix (`m`, `k`, `Mi`, `e3`). None of a container's is below 0.
 fn quantity(value: &str) -> Result<(), String> {
-    let unsigned = value.strip_prefix(['+', '-']).unwrap_or(value);
+    let unsigned = value.strip_prefix('+').unwrap_or(value);
     let end = unsigned
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(unsigned.len());
@@ -149,6 +204,48 @@ mod tests {
                 true,
             ),
             ("proxy.istio.io/config", "concurrency: many", false),
+            ("sidecar.istio.io/proxyMemory", "1e3", true),
+            ("sidecar.istio.io/proxyMemory", "128MB", false),
+            ("sidecar.istio.io/proxyCPULimit", "-1", false),
+            ("sidecar.istio.io/logLevel", "warn", true),
+            ("sidecar.istio.io/logLevel", "critical", true),
+            ("sidecar.istio.io/logLevel", "loud", false),
+            ("sidecar.istio.io/logLevel", "Info", false),
+            ("sidecar.istio.io/logLevel", "", false),
+            ("sidecar.istio.io/componentLogLevel", "", true),
+            (
+                "sidecar.istio.io/componentLogLevel",
+                "upstream:debug,config:off",
+                true,
+            ),
+            (
+                "sidecar.istio.io/componentLogLevel",
+                "upstream:debug, config:off",
+                false,
+            ),
+            ("sidecar.istio.io/componentLogLevel", "upstream=debug", false),
+            ("sidecar.istio.io/componentLogLevel", "upstream:loud", false),
+            ("sidecar.istio.io/componentLogLevel", "upstream:debug,", false),
+            (
+                "sidecar.istio.io/proxyImage",
+                "registry.example:5000/mesh/proxy@sha256:00",
+                true,
+            ),
+            ("sidecar.istio.io/proxyImage", "auto", true),
+            ("sidecar.istio.io/proxyImage", "", false),
+            ("sidecar.istio.io/proxyImage", "proxy 1.0", false),
+            ("sidecar.istio.io/proxyImageType", "distroless", true),
+            ("sidecar.istio.io/proxyImageType", "", false),
+            ("sidecar.istio.io/proxyImageType", "de/bug", false),
+            (
+                "sidecar.istio.io/statsInclusionRegexps",
+                "cluster\\..*, http.*",
+                true,
+            ),
+            ("sidecar.istio.io/statsInclusionRegexps", "cluster(", false),
+            ("traffic.sidecar.istio.io/excludeInterfaces", "eth0, tap+", true),
+            ("traffic.sidecar.istio.io/kubevirtInterfaces", "a+b", false),
+            ("istio.io/reroute-virtual-interfaces", "net 1", false),
             (
                 "traffic.sidecar.istio.io/excludeInterfaces",
                 "eth0,a-very-long-name-indeed",

@@ -1,7 +1,7 @@
 //! The analyzers, a file per subject. Each is a pure function over a set; none knows of another.
 
 mod annotation_table;
-mod annotation_values;
+pub(crate) mod annotation_values;
 mod annotations;
 mod authn;
 mod authz;

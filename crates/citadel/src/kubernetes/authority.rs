@@ -16,6 +16,7 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher;
 use kube::{Api, Client};
+use runtime::readiness::Condition;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::meters::Meters;
@@ -189,15 +190,18 @@ impl Store {
         }
     }
 
-    /// Makes the folder what the cluster says, and waits for the API server for a while.
+    /// Makes the folder what the cluster says. Waits for the API server as long as it takes where `ready` hears why, else for a while.
     ///
     /// # Errors
     /// When the API server does not answer, or the folder cannot be written.
-    pub(crate) async fn pull(&self) -> Result<Origin, SecretError> {
+    pub(crate) async fn pull(&self, ready: Option<&Condition>) -> Result<Origin, SecretError> {
         let start = std::time::Instant::now();
         loop {
             match self.pull_once().await {
-                Err(error @ SecretError::Api { .. }) if start.elapsed() < PATIENCE => {
+                Err(error @ SecretError::Api { .. }) if ready.is_some() || start.elapsed() < PATIENCE => {
+                    if let Some(ready) = ready {
+                        ready.set_not_ready(format!("the API server does not give the authority: {error}"));
+                    }
                     tracing::warn!(%error, "the authority's Secret cannot be read yet");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }

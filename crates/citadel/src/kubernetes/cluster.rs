@@ -7,6 +7,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use kube::Client;
 use runtime::Context;
+use runtime::readiness::Condition;
 use tokio::sync::watch;
 
 use super::access::{self, Access};
@@ -51,7 +52,7 @@ pub(crate) struct Started {
 
 impl Cluster {
     /// Makes the folder the copy of the authority's Secret, or the Secret from the folder: of several first starts at once
-    /// one makes the root.
+    /// one makes the root. `ready` hears what it waits for.
     ///
     /// # Errors
     /// When the Secret or the folder cannot be used.
@@ -60,12 +61,13 @@ impl Cluster {
         options: &Options,
         dir: &Path,
         folder: &Folder,
+        ready: Option<&Condition>,
     ) -> Result<Self, OpenError> {
         if options.ca_secret.is_empty() {
             return Ok(Self { client, store: None });
         }
         let store = Store::new(client.clone(), &options.pod_namespace, &options.ca_secret, dir);
-        let mut origin = store.pull().await?;
+        let mut origin = store.pull(ready).await?;
         if origin == Origin::Nothing {
             if folder.plugged() {
                 return Err(store.plugged_left().into());
@@ -75,7 +77,7 @@ impl Cluster {
             tokio::task::spawn_blocking(move || made.load_or_create()).await??;
             origin = match store.create().await? {
                 Some(version) => Origin::Own(version),
-                None => store.pull().await?,
+                None => store.pull(ready).await?,
             };
         }
         Ok(Self {

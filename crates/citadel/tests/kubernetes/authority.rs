@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use testkit::kubernetes::ApiServer;
 
 use crate::cluster::{Cluster, count, roots, try_roots, until};
-use crate::support::{Mesh, admin};
+use crate::support::{Mesh, admin, context};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_that_race_have_one_authority_and_rotate_it_together() {
@@ -352,4 +352,48 @@ async fn the_root_of_an_istio_that_was_here_is_taken_over() {
     assert_eq!(roots(&late, &three).await.trim(), cert.trim());
     two.stop().await;
     three.stop().await;
+}
+
+/// As in a cold start of a whole cluster: Citadel comes up before the API server does.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_api_server_it_waits_and_says_why() {
+    let mesh = Mesh::new();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = closed.local_addr().unwrap();
+    drop(closed);
+    let kubeconfig = mesh.path("kubeconfig");
+    let text = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "away",
+        "clusters": [{"name": "away", "cluster": {"server": format!("http://{address}")}}],
+        "users": [{"name": "me", "user": {}}],
+        "contexts": [{"name": "away", "context": {"cluster": "away", "user": "me"}}],
+    });
+    std::fs::write(&kubeconfig, text.to_string()).unwrap();
+    let args = citadel::Args {
+        kubernetes: citadel::kubernetes::Options {
+            kubernetes: true,
+            kubeconfig: Some(kubeconfig),
+            ..citadel::kubernetes::Options::default()
+        },
+        ..mesh.args()
+    };
+    let context = context("citadel");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let running = tokio::spawn(citadel::serve(listener, args, context.clone()));
+    let reason = until("a reason", || async {
+        let missing = context.readiness.missing();
+        let why = missing
+            .into_iter()
+            .find(|one| one.condition == "citadel/authority")?
+            .reason;
+        (why != "starting").then_some(why)
+    })
+    .await;
+    assert!(
+        reason.starts_with("the API server does not give the authority: Secret argosy-system/"),
+        "{reason}"
+    );
+    // And it ends when it is told to.
+    context.shutdown.cancel();
+    running.await.unwrap().unwrap();
 }

@@ -26,6 +26,7 @@ pub async fn follow(client: Client, ground: Arc<Ground>, context: Context) {
     let mut events = pin!(watcher::watcher(api, Config::default()).backoff(kubernetes::Pauses::default()));
     let mut table = Table::default();
     let mut told = String::new();
+    let mut is_read = false;
     while let Some(Some(event)) = context.shutdown.run_until_cancelled(events.next()).await {
         match event {
             Ok(event) => {
@@ -33,11 +34,15 @@ pub async fn follow(client: Client, ground: Arc<Ground>, context: Context) {
                 if table.apply(event) {
                     ground.objects.store(Arc::new(table.objects()));
                     ready.set_ready();
+                    is_read = true;
                 }
             }
             Err(error) if is_absent(&error) => ready.set_ready(),
             Err(error) => {
-                let error = error.to_string();
+                let error = runtime::context::describe(&error);
+                if !is_read {
+                    ready.set_not_ready(format!("the API server does not tell ProxyConfigs: {error}"));
+                }
                 if error != told {
                     tracing::warn!(error, "ProxyConfigs cannot be watched; those that are known stay");
                     told = error;
