@@ -50,7 +50,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "config", "expr", "feed", "model", "policy", "proto", "runtime", "xds",
         ],
     ),
-    ("injector", &["admission", "analysis", "config", "kubernetes", "runtime"]),
+    (
+        "injector",
+        &["admission", "analysis", "config", "kubernetes", "runtime"],
+    ),
     ("agent", &["config", "feed", "proto", "runtime", "xds"]),
     ("sample", &["proto"]),
     ("testkit", &["proto"]),
