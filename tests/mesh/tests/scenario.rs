@@ -35,10 +35,10 @@ async fn every_row_passes(layout: Layout) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_one_process() {
-    every_row_passes(Layout::OneProcess).await;
+    Box::pin(every_row_passes(Layout::OneProcess)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn as_separate_binaries() {
-    every_row_passes(Layout::Separate).await;
+    Box::pin(every_row_passes(Layout::Separate)).await;
 }

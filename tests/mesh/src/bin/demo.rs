@@ -36,7 +36,7 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     let work = async {
         if args.once {
-            once(&args).await
+            Box::pin(once(&args)).await
         } else {
             stay(&args).await
         }
