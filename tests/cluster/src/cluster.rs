@@ -31,6 +31,8 @@ fn programs() -> PathBuf {
 pub struct Cluster {
     script: PathBuf,
     dir: OsString,
+    /// Whether it was started here, with its node on this machine.
+    ours: bool,
 }
 
 impl Drop for Cluster {
@@ -63,7 +65,7 @@ impl Cluster {
         Ok(false)
     }
 
-    /// Starts it, or finds it running, and imports the images of `names`.
+    /// Starts it, or finds it running, and imports the images of `names`. A cluster of KUBECONFIG has them already, by its own means.
     ///
     /// # Errors
     /// What the scripts say.
@@ -73,8 +75,15 @@ impl Cluster {
         let cluster = Self {
             script: root().join("scripts/cluster"),
             dir: std::env::var_os("ARGOSY_CLUSTER_DIR").unwrap_or_else(own),
+            ours: std::env::var_os("KUBECONFIG").is_none_or(|path| path.is_empty()),
         };
         helm::output(cluster.script().arg("up"))?;
+        if !cluster.ours {
+            eprintln!(
+                "The cluster of KUBECONFIG is used; it must have the images localhost/argosy/NAME:dev of {names:?}"
+            );
+            return Ok(cluster);
+        }
         let dir = tempfile_dir()?;
         let mut images = Command::new(root().join("scripts/images"));
         images
@@ -93,6 +102,12 @@ impl Cluster {
         });
         std::fs::remove_dir_all(&dir).ok();
         made.map(|_| cluster)
+    }
+
+    /// Whether its node is on this machine: its addresses can be reached, its processes be killed, its packets be seen.
+    #[must_use]
+    pub fn has_node(&self) -> bool {
+        self.ours
     }
 
     fn script(&self) -> Command {
@@ -231,6 +246,15 @@ impl Cluster {
                 .unwrap_or_default();
             error.context(format!("Deployments of {namespace} are not ready:\n{pods}"))
         })
+    }
+
+    /// Answers with the body of an HTTP GET at a Service's port or a Pod's (`services/NAME:PORT`, `pods/NAME:PORT`), made by the API server.
+    ///
+    /// # Errors
+    /// No answer, or a status of 400 and more, with its words.
+    pub fn proxied(&self, namespace: &str, what: &str, path: &str) -> anyhow::Result<String> {
+        let url = format!("/api/v1/namespaces/{namespace}/{what}/proxy{path}");
+        self.kubectl(&["get", "--raw", &url])
     }
 
     /// Answers with the body of an HTTP GET, made on the node.

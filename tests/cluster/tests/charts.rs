@@ -141,7 +141,14 @@ fn what_is_rendered_is_what_was_reviewed() {
 /// What `kubectl apply` takes: the namespace comes first, and there are no tests, which it would start.
 fn manifests(release: &str, chart: &str, namespace: &str, set: &[&str]) -> String {
     let chart = format!("helm/{chart}");
-    let mut arguments = vec!["template", release, &chart, "--namespace", namespace, "--skip-tests"];
+    let mut arguments = vec![
+        "template",
+        release,
+        &chart,
+        "--namespace",
+        namespace,
+        "--skip-tests",
+    ];
     arguments.extend(set.iter().flat_map(|value| ["--set", value]));
     let rendered = helm::helm(&arguments).unwrap();
     format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n{rendered}")

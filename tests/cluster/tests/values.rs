@@ -91,7 +91,9 @@ fn other(schema: &Value, rule: &Value, known: &Value) -> Value {
     }
     let kind = match &rule["type"] {
         Value::Array(kinds) => kinds[0].as_str().unwrap(),
-        kind => kind.as_str().unwrap_or_else(|| panic!("a rule without a type: {rule}")),
+        kind => kind
+            .as_str()
+            .unwrap_or_else(|| panic!("a rule without a type: {rule}")),
     };
     match kind {
         "boolean" => json!(!known.as_bool().unwrap_or_default()),
@@ -108,7 +110,9 @@ fn text(rule: &Value) -> &'static str {
         return "other";
     };
     let known = TEXTS.iter().find(|(one, _)| *one == pattern);
-    known.unwrap_or_else(|| panic!("TEXTS has no text for the pattern {pattern}")).1
+    known
+        .unwrap_or_else(|| panic!("TEXTS has no text for the pattern {pattern}"))
+        .1
 }
 
 /// An object with all that a rule knows, or any field where it knows none.
@@ -120,7 +124,9 @@ fn whole(schema: &Value, rule: &Value) -> Value {
     }
     match rule["type"].as_str() {
         Some("object") | None => match &rule["additionalProperties"] {
-            Value::Object(inner) => json!({"other": other(schema, &Value::Object(inner.clone()), &Value::Null)}),
+            Value::Object(inner) => {
+                json!({"other": other(schema, &Value::Object(inner.clone()), &Value::Null)})
+            }
             _ => json!({"other": "other"}),
         },
         Some(_) => other(schema, rule, &Value::Null),
@@ -148,15 +154,24 @@ fn context(chart: &str, path: &[String], values: &Value) -> Value {
     let (last, parents) = path.split_last().unwrap();
     // So long that it is rendered only where it is asked for.
     if chart == "base" && path[0] != "crds" {
-        put(&mut context, &["crds".to_owned(), "enabled".to_owned()], json!(false));
+        put(
+            &mut context,
+            &["crds".to_owned(), "enabled".to_owned()],
+            json!(false),
+        );
     }
-    if parents.last().is_some_and(|parent| parent != "policy" && parent != "telemetry")
-        && at(values, parents)["enabled"].is_boolean()
-        || parents.last().is_some_and(|parent| ["autoscaling", "serviceMonitor"].contains(&parent.as_str()))
-    {
-        if last != "enabled" {
-            put(&mut context, &[parents, &["enabled".to_owned()]].concat(), json!(true));
-        }
+    let is_part = |parent: &String| ["policy", "telemetry"].contains(&parent.as_str());
+    // Mixer's parts have what the chart has, and do not say it again.
+    let is_switched = |parent: &String| ["autoscaling", "serviceMonitor"].contains(&parent.as_str());
+    let switch = parents.last().is_some_and(|parent| {
+        is_switched(parent) || !is_part(parent) && at(values, parents)["enabled"].is_boolean()
+    });
+    if switch && last != "enabled" {
+        put(
+            &mut context,
+            &[parents, &["enabled".to_owned()]].concat(),
+            json!(true),
+        );
     }
     // The autoscaler's number takes its place.
     if last == "replicas" {
@@ -182,7 +197,11 @@ fn settings(chart: &str) -> Vec<Leaf> {
         }
         let mut varied = context.clone();
         put(&mut varied, &path, other(&schema, &rule, known));
-        Leaf { path, context, varied }
+        Leaf {
+            path,
+            context,
+            varied,
+        }
     };
     found.into_iter().map(leaf).collect()
 }
@@ -267,7 +286,12 @@ fn each_setting_changes_what_is_rendered() {
         let without = |name: &&String| {
             !WITH_CLUSTER.contains(&name.as_str()) && (!name.starts_with("global.") || !used.contains(name))
         };
-        idle.extend(unused.iter().filter(without).map(|name| format!("{chart}: {name}")));
+        idle.extend(
+            unused
+                .iter()
+                .filter(without)
+                .map(|name| format!("{chart}: {name}")),
+        );
     }
     assert!(idle.is_empty(), "these settings change nothing: {idle:#?}");
 }

@@ -136,7 +136,12 @@ impl Day {
         let namespace = format!(
             "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{istio-injection: enabled}}}}}}"
         );
-        self.cluster.apply("default", &namespace).map(drop)
+        self.cluster.apply("default", &namespace)?;
+        // Pods are not made before it.
+        until_blocking("the namespace's account", BOUND, || {
+            let account = ["serviceaccount", "default", "--namespace", name];
+            self.cluster.get(&account).map(drop)
+        })
     }
 
     pub(crate) fn ip(&self, service: &str, namespace: &str) -> anyhow::Result<String> {
@@ -157,20 +162,28 @@ impl Day {
 
     /// Has the `frontend` of a namespace ask `catalog`.
     pub(crate) fn call_from(&self, namespace: &str, query: &str) -> anyhow::Result<Outcome> {
-        let ip = self.ip("frontend", namespace)?;
         let host = if query.contains("host=") {
             ""
         } else {
             "host=catalog:8080&"
         };
-        let url = format!("http://{ip}:8080/call?{host}{query}");
-        let answer: Value = serde_json::from_str(&self.cluster.fetch(&url, &[])?)?;
+        let path = format!("/call?{host}{query}");
+        let answer: Value = serde_json::from_str(&self.asked(namespace, &path, &[])?)?;
         let counts = |name: &str| serde_json::from_value(answer[name].clone());
         Ok(Outcome {
             statuses: counts("statuses")?,
             versions: counts("versions")?,
             first: answer["results"][0].clone(),
         })
+    }
+
+    /// What the `frontend` of a namespace answers: to the node, which needs no API server, or to the API server.
+    fn asked(&self, namespace: &str, path: &str, more: &[&str]) -> anyhow::Result<String> {
+        if !self.cluster.has_node() {
+            return self.cluster.proxied(namespace, "services/frontend:8080", path);
+        }
+        let ip = self.ip("frontend", namespace)?;
+        self.cluster.fetch(&format!("http://{ip}:8080{path}"), more)
     }
 
     /// Waits until requests come out as they should, and says how.
@@ -234,11 +247,19 @@ impl Day {
 
     /// Has `frontend` make requests until the end of the load.
     pub(crate) fn load(&self, query: &str) -> anyhow::Result<Load> {
-        let url = format!("http://{}:8080/call?{query}", self.ip("frontend", SHOP)?);
+        let path = format!("/call?{query}");
         let cluster = self.cluster.clone();
+        // Looked up before: later the API server may be away.
+        let node = match cluster.has_node() {
+            true => Some(format!("http://{}:8080{path}", self.ip("frontend", SHOP)?)),
+            false => None,
+        };
         Ok(Load::repeat(move |asked| {
-            // As long as each of the requests may take.
-            let answer = cluster.fetch(&url, &["--max-time", "600"])?;
+            let answer = match &node {
+                // As long as each of the requests may take.
+                Some(url) => cluster.fetch(url, &["--max-time", "600"])?,
+                None => cluster.proxied(SHOP, "services/frontend:8080", &path)?,
+            };
             asked.add(&serde_json::from_str(&answer)?)
         }))
     }
@@ -277,14 +298,20 @@ impl Day {
 
     /// What a pod of the control plane says on its page of readiness.
     pub(crate) fn readyz(&self, pod: &Value) -> anyhow::Result<String> {
-        let ip = pod["status"]["podIP"]
-            .as_str()
-            .context("the pod has no address")?;
         let ports = pod["spec"]["containers"][0]["ports"]
             .as_array()
             .context("no ports")?;
         let admin = ports.iter().find(|port| port["name"] == "http-admin");
         let admin = &admin.context("no admin port")?["containerPort"];
+        if !self.cluster.has_node() {
+            let name = pod["metadata"]["name"].as_str().context("a pod without name")?;
+            return self
+                .cluster
+                .proxied(SYSTEM, &format!("pods/{name}:{admin}"), "/readyz");
+        }
+        let ip = pod["status"]["podIP"]
+            .as_str()
+            .context("the pod has no address")?;
         // With the words of who is not ready, too.
         let url = format!("http://{ip}:{admin}/readyz");
         let arguments = [

@@ -1,9 +1,12 @@
 //! Argosy put into the cluster, renewed, doubled and taken away, as an operator does it.
 
+use cluster::{helm, root};
 use mesh::Seen;
 use serde_json::Value;
+use testkit::wait::until_blocking as until;
 
 use crate::day::{BOUND, Day, SERVICES, SHOP, SYSTEM, TOOLS, has_native_sidecar};
+use crate::traffic::INGRESS;
 
 /// Nodes of tests are small.
 const VALUES: &str = "tests/cluster/values.yaml";
@@ -17,6 +20,20 @@ const KEPT: [&str; 5] = [
     "configmap/kube-root-ca.crt",
     "serviceaccount/default",
 ];
+/// What `kubectl apply` can be given: as it is, and with all that is off by default.
+const MANIFESTS: [&str; 5] = [
+    "helm/base/files/crds.yaml",
+    "deploy/argosy.yaml",
+    "deploy/gateway.yaml",
+    "tests/cluster/goldens/all-on.yaml",
+    "tests/cluster/goldens/gateway-all-on.yaml",
+];
+/// Namespaces that they name and that nothing else makes.
+const RENDERED_FOR: [&str; 3] = ["istio-ingress", "ingress", "egress"];
+/// The Prometheus operator's kinds.
+const MONITORS: &str = "tests/cluster/monitors.yaml";
+/// The gateway's release.
+const GATEWAY: &str = "istio-ingressgateway";
 /// The charts' version after this one.
 const NEXT_VERSION: &str = "0.1.1";
 /// Where the second control plane's application lives.
@@ -61,8 +78,44 @@ impl Day {
         ))
     }
 
-    /// Every pod of the control plane is replaced by another version's, and by the first one's again; meanwhile requests are
-    /// made, objects applied and pods created. Until there is a release, the other version is the same program.
+    /// The API server takes the rendered manifests, and those with all that is off by default; it keeps none of them.
+    pub(crate) fn manifests(&self) -> anyhow::Result<Seen> {
+        for namespace in RENDERED_FOR {
+            self.cluster.kubectl(&["create", "namespace", namespace])?;
+        }
+        self.cluster.kubectl(&["apply", "--filename", MONITORS])?;
+        let condition = [
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            "--filename",
+            MONITORS,
+        ];
+        self.cluster.kubectl(&condition)?;
+        let (mut written, mut taken) = (0, 0);
+        for file in MANIFESTS {
+            written += helm::objects(&std::fs::read_to_string(root().join(file))?)?.len();
+            let apply = [
+                "apply",
+                "--dry-run=server",
+                "--output",
+                "name",
+                "--filename",
+                file,
+            ];
+            taken += self.cluster.kubectl(&apply)?.lines().count();
+        }
+        self.cluster.kubectl(&["delete", "--filename", MONITORS])?;
+        let delete = ["delete", "namespace", "--timeout=90s"];
+        self.cluster.kubectl(&[&delete[..], &RENDERED_FOR].concat())?;
+        Ok(Seen::new(
+            written == taken,
+            format!("{taken} of {written} objects are taken"),
+        ))
+    }
+
+    /// Every pod of the control plane and of the gateway is replaced by another version's, and by the first one's again; meanwhile requests
+    /// are made, also through the gateway, objects applied and pods created. Until there is a release, the other version is the same program.
     pub(crate) fn upgrade(&self) -> anyhow::Result<Seen> {
         for name in SERVICES.iter().chain(&["argosy", "proxy"]) {
             let image = |tag: &str| format!("localhost/argosy/{name}:{tag}");
@@ -74,30 +127,54 @@ impl Day {
         self.cluster
             .helm(&[&package[..], &["--destination", &to]].concat())?;
         let chart = format!("{to}/argosy-{NEXT_VERSION}.tgz");
-        let seen = self.under(vec![self.catalog()?, self.admissions()], || {
-            let upgrade = ["upgrade", "argosy", &chart, "--namespace", SYSTEM];
-            let values = ["--values", VALUES, "--set", "global.tag=next"];
-            self.cluster.helm(&[&upgrade[..], &values].concat())?;
+        let plane = ["upgrade", "argosy", &chart, "--namespace", SYSTEM];
+        let proxies = ["upgrade", GATEWAY, "helm/gateway", "--namespace", INGRESS];
+        // As docs/install.md says.
+        let values = ["--reset-then-reuse-values", "--set", "global.tag=next"];
+        let address = self.at_gateway(443)?;
+        let gateway = self.fetches("https://shop.example/", &["--resolve", &address, "--insecure"]);
+        let seen = self.under(vec![self.catalog()?, self.admissions(), gateway], || {
+            self.cluster.helm(&[&plane[..], &values].concat())?;
             self.cluster.rolled_out(SYSTEM, BOUND)?;
-            let upgraded = self.images()?;
+            self.cluster.helm(&[&proxies[..], &values].concat())?;
+            self.cluster.rolled_out(INGRESS, BOUND)?;
+            let up = self.are("next", "next")?;
             self.cluster
                 .helm(&["rollback", "argosy", "--namespace", SYSTEM])?;
             self.cluster.rolled_out(SYSTEM, BOUND)?;
-            Ok(format!("{upgraded}, and back to {}", self.images()?))
+            let between = self.are("dev", "next")?;
+            self.cluster
+                .helm(&["rollback", GATEWAY, "--namespace", INGRESS])?;
+            self.cluster.rolled_out(INGRESS, BOUND)?;
+            Ok(format!("{up}; {between}; {}", self.are("dev", "dev")?))
         });
         std::fs::remove_dir_all(&dir)?;
         seen
     }
 
-    /// Tags of the control plane's images.
-    fn images(&self) -> anyhow::Result<String> {
-        let path = "jsonpath={.items[*].spec.template.spec.containers[*].image}";
-        let deployments = ["get", "deployments", "--namespace", SYSTEM, "--output", path];
-        let images = self.cluster.kubectl(&deployments)?;
-        let tags = images
-            .split_whitespace()
-            .filter_map(|image| image.rsplit(':').next());
-        let tags: std::collections::BTreeSet<&str> = tags.collect();
+    /// Waits until the images of the control plane and of the gateway have these tags, and says so.
+    fn are(&self, plane: &str, gateway: &str) -> anyhow::Result<String> {
+        let expected = format!("control plane {plane}, gateway {gateway}");
+        until("versions", BOUND, || {
+            let plane = self.tags(SYSTEM, "app.kubernetes.io/part-of=argosy")?;
+            let gateway = self.tags(INGRESS, "istio=ingressgateway")?;
+            let versions = format!("control plane {plane}, gateway {gateway}");
+            anyhow::ensure!(versions == expected, "{versions} and not {expected}");
+            Ok(())
+        })?;
+        Ok(expected)
+    }
+
+    /// Tags of pods' images.
+    fn tags(&self, namespace: &str, selector: &str) -> anyhow::Result<String> {
+        let mut pods = self.pods(namespace, selector)?;
+        pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        let containers = pods
+            .iter()
+            .flat_map(|pod| pod["spec"]["containers"].as_array().into_iter().flatten());
+        let tags: std::collections::BTreeSet<&str> = containers
+            .filter_map(|one| one["image"].as_str()?.rsplit(':').next())
+            .collect();
         Ok(tags.into_iter().collect::<Vec<_>>().join(" "))
     }
 
@@ -147,24 +224,30 @@ impl Day {
     pub(crate) fn uninstall(&self) -> anyhow::Result<Seen> {
         self.cluster
             .kubectl(&["delete", "namespace", SHOP, TOOLS, "--timeout=90s"])?;
-        self.cluster.kubectl(&["delete", "ingressclass", "istio"])?;
-        self.cluster.helm(&[
-            "uninstall",
-            "istio-ingressgateway",
-            "--namespace",
-            "istio-ingress",
-            "--wait",
-        ])?;
+        let absent = "--ignore-not-found";
+        self.cluster
+            .kubectl(&["delete", "ingressclass", "istio", absent])?;
+        let gateway = ["uninstall", GATEWAY, "--namespace", INGRESS];
+        self.cluster.helm(&[&gateway[..], &["--wait", absent]].concat())?;
         self.cluster
             .helm(&["uninstall", "argosy", "--namespace", SYSTEM, "--wait"])?;
         let seen = self.remains()?;
         self.cluster
-            .kubectl(&["delete", "namespace", "istio-ingress", SYSTEM, "--timeout=90s"])?;
+            .kubectl(&["delete", "namespace", INGRESS, SYSTEM, absent, "--timeout=90s"])?;
         Ok(seen)
     }
 
-    /// What is still there of Argosy, but for what install.md says stays.
+    /// What is still there of Argosy when its pods have ended, but for what install.md says stays.
     fn remains(&self) -> anyhow::Result<Seen> {
+        let gone = until("nothing is left", BOUND, || {
+            let seen = self.left()?;
+            anyhow::ensure!(seen.ok, "{}", seen.text);
+            Ok(seen)
+        });
+        gone.or_else(|error| Ok(Seen::new(false, format!("{error:#}"))))
+    }
+
+    fn left(&self) -> anyhow::Result<Seen> {
         let mut left = Vec::new();
         for kind in [
             "clusterroles",

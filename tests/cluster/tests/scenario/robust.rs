@@ -1,5 +1,6 @@
 //! What may go wrong below the mesh while requests are made: none of them fails.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,6 +11,15 @@ use testkit::wait::until_blocking as until;
 
 use crate::day::{BOUND, Day, SERVICES, SHOP, SYSTEM, has_native_sidecar};
 
+/// What each Deployment says when it starts and there is no API server: those that need it name it, the others name who needs it.
+const CAUSES: [(&str, &str); 6] = [
+    ("citadel", "the API server does not give the authority: "),
+    ("galley", "the API server does not answer"),
+    ("injector", "the API server does not tell ProxyConfigs: "),
+    ("mixer-policy", "Citadel at "),
+    ("mixer-telemetry", "Citadel at "),
+    ("pilot", "Citadel at "),
+];
 /// A number from the environment, for longer runs.
 fn budget(name: &str, unless: u64) -> u64 {
     let given = std::env::var(name).ok().and_then(|text| text.parse().ok());
@@ -96,18 +106,21 @@ impl Day {
 
     /// The pods that answer are exchanged.
     pub(crate) fn workloads_replaced(&self) -> anyhow::Result<Seen> {
-        self.under_load(|| {
-            let catalogs = ["deployment/catalog-v1", "deployment/catalog-v2"];
-            self.cluster
-                .kubectl(&[&["rollout", "restart", "--namespace", SHOP], &catalogs[..]].concat())?;
-            self.cluster.rolled_out(SHOP, BOUND)?;
-            until("the old pods have gone", BOUND, || {
-                let pods = self.pods(SHOP, "app=catalog")?;
-                anyhow::ensure!(pods.len() == catalogs.len(), "{} pods", pods.len());
-                Ok(())
-            })?;
-            Ok(format!("{} Deployments restarted", catalogs.len()))
-        })
+        self.under_load(|| self.replaced())
+    }
+
+    /// Gives `catalog` new pods, and waits until those before are gone.
+    fn replaced(&self) -> anyhow::Result<String> {
+        let catalogs = ["deployment/catalog-v1", "deployment/catalog-v2"];
+        self.cluster
+            .kubectl(&[&["rollout", "restart", "--namespace", SHOP], &catalogs[..]].concat())?;
+        self.cluster.rolled_out(SHOP, BOUND)?;
+        until("the old pods have gone", BOUND, || {
+            let pods = self.pods(SHOP, "app=catalog")?;
+            anyhow::ensure!(pods.len() == catalogs.len(), "{} pods", pods.len());
+            Ok(())
+        })?;
+        Ok(format!("{} Deployments restarted", catalogs.len()))
     }
 
     /// Takes away what Mixer is asked about at each request, until no proxy asks: while every Mixer is away, such requests are
@@ -131,39 +144,55 @@ impl Day {
     /// The API server is away, and all processes of the control plane start anew meanwhile.
     pub(crate) fn api_server_away(&self) -> anyhow::Result<Seen> {
         let seconds = budget("ARGOSY_API_AWAY_SECONDS", 10);
-        let galley = self.staying("app.kubernetes.io/name=galley")?;
-        let galley = galley.first().context("no Galley")?;
+        let mut pods = BTreeMap::new();
+        for name in self.deployments()? {
+            let first = self.staying(&format!("app.kubernetes.io/instance={name}"))?;
+            pods.insert(name, first.first().context("a Deployment without pods")?.clone());
+        }
         self.under_load(|| {
             self.cluster.part("stop", "kube-apiserver")?;
-            let reason = self.cold_start(galley, Duration::from_secs(seconds));
+            let reasons = self.cold_start(&pods, Duration::from_secs(seconds));
             self.cluster.part("start", "kube-apiserver")?;
             self.api_back()?;
             self.all_ready()?;
-            let words = reason?;
-            Ok(format!("{seconds} s; Galley meanwhile: {words}"))
+            let words: Vec<String> = reasons?.into_values().collect();
+            Ok(format!("{seconds} s; meanwhile {}", words.join(" | ")))
         })
     }
 
-    /// Kills all, waits, and gives Galley's reason for not being ready.
-    fn cold_start(&self, galley: &Value, time: Duration) -> anyhow::Result<String> {
+    /// Kills all, waits, and gives the cause that each Deployment tells for not being ready.
+    fn cold_start(
+        &self,
+        pods: &BTreeMap<String, Value>,
+        time: Duration,
+    ) -> anyhow::Result<BTreeMap<String, String>> {
         let end = std::time::Instant::now() + time;
         for service in SERVICES {
             self.cluster.run(&["pkill", "-KILL", "--exact", service])?;
         }
         let limit = end + BOUND;
-        let mut words = String::new();
-        while std::time::Instant::now() < end || words.is_empty() {
-            if let Err(error) = self.readyz(galley) {
-                let text = format!("{error:#}");
-                // And not that there is nobody yet to answer.
-                if let Some(said) = text.strip_prefix("not ready: ") {
-                    words = said.replace('\n', "; ");
+        let mut causes: BTreeMap<String, String> = BTreeMap::new();
+        let mut last: BTreeMap<&str, String> = BTreeMap::new();
+        while std::time::Instant::now() < end || causes.len() < pods.len() {
+            for (name, pod) in pods {
+                let Err(error) = self.readyz(pod) else {
+                    anyhow::bail!("{name} says that it is ready, without an API server");
+                };
+                let said = format!("{error:#}").replace('\n', "; ");
+                let cause = CAUSES.iter().find(|(one, _)| one == name);
+                let (_, cause) = cause.with_context(|| format!("no cause is known for {name}"))?;
+                if said.contains(cause) {
+                    causes.insert(name.clone(), said.clone());
                 }
+                last.insert(name, said);
             }
-            anyhow::ensure!(std::time::Instant::now() < limit, "Galley did not start again");
+            anyhow::ensure!(
+                std::time::Instant::now() < limit,
+                "not all say why they are not ready: {last:#?}"
+            );
             std::thread::sleep(Duration::from_millis(300));
         }
-        Ok(words)
+        Ok(causes)
     }
 
     fn api_back(&self) -> anyhow::Result<()> {

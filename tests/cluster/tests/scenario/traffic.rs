@@ -50,7 +50,7 @@ spec:
     http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: frontend, port: {number: 8080}}}}]}
 ";
 /// The gateway's namespace.
-const INGRESS: &str = "istio-ingress";
+pub(crate) const INGRESS: &str = "istio-ingress";
 
 impl Day {
     /// Once Galley has its certificate, it refuses what is wrong.
@@ -104,7 +104,7 @@ impl Day {
     }
 
     /// `shop.example` at a port of the gateway, as curl takes it.
-    fn at_gateway(&self, port: u16) -> anyhow::Result<String> {
+    pub(crate) fn at_gateway(&self, port: u16) -> anyhow::Result<String> {
         let address = self.ip("istio-ingressgateway", INGRESS)?;
         Ok(format!("shop.example:{port}:{address}"))
     }
