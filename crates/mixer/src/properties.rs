@@ -290,7 +290,7 @@ fn checks_are_answered() {
         let caller = if said.is_some() { EDGE } else { CATALOG };
         if let Ok(decision) = runtime.block_on(engine.check(&request, caller, &asked, sent.as_ref())) {
             // 503: an engine beside has not answered in time.
-            prop_assert!(matches!(decision.http_status, 200 | 401 | 403 | 500 | 503), "{:?}", decision);
+            prop_assert!(matches!(decision.http_status, 200 | 401 | 403 | 404 | 500 | 503), "{:?}", decision);
             *answers.borrow_mut().entry(decision.http_status).or_default() += 1;
         }
     });

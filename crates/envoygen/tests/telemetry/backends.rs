@@ -145,16 +145,17 @@ async fn spans_are_sampled_tagged_and_known_to_the_application_by_their_headers(
         let Some(_running) = start(number, &mesh, &spec) else {
             return;
         };
-        let seen = (0..REQUESTS).map(|_| call(number, "/traced")).last().unwrap();
-        let parent: Vec<&str> = header(&seen, "traceparent").unwrap().split('-').collect();
+        let all: Vec<String> = (0..REQUESTS).map(|_| call(number, "/traced")).collect();
+        let seen = all.last().unwrap();
+        let parent: Vec<&str> = header(seen, "traceparent").unwrap().split('-').collect();
         assert_eq!(
             (parent[0], parent[1].len(), parent[3]),
             ("00", 32, "01"),
             "{seen}"
         );
         if provider == "b3" {
-            assert_eq!(header(&seen, "x-b3-traceid"), Some(parent[1]), "{seen}");
-            assert_eq!(header(&seen, "x-b3-sampled"), Some("1"), "{seen}");
+            assert_eq!(header(seen, "x-b3-traceid"), Some(parent[1]), "{seen}");
+            assert_eq!(header(seen, "x-b3-sampled"), Some("1"), "{seen}");
         }
         let span = span(&collector, parent[1]).await;
         assert_eq!(attribute(&span, "shop"), Some("books"), "{span}");

@@ -1,4 +1,9 @@
 //! How often properties are tried.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    reason = "tests take their settings from the environment, and may fail loudly"
+)]
 
 use proptest::test_runner::Config;
 
