@@ -73,10 +73,13 @@ impl Mesh {
 
     /// A certificate of the mesh's own root for an account, as `NAME.pem` and `NAME-key.pem`.
     fn certificate(&self, account: &str) {
-        let root = self.path("ca/root-cert.pem");
-        wait(|| root.exists().then_some(()), || self.log("log"));
-        let signer = KeyPair::from_pem(&fs::read_to_string(self.path("ca/root-key.pem")).unwrap()).unwrap();
-        let issuer = Issuer::from_ca_cert_pem(&fs::read_to_string(root).unwrap(), signer).unwrap();
+        let file = |name: &str| {
+            let path = self.path(&format!("ca/{name}"));
+            wait(|| fs::read_to_string(&path).ok(), || self.log("log"))
+        };
+        // One is there before the other.
+        let (root, signer) = (file("root-cert.pem"), file("root-key.pem"));
+        let issuer = Issuer::from_ca_cert_pem(&root, KeyPair::from_pem(&signer).unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
         let id = format!("spiffe://cluster.local/ns/w/sa/{account}");
         let mut params = CertificateParams::default();
