@@ -147,8 +147,10 @@ fn syntax_error(text: &str, errors: &::cel::parser::ParseErrors) -> CompileError
         .take(usize::try_from(line - 1).unwrap_or_default())
         .map(|line| line.chars().count())
         .sum();
+    // Of what is no word at all the parser counts bytes, which may be more than there are characters.
+    let column = before + usize::try_from(column).unwrap_or(1).max(1);
     CompileError::Syntax {
-        column: before + usize::try_from(column).unwrap_or(1).max(1),
+        column: column.min(text.chars().count() + 1),
         problem: problem.lines().next().unwrap_or_default().to_owned(),
     }
 }

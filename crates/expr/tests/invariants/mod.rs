@@ -25,8 +25,11 @@ pub(crate) fn expression(bytes: &[u8]) {
         match compiled {
             Err(error) => {
                 assert!(!error.to_string().is_empty());
-                // CEL's parser counts some places in bytes.
-                assert!(error.column(text).is_none_or(|column| column <= text.len() + 1));
+                assert!(
+                    error
+                        .column(text)
+                        .is_none_or(|column| column <= text.chars().count() + 1)
+                );
             }
             Ok(expression) => match expression.eval(&bag) {
                 Ok(value) => assert!(value.is(expression.ty()), "{text}"),
