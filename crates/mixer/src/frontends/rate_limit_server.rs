@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use envoy_types::pb::google::protobuf::UInt64Value;
 use futures::future::BoxFuture;
 use prost::Message;
 use runtime::grpc::MAX_MESSAGE;
@@ -26,19 +27,23 @@ use crate::engine::Engine;
 /// The only method.
 const METHOD: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
-/// `RateLimitRequest`, its texts as bytes. `hits_addend` and limits of descriptors' own are not looked at.
+/// `RateLimitRequest`, its texts as bytes. Limits of descriptors' own are not looked at.
 #[derive(Clone, PartialEq, Message)]
 struct Raw {
     #[prost(bytes = "vec", tag = "1")]
     domain: Vec<u8>,
     #[prost(message, repeated, tag = "2")]
     descriptors: Vec<RawDescriptor>,
+    #[prost(uint32, tag = "3")]
+    hits_addend: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct RawDescriptor {
     #[prost(message, repeated, tag = "1")]
     entries: Vec<RawEntry>,
+    #[prost(message, tag = "3")]
+    hits_addend: Option<UInt64Value>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -57,12 +62,13 @@ impl From<Raw> for RateLimitRequest {
         };
         let descriptor = |descriptor: &RawDescriptor| RateLimitDescriptor {
             entries: descriptor.entries.iter().map(entry).collect(),
+            hits_addend: descriptor.hits_addend,
             ..RateLimitDescriptor::default()
         };
         Self {
             domain: text(&raw.domain),
             descriptors: raw.descriptors.iter().map(descriptor).collect(),
-            hits_addend: 0,
+            hits_addend: raw.hits_addend,
         }
     }
 }
@@ -127,12 +133,13 @@ mod tests {
         };
         let descriptor = RateLimitDescriptor {
             entries: vec![entry],
+            hits_addend: Some(UInt64Value { value: 5 }),
             ..RateLimitDescriptor::default()
         };
         let sent = RateLimitRequest {
             domain: "argosy".into(),
             descriptors: vec![descriptor],
-            hits_addend: 0,
+            hits_addend: 3,
         };
         let read = Raw::decode(sent.encode_to_vec().as_slice()).unwrap();
         assert_eq!(RateLimitRequest::from(read), sent);
@@ -146,7 +153,11 @@ mod tests {
         };
         let raw = Raw {
             domain: b"argosy".to_vec(),
-            descriptors: vec![RawDescriptor { entries: vec![value] }],
+            descriptors: vec![RawDescriptor {
+                entries: vec![value],
+                hits_addend: None,
+            }],
+            hits_addend: 0,
         };
         assert!(RateLimitRequest::decode(raw.encode_to_vec().as_slice()).is_err());
         let read = RateLimitRequest::from(raw);
