@@ -54,11 +54,13 @@ impl Services {
         services
     }
 
-    /// Whether the service is meant, in the version that the workload is. Callers do not know which will answer, so what names
-    /// versions is left to the proxies of those.
+    /// Whether the service is meant, in the version that the workload is. A gateway, which asks for workloads without proxies, does not
+    /// know which will answer: for it all are meant, since nobody else would charge.
     pub(crate) fn holds(&self, service: &ServiceView) -> bool {
-        let own = |key: &str| service.labels.as_ref()?.get(key);
-        self.which.holds(service) && self.labels.iter().all(|(key, value)| own(key) == Some(value))
+        let labels = service.labels.as_ref();
+        let is_version =
+            labels.is_none_or(|own| self.labels.iter().all(|(key, value)| own.get(key) == Some(value)));
+        self.which.holds(service) && is_version
     }
 }
 

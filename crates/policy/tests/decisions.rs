@@ -249,10 +249,11 @@ fn a_binding_may_choose_a_version_of_a_service() {
     let rules = rules(&yaml);
     let headers = BTreeMap::new();
     let headers = HeaderMap(&headers);
-    for (version, expected) in [("v1", 0), ("v2", 1)] {
+    // A gateway knows the service alone.
+    for (version, known, expected) in [("v1", true, 0), ("v2", true, 1), ("v1", false, 1)] {
         let mut own = workload("ratings", version);
         for service in &mut own.services {
-            service.labels = Some(own.labels.clone());
+            service.labels = known.then(|| own.labels.clone());
         }
         let request = Request {
             headers: Some(&headers),
