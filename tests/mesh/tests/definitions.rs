@@ -182,6 +182,10 @@ fn objects() -> Objects {
             }
         }
         None => {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "CI must have the corpora: set ARGOSY_SHARED"
+            );
             // Not by eprintln!, which tests that pass swallow.
             let _ = writeln!(
                 std::io::stderr(),
