@@ -72,9 +72,23 @@ fn explain_says_where_a_rule_is_decided() {
         denier.contains("at gateways: they ask Mixer") && quota.contains("at gateways: they ask Mixer"),
         "{quota}"
     );
+    let counted = explain("count-requests");
+    assert!(!counted.contains("at gateways"), "it reports alone");
     assert!(
-        !explain("count-requests").contains("at gateways"),
-        "it reports alone"
+        counted.contains("requests that it sends: Mixer is told (access log service"),
+        "{counted}"
+    );
+    let callers = "apiVersion: config.istio.io/v1alpha2\nkind: rule\nmetadata: {name: callers, namespace: istio-system}\nspec:\n  match: context.reporter.kind == \"outbound\"\n  actions: [{handler: doorman, instances: [visit]}]\n";
+    fs::write(Path::new(&folder).join("callers.yaml"), callers).unwrap();
+    let callers = explain("callers");
+    let gateway = callers
+        .lines()
+        .find(|line| line.contains(": where a route of it leads to "));
+    assert!(
+        gateway.is_some_and(
+            |line| line.contains("istio-system/") && line.contains("catalog.shop.svc.cluster.local")
+        ),
+        "{callers}"
     );
 }
 
